@@ -88,3 +88,14 @@ def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name:
         np.ascontiguousarray(matrix.indices, dtype=np.int32),
         np.ascontiguousarray(matrix.indptr, dtype=np.int64),
     )
+
+
+# ---- Scratch memory ------------------------------------------------------------------------------
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> FloatArray:
+    """Return an uninitialised array that starts on a cache line, so that no vector of a kernel straddles two."""
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = np.empty(n_bytes + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + n_bytes].view(dtype).reshape(shape)
