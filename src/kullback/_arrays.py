@@ -53,11 +53,11 @@ def check_weights(weights: ArrayLike, n_rows: int, *, name: str = "weights") -> 
 
 
 def check_groups(
-    group: ArrayLike | None, n_rows: int, *, expected: bool, name: str = "group"
+    group: ArrayLike | None, n_rows: int, *, expected: bool, name: str = "group", option: str = "groups"
 ) -> NDArray[Any]:
     """Return one integer or string label for each row."""
     if not expected:
-        raise ValueError(f"{name} needs an accumulator made with groups=True")
+        raise ValueError(f"{name} needs an accumulator made with {option}=True")
     if group is None:
         raise ValueError(f"{name} must be given, as this accumulator was made with groups=True")
     labels = np.asarray(group)

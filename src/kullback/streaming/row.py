@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _arrays, _kernels
 from ._buckets import BucketCounts
 from ._exact import MAX_PENDING, N_CHUNKS_PRODUCTS, is_canonical, square_root, to_float, to_integer
+from ._labels import Label, Labels
 from ._measures import row_measures
 from ._state import Accumulator, Arrays, refuse_rest, take
 
@@ -22,8 +23,6 @@ _NO_GROUPS = np.empty(0, np.int64)
 _FINITE, _ZERO, _INFINITE, _NONFINITE = range(4)
 _SUMS, _WEIGHTED_SUMS = 2, 5
 _UNIT = 1 << (16 * N_CHUNKS_PRODUCTS)
-
-Label = int | str
 
 
 @dataclass(frozen=True)
@@ -199,8 +198,7 @@ class RowDivergence(Accumulator):
         self._evaluate: Callable[..., list[NDArray[np.float64]]] = row_measures(
             self.measures, from_logits=self.from_logits, base=base, normalize=normalize, n_threads=n_threads
         )
-        self._labels: list[Label] = []
-        self._row_of: dict[Label, int] = {}
+        self._labels = Labels()
         self._weighted = False
         self._pending = 0
         self._buckets = BucketCounts() if self.quantiles else None
@@ -260,7 +258,8 @@ class RowDivergence(Accumulator):
         n_rows = len(values[0])
         row_weights = _NONE if weights is None else _arrays.check_weights(weights, n_rows)
         grouped = self.groups or group is not None
-        rows = self._rows_of_groups(group, n_rows) if grouped else _NO_GROUPS
+        rows = self._labels.rows(group, n_rows, expected=self.groups) if grouped else _NO_GROUPS
+        self._make_room()
         if weights is not None and not self._weighted:
             self._carry()
             self._start_weights()
@@ -294,28 +293,13 @@ class RowDivergence(Accumulator):
             statistics = rows[keep] * len(values) + measure if len(rows) else measure
             buckets.add(row_values[keep], statistics)
 
-    def _rows_of_groups(self, group: ArrayLike | None, n_rows: int) -> NDArray[np.int64]:
-        labels = _arrays.check_groups(group, n_rows, expected=self.groups)
-        if len({type(label) for label in [*self._labels[:1], *labels[:1].tolist()]}) > 1:
-            raise TypeError("group must be all integers or all strings, got both")
-        found, places = np.unique(labels, return_inverse=True)
-        names = found.tolist()
-        new = [name for name in names if name not in self._row_of]
-        if new:
-            self._append_groups(new)
-        return np.array([self._row_of[name] for name in names], np.int64)[places.reshape(-1)]
-
-    def _append_groups(self, names: list[Label]) -> None:
-        n_measures = len(self.measures)
-        needed = (len(self._labels) + len(names)) * n_measures
-        if needed > len(self._counts):
+    def _make_room(self) -> None:
+        """Grow the arrays to the number of labels, at least twofold."""
+        if self.groups and len(self._labels) * len(self.measures) > len(self._counts):
             old = self._sums, self._counts, self._extremes
-            self._allocate(max(2 * len(self._labels), len(self._labels) + len(names)))
+            self._allocate(max(2 * len(self._counts) // len(self.measures), len(self._labels)))
             for array, before in zip((self._sums, self._counts, self._extremes), old, strict=True):
                 array[: len(before)] = before
-        for name in names:
-            self._row_of[name] = len(self._labels)
-            self._labels.append(name)
 
     def _start_weights(self) -> None:
         self._sums = _with_weights(self._sums, self._counts)
@@ -328,8 +312,7 @@ class RowDivergence(Accumulator):
     # -- merging and states
 
     def _fold(self, other: RowDivergence) -> None:
-        if self._labels and other._labels and type(self._labels[0]) is not type(other._labels[0]):
-            raise TypeError("other must have group labels of the same type, int or str")
+        self._labels.refuse_other_kind(other._labels)
         other_n = other._n_statistics()
         if other is self:
             other = self.copy()
@@ -337,14 +320,8 @@ class RowDivergence(Accumulator):
         other._carry()
         if other._weighted and not self._weighted:
             self._start_weights()
-        if self.groups:
-            new = [name for name in other._labels if name not in self._row_of]
-            if new:
-                self._append_groups(new)
-            group_rows = np.array([self._row_of[name] for name in other._labels], np.int64)
-            rows = (group_rows[:, None] * len(self.measures) + np.arange(len(self.measures))).reshape(-1)
-        else:
-            rows = np.arange(other_n)
+        rows = self._statistics_of(self._labels.fold(other._labels))
+        self._make_room()
         theirs = other._sums
         if self._weighted and not other._weighted:
             theirs = _with_weights(theirs, other._counts)
@@ -359,23 +336,23 @@ class RowDivergence(Accumulator):
     def _n_statistics(self) -> int:
         return (len(self._labels) if self.groups else 1) * len(self.measures)
 
-    def _order(self) -> NDArray[np.int64]:
-        """Return the statistics in the order of their labels."""
+    def _statistics_of(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of the arrays that belong to some groups, in their order."""
+        n_measures = len(self.measures)
         if not self.groups:
-            return np.arange(len(self.measures))
-        groups = np.array([self._row_of[name] for name in sorted(self._labels)], np.int64)
-        return (groups[:, None] * len(self.measures) + np.arange(len(self.measures))).reshape(-1)
+            return np.arange(n_measures)
+        return (groups[:, None] * n_measures + np.arange(n_measures)).reshape(-1)
 
     def _export(self) -> Arrays:
         self._carry()
-        order = self._order()
+        order = self._statistics_of(self._labels.order())
         arrays: Arrays = {
             "sums": self._sums[order],
             "counts": self._counts[order],
             "extremes": self._extremes[order] + 0.0,
         }
         if self.groups:
-            arrays["labels"] = np.array(sorted(self._labels) or np.empty(0, np.int64))
+            arrays["labels"] = self._labels.export()
         if self._buckets is not None:
             arrays["bucket_keys"], arrays["bucket_counts"] = self._buckets.export(order)
         return arrays
@@ -383,10 +360,7 @@ class RowDivergence(Accumulator):
     def _import(self, arrays: Arrays) -> None:
         if self.groups:
             kind = "U" if "labels" in arrays and arrays["labels"].dtype.kind == "U" else "int64"
-            labels = take(arrays, "labels", kind, (None,)).tolist()
-            if labels != sorted(set(labels)):
-                raise ValueError("the state's labels must be sorted and distinct")
-            self._append_groups(labels)
+            self._labels.adopt(take(arrays, "labels", kind, (None,)))
         n = self._n_statistics()
         sums = take(arrays, "sums", "int64", (n, None, N_CHUNKS_PRODUCTS))
         counts = take(arrays, "counts", "int64", (n, 4))
@@ -419,11 +393,11 @@ class RowDivergence(Accumulator):
             return RowResult(self._statistics(self._sums[:n], self._counts[:n], self._extremes[:n], [0]))
         n_measures = len(self.measures)
         groups: dict[Label, dict[str, RowStatistics]] = {}
-        for label in sorted(self._labels):
-            first = self._row_of[label] * n_measures
+        for label in sorted(self._labels.names):
+            first = self._labels[label] * n_measures
             part = slice(first, first + n_measures)
             groups[label] = self._statistics(
-                self._sums[part], self._counts[part], self._extremes[part], [self._row_of[label]]
+                self._sums[part], self._counts[part], self._extremes[part], [self._labels[label]]
             )
         by_group = (len(self._labels), n_measures)
         sums = self._sums[:n].reshape(*by_group, self._sums.shape[1], N_CHUNKS_PRODUCTS).sum(0)
