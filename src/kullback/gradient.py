@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import FloatArray, check_affinities, check_choice, check_positions, check_real
+from ._arrays import FloatArray, aligned_empty, check_affinities, check_choice, check_positions, check_real
 from ._kernels import attraction, repulsion_barnes_hut, repulsion_exact
 from ._threads import resolve_threads
 from .divergence import Decomposition
@@ -45,7 +45,7 @@ class ExactRepulsion:
     def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, dof: float, n_threads: int) -> None:
         n_points, n_components = shape
         self.dof, self.n_threads = dof, n_threads
-        self.columns = np.empty((n_components, n_points), dtype)
+        self.columns = aligned_empty((n_components, n_points), dtype)
         self.sums = np.empty(-(-n_points // repulsion_exact.BLOCK_POINTS))
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
@@ -75,7 +75,7 @@ class BarnesHutRepulsion:
         self.cells = np.empty((most_cells, n_components + 2), dtype)
         self.groups = np.empty((n_points, 2), np.int32)
         self.queue = np.empty((n_threads, most_cells + 8), np.int32)
-        self.sources = np.empty((n_threads, n_components + 1, kernel.LIST_SIZE), dtype)
+        self.sources = aligned_empty((n_threads, n_components + 1, kernel.LIST_SIZE), dtype)
         self.sums = np.empty(n_points)
 
     def order_points(self, positions: FloatArray) -> npt.NDArray[np.int32]:

@@ -15,7 +15,8 @@ def conditional_probabilities(distances: npt.ArrayLike, perplexity: float) -> tu
 
     p_j|i = exp(-beta_i d_ij^2) / sum_k exp(-beta_i d_ik^2), beta_i = 1 / 2 sigma_i^2: van der Maaten and
     Hinton (2008), eq. 1. The entropy of each row falls as beta grows; log(beta) is halved towards
-    where it equals log(perplexity). Where all distances are equal, or the perplexity is not below k, the row is uniform.
+    where it equals log(perplexity). Where all distances are equal, or the perplexity is not below k, the row
+    is uniform.
     """
     distances = np.asarray(distances, dtype=np.float64)
     largest = distances.max(axis=1, keepdims=True)
