@@ -91,6 +91,47 @@ def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name:
     )
 
 
+# ---- Data and distances --------------------------------------------------------------------------
+
+
+def check_data(X: Any, name: str) -> Any:
+    """Return data as a contiguous, finite float32 or float64 array of at least 2 rows, or as CSR."""
+    from scipy import sparse
+
+    array = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
+        raise ValueError(f"{name} must have shape (n_points >= 2, n_features >= 1), got shape {array.shape}")
+    if array.shape[0] >= 2**30:
+        raise ValueError(f"{name} must have fewer than 2**30 rows, got {array.shape[0]}")
+    dtype = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
+    if sparse.issparse(array):
+        array = array.astype(dtype, copy=False)
+    else:
+        array = np.ascontiguousarray(array, dtype=dtype)
+    _check_finite(array.data if sparse.issparse(array) else array, name)
+    return array
+
+
+def check_distances(X: Any, name: str) -> Any:
+    """Return a square matrix of finite distances >= 0, dense or CSR, float32 or float64."""
+    array = check_data(X, name)
+    if array.shape[0] != array.shape[1]:
+        raise ValueError(f"{name} must be a square matrix of distances, got shape {array.shape}")
+    values = np.asarray(array.data) if not isinstance(array, np.ndarray) else array
+    if values.size and values.min() < 0:
+        raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
+    return array
+
+
+def _check_finite(values: Any, name: str) -> None:
+    total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
+    if not np.isfinite(total) and not np.isfinite(values).all():
+        kind = "NaN" if np.isnan(values).any() else "infinity"
+        raise ValueError(f"{name} must be finite, got {kind}")
+
+
 # ---- Streaming: options, weights and groups of rows ---------------------------------------------------
 
 
