@@ -16,7 +16,7 @@ if X86:
     LEVELS |= {"v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
 OPTIMISE = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 REDUCE = ["-fassociative-math"]  # lets sums vectorise; compile time only, see docs/architecture.md
-EXACT = {"exact_sum", "support"}  # kernels whose order of operations is their meaning: no REDUCE
+EXACT = {"divergence_rows", "exact_sum", "support"}  # order of operations is their meaning: no REDUCE
 CPU = "kullback._kernels.cpu"
 
 
@@ -55,6 +55,7 @@ class BuildKernels(build_ext):
     def build_extensions(self) -> None:
         flags = {level: march for level, march in LEVELS.items() if self.accepts(march)} | {"cpu": []}
         openmp = ["-fopenmp"] if self.accepts(["-fopenmp"]) else []
+        simd = ["-fopenmp-simd"] if self.accepts(["-fopenmp-simd"]) else []  # the pragma of ext/_numeric.pxd
         built = []
         for extension in self.extensions:
             stem, _, level = extension.name.removeprefix("kullback._kernels.").rpartition("_")
@@ -62,7 +63,7 @@ class BuildKernels(build_ext):
                 continue
             reduce = [] if stem in EXACT or extension.name == CPU else REDUCE
             march = flags["cpu" if extension.name == CPU else level]
-            extension.extra_compile_args = [*OPTIMISE, *reduce, *march, *openmp]
+            extension.extra_compile_args = [*OPTIMISE, *reduce, *march, *simd, *openmp]
             extension.extra_link_args = list(openmp)
             built.append(extension)
         self.extensions = built

@@ -1,14 +1,204 @@
-"""The one place that checks arguments and raises."""
+"""The one place that checks arguments and raises: every message names the argument, what came and what is accepted."""
 
 from __future__ import annotations
 
+import numbers
+import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import numpy.typing as npt
 
-# -- streaming: options, weights and groups of rows
+FloatArray = npt.NDArray[Any]
+
+# ---- Scalars -------------------------------------------------------------------------------------
+
+
+def check_choice(value: object, name: str, choices: Sequence[object]) -> None:
+    """Raise unless ``value`` is one of ``choices``."""
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_real(value: object, name: str, *, low: float = -np.inf, high: float = np.inf, open_low: bool = False) -> float:
+    """Return ``value`` as a float in [low, high], or (low, high] with ``open_low``."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    number = float(value)
+    if not (low < number if open_low else low <= number) or not number <= high:
+        bracket = "(" if open_low else "["
+        raise ValueError(f"{name} must be in {bracket}{low:g}, {high:g}], got {value!r}")
+    return number
+
+
+def check_integer(value: object, name: str, *, low: int) -> int:
+    """Return ``value`` as an int of at least ``low``."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {value!r}")
+    return int(value)
+
+
+# ---- Embeddings and affinities -------------------------------------------------------------------
+
+
+def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
+    """Return an embedding as a contiguous, finite float32 or float64 array of two dimensions."""
+    array = np.asarray(positions)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have shape (n_points, n_components), neither 0, got shape {array.shape}")
+    if array.shape[0] >= 2**30:
+        raise ValueError(f"{name} must have fewer than 2**30 points, got {array.shape[0]}")
+    array = np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float32 else np.float64)
+    largest = np.abs(array).max()
+    if not largest <= 1e37:  # differences and their sums must stay finite in float32
+        raise ValueError(f"{name} must be finite and at most 1e37 in magnitude, got {largest}")
+    return array
+
+
+def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str) -> tuple[FloatArray, ...]:
+    """Return the CSR parts (values, int32 columns, int64 row starts) of a joint distribution P.
+
+    P is square, non-negative, without a diagonal and sums to 1 within sqrt(eps) of float32.
+    """
+    from scipy import sparse
+
+    if not sparse.issparse(affinities):
+        affinities = np.asarray(affinities)
+        if affinities.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must hold real numbers, got dtype {affinities.dtype}")
+    if affinities.shape != (n_points, n_points):
+        raise ValueError(f"{name} must have shape ({n_points}, {n_points}), got {affinities.shape}")
+    matrix = sparse.csr_array(affinities)
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    if not (np.isfinite(matrix.data).all() and (matrix.data >= 0).all()):
+        raise ValueError(f"{name} must hold finite, non-negative probabilities, got {matrix.data.min()} as its smallest")
+    if matrix.diagonal().any():
+        raise ValueError(f"{name} must be 0 on its diagonal, got {matrix.diagonal().max()}")
+    total = float(matrix.data.sum(dtype=np.float64))
+    if not abs(total - 1) <= np.finfo(np.float32).eps ** 0.5:
+        raise ValueError(f"{name} must sum to 1, got {total}")
+    return (
+        np.ascontiguousarray(matrix.data, dtype=dtype),
+        np.ascontiguousarray(matrix.indices, dtype=np.int32),
+        np.ascontiguousarray(matrix.indptr, dtype=np.int64),
+    )
+
+
+# ---- Distributions -------------------------------------------------------------------------------
+
+
+class Distribution(NamedTuple):
+    """Checked probabilities: the array, the kernel's number for its dtype, and how far sums may be off one."""
+
+    array: npt.NDArray[Any]
+    kind: int
+    tolerance: float
+
+
+_KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int8": 4, "uint8": 5, "int16": 6, "uint16": 7,
+          "int32": 8, "uint32": 9, "int64": 10, "uint64": 11}  # fmt: skip
+_KIND_OF = {np.dtype(name): kind for name, kind in _KINDS.items() if name != "bfloat16"}
+# sqrt(eps) of each floating dtype; integers are counts, whose sums are free
+_TOLERANCES = [2**-11.5, 2**-26.0, 2**-5.0, 2**-3.5, *[np.inf] * 8]
+
+
+def check_distribution(value: npt.ArrayLike, name: str) -> Distribution:
+    """Return ``value`` as an array of at least one axis, of a dtype that the kernels read."""
+    array = value if type(value) is np.ndarray else np.asarray(value)
+    kind = _KIND_OF.get(array.dtype)
+    if kind is None:
+        if array.dtype.name == "bfloat16":
+            array, kind = array.view(np.uint16), _KINDS["bfloat16"]
+        elif array.dtype.kind in "fiu" and array.dtype.newbyteorder("=") in _KIND_OF:
+            array = array.astype(array.dtype.newbyteorder("="))
+            kind = _KIND_OF[array.dtype]
+        else:
+            raise TypeError(
+                f"{name} must hold float16, bfloat16, float32, float64 or integers, got dtype {array.dtype}"
+            )
+    if array.ndim == 0:
+        raise ValueError(f"{name} must have at least one axis, got a scalar")
+    return Distribution(array, kind, _TOLERANCES[kind])
+
+
+def check_normalize(value: object) -> int:
+    """Return the kernel's number for ``normalize``: 0 plain sums, 1 divide, 2 divide and check."""
+    if value is True or value is False:
+        return int(value)
+    if isinstance(value, str) and value == "check":
+        return 2
+    raise ValueError(f"normalize must be 'check', True or False, got {value!r}")
+
+
+def check_base(value: object) -> float:
+    """Return a logarithm's base: positive, finite and not 1."""
+    base = check_real(value, "base", low=0, open_low=True)
+    if base == 1 or not np.isfinite(base):
+        raise ValueError(f"base must be positive, finite and not 1, got {value!r}")
+    return base
+
+
+def check_same_rows(
+    first: Distribution, second: Distribution | None, axis: int, names: tuple[str, str]
+) -> tuple[tuple[int, ...], int]:
+    """Return the common shape of two operands whose rows lie along ``axis``, and that axis."""
+    shape = first.array.shape
+    if second is not None and second.array.shape != shape:
+        other = second.array.shape
+        try:
+            shape = np.broadcast_shapes(shape, other)
+        except ValueError:
+            raise ValueError(
+                f"{names[0]} and {names[1]} must have shapes that broadcast, got {first.array.shape} and {other}"
+            ) from None
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis must be in [{-len(shape)}, {len(shape) - 1}] for shape {shape}, got {axis}")
+    if second is not None and first.array.shape != second.array.shape:
+        back = axis - len(shape) if axis >= 0 else axis  # counted from the end, as broadcasting aligns shapes
+        lengths = [part.array.shape[back] if -back <= part.array.ndim else 1 for part in (first, second)]
+        if lengths[0] != lengths[1]:
+            raise ValueError(
+                f"{names[0]} and {names[1]} must have equally many elements along axis {axis}, "
+                f"got {lengths[0]} and {lengths[1]}"
+            )
+    return shape, axis
+
+
+def raise_bad_row(
+    status: int,
+    operands: tuple[Distribution, Distribution | None],
+    arrays: Sequence[npt.NDArray[Any]],
+    row: tuple[int, ...],
+    names: tuple[str, str],
+) -> None:
+    """Raise the error of a row that failed ``normalize="check"``; ``arrays`` have their rows last."""
+    which = (status - 1) % 2
+    operand = operands[which]
+    assert operand is not None
+    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
+    if status <= 2:
+        raise ValueError(f"{names[which]} must hold probabilities >= 0, got a negative or NaN entry{where}")
+    values = arrays[which][row]
+    if operand.kind == _KINDS["bfloat16"]:
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    raise ValueError(
+        f"{names[which]} must sum to 1 within {operand.tolerance:.2g} along its axis, got {values.sum(dtype=np.float64):.9g}"
+        f"{where}; pass normalize=True to divide by the sum"
+    )
+
+
+# ---- Streaming: options, weights, groups, histograms, supports ------------------------------------
 
 
 def check_flag(value: Any, *, name: str) -> bool:
@@ -39,7 +229,7 @@ def check_probabilities(values: Sequence[float], *, name: str) -> tuple[float, .
     return found
 
 
-def check_weights(weights: ArrayLike, n_rows: int, *, name: str = "weights") -> NDArray[np.float64]:
+def check_weights(weights: npt.ArrayLike, n_rows: int, *, name: str = "weights") -> npt.NDArray[np.float64]:
     """Return one finite, non-negative float64 for each row, contiguous."""
     array = np.asarray(weights)
     if array.dtype.kind not in "biuf":
@@ -53,8 +243,8 @@ def check_weights(weights: ArrayLike, n_rows: int, *, name: str = "weights") -> 
 
 
 def check_groups(
-    group: ArrayLike | None, n_rows: int, *, expected: bool, name: str = "group", option: str = "groups"
-) -> NDArray[Any]:
+    group: npt.ArrayLike | None, n_rows: int, *, expected: bool, name: str = "group", option: str = "groups"
+) -> npt.NDArray[Any]:
     """Return one integer or string label for each row."""
     if not expected:
         raise ValueError(f"{name} needs an accumulator made with {option}=True")
@@ -82,33 +272,7 @@ def check_choices(names: Any, choices: Sequence[str], *, name: str) -> tuple[str
     return found
 
 
-def check_count(value: Any, *, name: str, least: int) -> int:
-    """Return an integer of at least ``least``."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return int(value)
-
-
-def check_number(value: Any, *, name: str, least: float) -> float:
-    """Return a finite float of at least ``least``."""
-    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not least <= value < np.inf:
-        raise ValueError(f"{name} must be finite and at least {least}, got {value}")
-    return float(value)
-
-
-def check_base(value: Any, *, name: str = "base") -> float:
-    """Return the base of a logarithm."""
-    base = check_number(value, name=name, least=0)
-    if base in (0.0, 1.0):
-        raise ValueError(f"{name} must be positive and not 1, got {value}")
-    return base
-
-
-def check_edges(edges: ArrayLike, n_features: int) -> NDArray[np.float64]:
+def check_edges(edges: npt.ArrayLike, n_features: int) -> npt.NDArray[np.float64]:
     """Return sorted finite edges, one row for each feature."""
     array = np.asarray(edges)
     if array.dtype.kind not in "iuf":
@@ -123,7 +287,7 @@ def check_edges(edges: ArrayLike, n_features: int) -> NDArray[np.float64]:
     return np.array(array)
 
 
-def check_categories(categories: Any) -> NDArray[Any]:
+def check_categories(categories: Any) -> npt.NDArray[Any]:
     """Return distinct integers or strings."""
     array = np.asarray(categories)
     if array.ndim != 1 or not array.size or array.dtype.kind not in "iuU":
@@ -133,7 +297,7 @@ def check_categories(categories: Any) -> NDArray[Any]:
     return array if array.dtype.kind == "U" else array.astype(np.int64)
 
 
-def _check_columns(array: NDArray[Any], n_features: int, name: str) -> NDArray[Any]:
+def _check_columns(array: npt.NDArray[Any], n_features: int, name: str) -> npt.NDArray[Any]:
     if array.ndim == 1 and n_features == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] != n_features:
@@ -141,7 +305,7 @@ def _check_columns(array: NDArray[Any], n_features: int, name: str) -> NDArray[A
     return array
 
 
-def check_features(values: ArrayLike, n_features: int, *, name: str) -> NDArray[Any]:
+def check_features(values: npt.ArrayLike, n_features: int, *, name: str) -> npt.NDArray[Any]:
     """Return contiguous float32 or float64 values, one column for each feature."""
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
@@ -150,7 +314,7 @@ def check_features(values: ArrayLike, n_features: int, *, name: str) -> NDArray[
     return np.ascontiguousarray(_check_columns(array, n_features, name), dtype)
 
 
-def check_codes(values: ArrayLike, n_features: int, kind: str, *, name: str) -> NDArray[Any]:
+def check_codes(values: npt.ArrayLike, n_features: int, kind: str, *, name: str) -> npt.NDArray[Any]:
     """Return categories of the given kind ("i" or "U"), one column for each feature."""
     array = np.asarray(values)
     if array.dtype.kind not in ("U" if kind == "U" else "biu"):
@@ -159,7 +323,7 @@ def check_codes(values: ArrayLike, n_features: int, kind: str, *, name: str) -> 
     return _check_columns(array, n_features, name)
 
 
-def check_counts(counts: ArrayLike, shape: tuple[Any, ...], *, name: str) -> NDArray[np.int64]:
+def check_counts(counts: npt.ArrayLike, shape: tuple[Any, ...], *, name: str) -> npt.NDArray[np.int64]:
     """Return contiguous counts of a shape, which may begin with ... for any leading axes."""
     array = np.asarray(counts)
     if array.dtype.kind not in "iu":
@@ -174,8 +338,8 @@ def check_counts(counts: ArrayLike, shape: tuple[Any, ...], *, name: str) -> NDA
 
 
 def check_support(
-    p: ArrayLike, q: ArrayLike, *, from_logits: bool
-) -> tuple[NDArray[Any], NDArray[Any], float]:
+    p: npt.ArrayLike, q: npt.ArrayLike, *, from_logits: bool
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], float]:
     """Return two flat arrays of one dtype, float32 or float64, and the coarser eps of what came."""
     left, right = np.asarray(p), np.asarray(q)
     for name, array in (("p", left), ("q", right)):

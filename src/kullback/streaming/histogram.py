@@ -131,8 +131,8 @@ class HistogramDivergence(Accumulator):
         n_threads: int | None = None,
     ) -> None:
         self.measures = _arrays.check_choices(measures, MEASURES, name="measures")
-        self.n_features = _arrays.check_count(n_features, name="n_features", least=1)
-        self.smoothing = _arrays.check_number(smoothing, name="smoothing", least=0)
+        self.n_features = _arrays.check_integer(n_features, "n_features", low=1)
+        self.smoothing = _arrays.check_real(smoothing, "smoothing", low=0, high=1e300)
         self.base = None if base is None else _arrays.check_base(base)
         self.n_threads = n_threads
         if (edges is None) == (categories is None):

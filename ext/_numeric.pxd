@@ -1,0 +1,81 @@
+"""Header-only numerics that kernels share: bit-level scaling, 16-bit loads, sums of fixed order.
+
+The C below is what Cython cannot say: bit casts through memcpy (which every compiler folds away)
+and the reduction pragma, which lets one sum vectorise without -fassociative-math.
+"""
+
+cdef extern from *:
+    """
+    #ifndef KULLBACK_NUMERIC
+    #define KULLBACK_NUMERIC
+    #include <math.h>
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <string.h>
+
+    static inline int32_t kb_bits_f(float x) { int32_t b; memcpy(&b, &x, 4); return b; }
+    static inline int64_t kb_bits_d(double x) { int64_t b; memcpy(&b, &x, 8); return b; }
+    static inline float kb_value_f(int32_t b) { float x; memcpy(&x, &b, 4); return x; }
+    static inline double kb_value_d(int64_t b) { double x; memcpy(&x, &b, 8); return x; }
+
+    /* Return x 2^k with the integer k that brings x within a factor 3/2 of target, so that
+       target - result is exact (Sterbenz). Half a binade is added before the exponent of the
+       quotient is cut off, so k is the rounded difference of the two bit patterns. Both normal. */
+    static inline float kb_align_f(float x, float target, float *k) {
+        int32_t shift = (int32_t)(((uint32_t)kb_bits_f(target) - (uint32_t)kb_bits_f(x) + 0x00400000u)
+                                  & 0xff800000u);
+        *k = (float)(shift >> 23);
+        return kb_value_f(kb_bits_f(x) + shift);
+    }
+    /* The same; AVX2 has neither a 64-bit arithmetic shift nor int64 -> double, so k is biased by
+       2048 and becomes the low bits of 2^52. */
+    static inline double kb_align_d(double x, double target, double *k) {
+        uint64_t shift = ((uint64_t)kb_bits_d(target) - (uint64_t)kb_bits_d(x) + 0x0008000000000000ull)
+                         & 0xfff0000000000000ull;
+        uint64_t biased = (shift + 0x8000000000000000ull) >> 52;
+        *k = kb_value_d((int64_t)(biased | 0x4330000000000000ull)) - 4503599627372544.0;
+        return kb_value_d((int64_t)((uint64_t)kb_bits_d(x) + shift));
+    }
+
+    /* Sum in float64. Short sums run in order; long ones in lanes whose number the level fixes. */
+    #define KB_SUM(NAME, T) \\
+    static double NAME(const T *restrict x, ptrdiff_t n) { \\
+        double total = 0; \\
+        if (n < 32) { for (ptrdiff_t i = 0; i < n; i++) total += (double)x[i]; return total; } \\
+        _Pragma("omp simd reduction(+ : total)") \\
+        for (ptrdiff_t i = 0; i < n; i++) total += (double)x[i]; \\
+        return total; \\
+    }
+    KB_SUM(kb_sum_f, float)
+    KB_SUM(kb_sum_d, double)
+
+    /* Whether any value is outside what the fast terms take: 0 and [4 min, max / 4]. As unsigned
+       integers, negative values, -0, infinities and NaN stand above, subnormals just above 0. */
+    #define KB_UNUSUAL(NAME, T, U, LOW, HIGH) \\
+    static int NAME(const T *restrict x, ptrdiff_t n) { \\
+        U unusual = 0; \\
+        _Pragma("omp simd reduction(| : unusual)") \\
+        for (ptrdiff_t i = 0; i < n; i++) { \\
+            U b; memcpy(&b, x + i, sizeof b); \\
+            unusual |= (U)((b != 0) & ((U)(b - LOW) > (U)(HIGH - LOW))); \\
+        } \\
+        return unusual != 0; \\
+    }
+    KB_UNUSUAL(kb_unusual_f, float, uint32_t, 0x01800000u, 0x7e800000u)
+    KB_UNUSUAL(kb_unusual_d, double, uint64_t, 0x0030000000000000ull, 0x7fd0000000000000ull)
+
+    /* Half to single: the exponent is rebiased by an exact product, which also takes subnormals. */
+    static inline float kb_half(uint16_t h) {
+        float magnitude = kb_value_f((int32_t)(h & 0x7fffu) << 13) * 0x1p112f;
+        int32_t special = (h & 0x7c00u) == 0x7c00u ? 0x7f800000 : 0;
+        return kb_value_f(kb_bits_f(magnitude) | special | (int32_t)((uint32_t)(h & 0x8000u) << 16));
+    }
+    static inline float kb_bfloat(uint16_t h) { return kb_value_f((int32_t)((uint32_t)h << 16)); }
+    #endif
+    """
+    float align_float "kb_align_f"(float x, float target, float* k) noexcept nogil
+    double align_double "kb_align_d"(double x, double target, double* k) noexcept nogil
+    double sum_float "kb_sum_f"(const float* x, Py_ssize_t n) noexcept nogil
+    double sum_double "kb_sum_d"(const double* x, Py_ssize_t n) noexcept nogil
+    bint unusual_float "kb_unusual_f"(const float* x, Py_ssize_t n) noexcept nogil
+    bint unusual_double "kb_unusual_d"(const double* x, Py_ssize_t n) noexcept nogil

@@ -1,0 +1,124 @@
+"""Exact repulsion of t-SNE: every point against every other, tiled so that a tile stays in L1.
+
+``kullback.reference.repulsive_forces`` states it in NumPy. Sums within a tile are taken in the
+precision of the positions, tile sums in float64. Every point meets itself once, with w = 1 and no
+force; the n self terms are taken off the sum at the end.
+"""
+
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.math cimport exp, log1p
+
+cdef enum:
+    BLOCK = 16   # points that share a tile while it is in L1
+    TILE = 1024  # sources a tile: 12 KiB of three float32 components
+BLOCK_POINTS = BLOCK
+
+
+cdef inline void meet_tile(
+    const floating* sources, Py_ssize_t stride, Py_ssize_t n_sources,  # IN: a row a component
+    const floating* point, int n_components,                           # IN; a literal where it is called
+    double* sums,                                                      # IN/OUT: forces, then the sum of w
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef floating one = 1, x = point[0], y = 0, z = 0, dx, dy = 0, dz = 0, squared, w
+    cdef floating fx = 0, fy = 0, fz = 0, sum_w = 0
+    if n_components > 1:
+        y = point[1]
+    if n_components > 2:
+        z = point[2]
+    for j in range(n_sources):
+        dx = x - sources[j]
+        squared = one + dx * dx
+        if n_components > 1:
+            dy = y - sources[stride + j]
+            squared = squared + dy * dy
+        if n_components > 2:
+            dz = z - sources[2 * stride + j]
+            squared = squared + dz * dz
+        w = one / squared
+        sum_w += w
+        w = w * w
+        fx += w * dx
+        if n_components > 1:
+            fy += w * dy
+        if n_components > 2:
+            fz += w * dz
+    sums[0] += fx
+    if n_components > 1:
+        sums[1] += fy
+    if n_components > 2:
+        sums[2] += fz
+    sums[n_components] += sum_w
+
+
+cdef double repel_block(const floating[:, ::1] columns, Py_ssize_t block, floating[:, ::1] forces_out) noexcept nogil:
+    """Handle BLOCK points in one, two or three dimensions at dof = 1; return their sum of w."""
+    cdef double[BLOCK * 4] sums
+    cdef floating[3] point
+    cdef Py_ssize_t n_components = columns.shape[0], n_points = columns.shape[1]
+    cdef Py_ssize_t i, k, index, tile, n_sources, start = block * BLOCK, end = min(start + BLOCK, n_points)
+    cdef double sum_w = 0
+    for i in range(BLOCK * 4):
+        sums[i] = 0
+    for index in range((n_points + TILE - 1) // TILE):
+        tile = index * TILE
+        n_sources = min(<Py_ssize_t>TILE, n_points - tile)
+        for i in range(start, end):
+            for k in range(n_components):
+                point[k] = columns[k, i]
+            if n_components == 1:
+                meet_tile(&columns[0, tile], n_points, n_sources, point, 1, &sums[(i - start) * 4])
+            elif n_components == 2:
+                meet_tile(&columns[0, tile], n_points, n_sources, point, 2, &sums[(i - start) * 4])
+            else:
+                meet_tile(&columns[0, tile], n_points, n_sources, point, 3, &sums[(i - start) * 4])
+    for i in range(start, end):
+        for k in range(n_components):
+            forces_out[i, k] = <floating>sums[(i - start) * 4 + k]
+        sum_w += sums[(i - start) * 4 + n_components]
+    return sum_w
+
+
+cdef double repel_block_general(const floating[:, ::1] columns, Py_ssize_t block, double dof,
+                                floating[:, ::1] forces_out) noexcept nogil:
+    """Any number of components, any dof: w = (1 + d^2 / dof)^-dof, force w^(1 + 1/dof) (y_i - y_j)."""
+    cdef Py_ssize_t n_components = columns.shape[0], n_points = columns.shape[1]
+    cdef Py_ssize_t i, j, k
+    cdef double sum_w = 0, delta, squared, w
+    for i in range(block * BLOCK, min((block + 1) * BLOCK, n_points)):
+        for k in range(n_components):
+            forces_out[i, k] = 0
+        for j in range(n_points):
+            squared = 0
+            for k in range(n_components):
+                delta = <double>columns[k, i] - columns[k, j]
+                squared += delta * delta
+            squared /= dof
+            w = exp(-dof * log1p(squared))
+            sum_w += w
+            w /= 1 + squared
+            for k in range(n_components):
+                forces_out[i, k] += <floating>(w * (<double>columns[k, i] - columns[k, j]))
+    return sum_w
+
+
+def accumulate_repulsion(
+    const floating[:, ::1] columns,  # IN: n_components x n_points
+    double dof,
+    double[::1] sums_out,            # OUT: scratch, one value a block of BLOCK_POINTS
+    floating[:, ::1] forces_out,     # OUT: n_points x n_components
+    int n_threads,
+):
+    """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return the sum of w_ij over i != j."""
+    cdef Py_ssize_t block, n_blocks = (columns.shape[1] + BLOCK - 1) // BLOCK
+    cdef bint special = dof == 1 and columns.shape[0] <= 3
+    cdef double sum_w = 0
+    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
+        if special:
+            sums_out[block] = repel_block(columns, block, forces_out)
+        else:
+            sums_out[block] = repel_block_general(columns, block, dof, forces_out)
+    for block in range(n_blocks):
+        sum_w += sums_out[block]
+    return sum_w - columns.shape[1]

@@ -1,0 +1,17 @@
+from typing import Any
+
+import numpy.typing as npt
+
+BLOCK_POINTS: int
+
+def descend(
+    positions: npt.NDArray[Any],
+    velocity: npt.NDArray[Any],
+    gains: npt.NDArray[Any],
+    attraction: npt.NDArray[Any],
+    repulsion: npt.NDArray[Any],
+    rates: npt.NDArray[Any],
+    centre: npt.NDArray[Any],
+    sums_out: npt.NDArray[Any],
+    n_threads: int,
+) -> float: ...

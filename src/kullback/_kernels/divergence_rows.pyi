@@ -1,0 +1,21 @@
+from typing import Any
+
+BLOCK_ELEMENTS: int
+PIECE_ELEMENTS: int
+STATE_SUMS: int
+MAX_GROUP_ROWS: int
+
+def reduce_rows(
+    p: Any,
+    q: Any,
+    p_kind: int,
+    q_kind: int,
+    measures: Any,
+    options: Any,
+    values_out: Any,
+    status_out: Any,
+    scratch: Any,
+    region_size: int,
+    group: int,
+    n_threads: int,
+) -> int: ...

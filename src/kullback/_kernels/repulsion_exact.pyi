@@ -1,0 +1,13 @@
+from typing import Any
+
+import numpy.typing as npt
+
+BLOCK_POINTS: int
+
+def accumulate_repulsion(
+    columns: npt.NDArray[Any],
+    dof: float,
+    sums_out: npt.NDArray[Any],
+    forces_out: npt.NDArray[Any],
+    n_threads: int,
+) -> float: ...

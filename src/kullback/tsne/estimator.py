@@ -1,0 +1,261 @@
+"""``TSNE``: t-SNE as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_array, validate_data
+
+from .. import affinities
+from .._arrays import FloatArray, check_choice, check_integer, check_real
+from .._threads import resolve_threads
+from ..gradient import choose_method
+from . import initialization
+from .embedding import Embedding
+
+EXPLORATION_ITER = 250
+"""Iterations of early exaggeration, as in scikit-learn and openTSNE."""
+
+
+class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """t-distributed stochastic neighbour embedding.
+
+    The parameters have scikit-learn's names, so it can stand in for ``sklearn.manifold.TSNE``.
+
+    Parameters
+    ----------
+    n_components : int, default 2
+        Dimensions of the embedding. Barnes-Hut serves up to three.
+    perplexity : float, default 30
+        Effective number of neighbours of a point; below n_samples. ``3 * perplexity`` neighbours are used.
+    early_exaggeration : float, default 12
+        Factor on P during the first 250 iterations.
+    learning_rate : float or "auto", default "auto"
+        ``"auto"``: n_samples / exaggeration in each phase (Belkina et al. 2019).
+    max_iter : int, default 1000
+        Iterations in all.
+    n_iter_without_progress : int, default 300
+        After early exaggeration, stop when the KL divergence has had no new minimum for so many iterations.
+    min_grad_norm : float, default 1e-7
+        Stop when the norm of the gradient is not above this.
+    metric : str or callable, default "euclidean"
+        Distance between rows; ``"precomputed"`` takes a square matrix of distances as X.
+    metric_params : dict, optional
+        Further keyword arguments of the metric.
+    init : {"pca", "random"} or array of shape (n_samples, n_components), default "pca"
+        Start. ``"pca"`` and ``"random"`` are scaled to a standard deviation of 1e-4; an array is taken as it is.
+    verbose : int, default 0
+        Above 0: a progress bar on standard error.
+    random_state : int, RandomState or None, default None
+        Seed of the initialisation and the approximate neighbour search.
+    method : {"auto", "exact", "barnes_hut"}, default "auto"
+        ``"exact"``: all pairs, in the gradient as in P. ``"auto"`` is Barnes-Hut with an exact gradient for few
+        points.
+    angle : float in [0, 1], default 0.5
+        Barnes-Hut's trade of accuracy for speed (theta).
+    n_jobs : int, optional
+        Threads; None or -1 for all. The result does not depend on it, bit for bit.
+
+    Attributes
+    ----------
+    embedding_ : ndarray of shape (n_samples, n_components), float32
+        The map.
+    kl_divergence_ : float
+        KL(P || Q) in nats of the true P at ``embedding_``; Z is summed by the method of the gradient.
+    n_iter_ : int
+        Iterations that ran.
+    loss_ : ndarray of records (iteration, entropy, cross_entropy, kl_divergence)
+        H(P), H(P, Q) and KL = H(P, Q) - H(P), in nats, every 50 iterations and at the end.
+    affinities_ : kullback.affinities.Affinities
+        P, its entropy and the neighbours it was made from.
+    learning_rate_ : float
+        Learning rate of the last phase.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+
+    References
+    ----------
+    van der Maaten and Hinton (2008), "Visualizing data using t-SNE"; van der Maaten (2014), "Accelerating
+    t-SNE using tree-based algorithms"; Belkina et al. (2019), "Automated optimized parameters for t-SNE".
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from kullback import TSNE
+    >>> embedding = TSNE(random_state=0).fit_transform(load_digits().data)
+    >>> embedding.shape
+    (1797, 2)
+    """
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        perplexity: float = 30.0,
+        early_exaggeration: float = 12.0,
+        learning_rate: float | str = "auto",
+        max_iter: int = 1000,
+        n_iter_without_progress: int = 300,
+        min_grad_norm: float = 1e-7,
+        metric: str | Callable[..., float] = "euclidean",
+        metric_params: dict[str, Any] | None = None,
+        init: str | npt.ArrayLike = "pca",
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        method: str = "auto",
+        angle: float = 0.5,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.perplexity = perplexity
+        self.early_exaggeration = early_exaggeration
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.n_iter_without_progress = n_iter_without_progress
+        self.min_grad_norm = min_grad_norm
+        self.metric = metric
+        self.metric_params = metric_params
+        self.init = init
+        self.verbose = verbose
+        self.random_state = random_state
+        self.method = method
+        self.angle = angle
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: object = None) -> TSNE:
+        """Embed the rows of X.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Data, or distances of shape (n_samples, n_samples) where ``metric="precomputed"``.
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        TSNE
+            self
+        """
+        self.fit_transform(X)
+        return self
+
+    def fit_transform(self, X: Any, y: object = None) -> FloatArray:
+        """Embed the rows of X and return the embedding; see `fit`."""
+        n_threads = self._check_parameters()
+        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
+        n_samples = X.shape[0]
+        check_real(self.perplexity, "perplexity", low=0, open_low=True)
+        if self.perplexity >= n_samples:
+            raise ValueError(f"perplexity must be less than n_samples = {n_samples}, got {self.perplexity!r}")
+        shape = (n_samples, self.n_components)
+        method = choose_method(self.method, shape, 1.0)
+        random_state = check_random_state(self.random_state)
+
+        self.affinities_ = affinities.perplexity(
+            X,
+            self.perplexity,
+            metric=self.metric,
+            metric_params=self.metric_params,
+            n_neighbors=n_samples - 1 if self.method == "exact" else None,
+            n_threads=n_threads,
+            random_state=random_state,
+        )
+        embedding = Embedding(
+            self.affinities_.P, self._initialise(X, random_state), method=method, theta=self.angle, n_threads=n_threads
+        )
+        self._descend(embedding)
+
+        self.embedding_ = embedding.positions
+        self.n_iter_ = embedding.n_iter
+        self.loss_ = embedding.loss.view(np.recarray)
+        self.kl_divergence_ = float(self.loss_.kl_divergence[-1])
+        return self.embedding_
+
+    def _check_parameters(self) -> int:
+        check_integer(self.n_components, "n_components", low=1)
+        check_real(self.early_exaggeration, "early_exaggeration", low=1)
+        check_integer(self.max_iter, "max_iter", low=1)
+        check_integer(self.n_iter_without_progress, "n_iter_without_progress", low=0)
+        check_real(self.min_grad_norm, "min_grad_norm", low=0)
+        check_real(self.angle, "angle", low=0, high=1)
+        if isinstance(self.init, str):
+            check_choice(self.init, "init", ("pca", "random"))
+        return resolve_threads(self.n_jobs, name="n_jobs")
+
+    def _initialise(self, X: Any, random_state: np.random.RandomState) -> FloatArray:
+        if isinstance(self.init, str) and self.init == "pca":
+            if self.metric == "precomputed":
+                raise ValueError('init must be "random" or an array where metric="precomputed", got "pca"')
+            return initialization.pca(X, self.n_components, random_state=random_state)
+        if isinstance(self.init, str):
+            return initialization.random(X.shape[0], self.n_components, random_state=random_state)
+        init = check_array(self.init, dtype=np.float32, input_name="init", ensure_min_samples=0)
+        if init.shape != (X.shape[0], self.n_components):
+            raise ValueError(f"init must have shape {(X.shape[0], self.n_components)}, got {init.shape}")
+        return init
+
+    def _descend(self, embedding: Embedding) -> None:
+        phases = (
+            (min(EXPLORATION_ITER, self.max_iter), self.early_exaggeration, None),
+            (self.max_iter - EXPLORATION_ITER, 1.0, self.n_iter_without_progress),
+        )
+        with _progress(self.max_iter, bool(self.verbose)) as callback:
+            for n_iter, exaggeration, n_iter_without_progress in phases:
+                if n_iter <= 0:
+                    continue
+                before = embedding.n_iter
+                self.learning_rate_ = (
+                    embedding.n_points / exaggeration if self.learning_rate == "auto" else self.learning_rate
+                )
+                embedding.optimize(
+                    n_iter,
+                    exaggeration=exaggeration,
+                    learning_rate=self.learning_rate,
+                    n_iter_without_progress=n_iter_without_progress,
+                    min_grad_norm=self.min_grad_norm,
+                    callback=callback,
+                )
+                if embedding.n_iter - before < n_iter and n_iter_without_progress is not None:
+                    break
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.metric == "precomputed"
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.embedding_.shape[1])
+
+
+class _progress:
+    """A progress bar over iterations, as a callback of `Embedding.optimize`, or None."""
+
+    def __init__(self, total: int, show: bool) -> None:
+        self.total, self.show = total, show
+
+    def __enter__(self) -> Callable[[int, float], None] | None:
+        if not self.show:
+            return None
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=self.total, desc="t-SNE", unit="it")
+
+        def callback(n_iter: int, kl_divergence: float) -> None:
+            self.bar.update(n_iter - self.bar.n)
+            self.bar.set_postfix_str(f"KL {kl_divergence:.4f}")
+
+        return callback
+
+    def __exit__(self, *_: object) -> None:
+        if self.show:
+            self.bar.update(self.total - self.bar.n)
+            self.bar.close()

@@ -1,0 +1,224 @@
+"""``kullback.TSNE``: the contract, the loss it reports, determinism, and inputs that break others."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.manifold import TSNE as SklearnTSNE
+from sklearn.neighbors import KNeighborsClassifier
+
+import kullback
+from kullback import gradient
+from kullback import reference as ref
+from kullback.tsne import Embedding
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Return 500 of scikit-learn's digits."""
+    X, y = load_digits(return_X_y=True)
+    return X[:500], y[:500]
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    """Return an estimator fitted on them."""
+    return kullback.TSNE(random_state=0, max_iter=500).fit(digits[0])
+
+
+def test_digits_keep_their_neighbours(digits, fitted):
+    """A map of digits separates them: 1-neighbour accuracy in two dimensions stays above 90 %."""
+    X, y = digits
+    assert fitted.embedding_.shape == (500, 2)
+    assert fitted.embedding_.dtype == np.float32
+    half = KNeighborsClassifier(1).fit(fitted.embedding_[::2], y[::2]).score(fitted.embedding_[1::2], y[1::2])
+    assert half > 0.9
+
+
+def test_kl_is_no_worse_than_scikit_learn(digits, fitted):
+    """By the same exact measure, on the same P, our map is at least as good as scikit-learn's, within 3 %."""
+    theirs = SklearnTSNE(random_state=0, max_iter=500).fit_transform(digits[0])
+    P = fitted.affinities_.P
+    ours = gradient.tsne_loss(P, fitted.embedding_, exact=True).kl_divergence
+    assert ours <= 1.03 * gradient.tsne_loss(P, theirs, exact=True).kl_divergence
+
+
+def test_loss_is_the_true_loss_at_the_positions_returned(fitted):
+    """The last record is the reference's loss of ``embedding_``, without exaggeration."""
+    expected = ref.tsne_loss(fitted.affinities_.P, fitted.embedding_)
+    last = fitted.loss_[-1]
+    # 500 points are summed exactly, in float32 within tiles
+    assert last.kl_divergence == fitted.kl_divergence_ == pytest.approx(expected.kl_divergence, rel=1e-5)
+    assert last.entropy == pytest.approx(expected.entropy, rel=1e-6)
+    assert last.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-6)
+    assert last.iteration == fitted.n_iter_ == 500
+
+
+def test_loss_trace(fitted):
+    """H(P) is constant, KL = H(P, Q) - H(P), and the descent goes down after exaggeration ends."""
+    loss = fitted.loss_
+    assert list(loss.iteration) == list(range(0, 501, 50))
+    assert len(set(loss.entropy)) == 1
+    np.testing.assert_array_equal(loss.kl_divergence, loss.cross_entropy - loss.entropy)
+    after = loss.kl_divergence[loss.iteration >= 300]
+    assert (np.diff(after) < 0).all()
+    assert (loss.kl_divergence >= 0).all()
+
+
+@pytest.mark.parametrize("method", ["auto", "exact", "barnes_hut"])
+def test_the_thread_count_changes_no_bit(digits, method):
+    """A whole run has the same bytes on 1, 2, 3 and 5 threads."""
+    options = {"max_iter": 100, "random_state": 0, "method": method}
+    runs = [kullback.TSNE(n_jobs=n, **options).fit(digits[0]) for n in (1, 2, 3, 5)]
+    assert len({run.embedding_.tobytes() for run in runs}) == 1
+    assert len({run.loss_.tobytes() for run in runs}) == 1
+
+
+def test_a_run_repeats(digits):
+    """Equal seeds give equal maps, other seeds other maps."""
+    options = {"max_iter": 60, "init": "random"}
+    maps = [kullback.TSNE(random_state=seed, **options).fit_transform(digits[0]) for seed in (1, 1, 2)]
+    assert (maps[0] == maps[1]).all()
+    assert not np.allclose(maps[0], maps[2])
+
+
+@pytest.mark.parametrize("n_components", [1, 3, 4])
+def test_other_dimensions(digits, n_components):
+    """One and three dimensions by any method, four by the exact one."""
+    embedding = kullback.TSNE(n_components, max_iter=300, random_state=0).fit_transform(digits[0])
+    assert embedding.shape == (500, n_components)
+    assert np.isfinite(embedding).all()
+
+
+def test_precomputed_distances_are_the_same_as_data(digits):
+    """A matrix of distances gives the affinities that the rows themselves give."""
+    X, _ = digits
+    distances = np.sqrt(np.maximum(((X[:, None] - X[None]) ** 2).sum(axis=2), 0))
+    by_rows = kullback.TSNE(init="random", random_state=0, max_iter=10).fit(X)
+    by_distances = kullback.TSNE(metric="precomputed", init="random", random_state=0, max_iter=10).fit(distances)
+    np.testing.assert_allclose(by_distances.embedding_, by_rows.embedding_, atol=1e-6)
+
+
+def test_early_stops(digits):
+    """``min_grad_norm`` and ``n_iter_without_progress`` end the run at a check of the loss."""
+    X, _ = digits
+    assert kullback.TSNE(min_grad_norm=1e9, max_iter=400).fit(X).n_iter_ < 400
+    stalled = kullback.TSNE(n_iter_without_progress=0, learning_rate=1e-9, max_iter=600).fit(X)
+    assert 250 < stalled.n_iter_ < 600
+    assert stalled.n_iter_ == stalled.loss_.iteration[-1]
+
+
+AWKWARD = {
+    "duplicated rows": lambda rng: np.repeat(rng.normal(size=(10, 4)), 6, axis=0),
+    "constant data": lambda rng: np.ones((40, 3)),
+    "one feature": lambda rng: rng.normal(size=(50, 1)),
+    "fewer points than 3 x perplexity": lambda rng: rng.normal(size=(40, 4)),
+    "huge scale": lambda rng: rng.normal(size=(50, 4)) * 1e30,
+    "tiny scale": lambda rng: rng.normal(size=(50, 4)) * 1e-30,
+    "offset": lambda rng: rng.normal(size=(50, 4)) + 1e6,
+    "outlier": lambda rng: np.vstack([rng.normal(size=(49, 4)), np.full((1, 4), 1e10)]),
+    "integers": lambda rng: rng.integers(0, 9, size=(50, 4)),
+}
+
+
+@pytest.mark.parametrize("case", AWKWARD)
+@pytest.mark.parametrize("method", ["exact", "barnes_hut"])
+def test_awkward_data_gives_a_finite_map(case, method):
+    """No NaN, no crash, a loss that is finite and not negative."""
+    X = AWKWARD[case](np.random.default_rng(0))
+    model = kullback.TSNE(perplexity=15, max_iter=300, random_state=0, method=method).fit(X)
+    assert np.isfinite(model.embedding_).all()
+    assert np.isfinite(model.kl_divergence_)
+    assert model.kl_divergence_ >= -1e-6
+
+
+@pytest.mark.parametrize("n_samples", [2, 3, 4, 5])
+def test_few_points(n_samples):
+    """The smallest data sets give a map."""
+    X = np.random.default_rng(0).normal(size=(n_samples, 3))
+    embedding = kullback.TSNE(perplexity=1, max_iter=300).fit_transform(X)
+    assert np.isfinite(embedding).all()
+
+
+def test_sparse_input(digits):
+    """CSR rows give neighbours, P and a map."""
+    X, _ = digits
+    embedding = kullback.TSNE(init="random", random_state=0, max_iter=60).fit_transform(sparse.csr_matrix(X))
+    assert np.isfinite(embedding).all()
+
+
+BAD = [
+    ({"perplexity": 500}, ValueError, "perplexity must be less than n_samples = 500, got 500"),
+    ({"perplexity": -1}, ValueError, r"perplexity must be in \(0, inf\], got -1"),
+    ({"max_iter": 0}, ValueError, "max_iter must be at least 1, got 0"),
+    ({"n_components": 1.5}, TypeError, "n_components must be an integer, got 1.5"),
+    ({"learning_rate": -1}, ValueError, r'learning_rate \(a number or "auto"\) must be in \(0, inf\], got -1'),
+    ({"init": "spiral"}, ValueError, "init must be one of 'pca', 'random', got 'spiral'"),
+    ({"init": np.zeros((3, 2))}, ValueError, r"init must have shape \(500, 2\), got \(3, 2\)"),
+    ({"method": "fast"}, ValueError, "method must be one of"),
+    ({"n_components": 4, "method": "barnes_hut"}, ValueError, "needs at most 3 components"),
+    ({"angle": 2}, ValueError, r"angle must be in \[0, 1\], got 2"),
+    ({"early_exaggeration": 0.5}, ValueError, r"early_exaggeration must be in \[1, inf\], got 0.5"),
+    ({"n_jobs": 0}, ValueError, "n_jobs must be None, positive, or negative"),
+    ({"metric": "precomputed", "init": "random"}, ValueError, "square"),
+    ({"metric": "sideways"}, ValueError, "sideways"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD)
+def test_bad_parameters_are_named(digits, options, error, message):
+    """Every parameter says what came and what is accepted."""
+    with pytest.raises(error, match=message):
+        kullback.TSNE(**options).fit(digits[0])
+
+
+def test_unknown_parameters_raise():
+    """Nothing is swallowed."""
+    with pytest.raises(TypeError, match="n_itr"):
+        kullback.TSNE(n_itr=5)
+
+
+def test_nan_is_refused(digits):
+    """NaN in the data is named by scikit-learn's own check."""
+    X = digits[0].copy()
+    X[3, 5] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        kullback.TSNE().fit(X)
+
+
+def test_scikit_learn_conventions(digits, fitted):
+    """Clone, parameters, feature names, pandas output."""
+    copy = clone(fitted)
+    assert copy.get_params() == fitted.get_params()
+    assert not hasattr(copy, "embedding_")
+    assert list(fitted.get_feature_names_out()) == ["tsne0", "tsne1"]
+    assert fitted.n_features_in_ == 64
+
+
+def test_verbose_shows_progress(digits, capsys):
+    """``verbose=1`` draws a bar on standard error and leaves standard output alone."""
+    kullback.TSNE(verbose=1, max_iter=60).fit(digits[0])
+    captured = capsys.readouterr()
+    assert "60/60" in captured.err
+    assert captured.out == ""
+
+
+def test_embedding_continues_where_it_stopped(fitted):
+    """100 iterations are 50 and 50, bit for bit."""
+    P = fitted.affinities_.P
+    init = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32) * 1e-4
+    whole = Embedding(P, init, method="barnes_hut").optimize(100).positions
+    halves = Embedding(P, init, method="barnes_hut").optimize(50).optimize(50).positions
+    assert (whole == halves).all()
+
+
+def test_embedding_returns_the_order_of_the_user(fitted):
+    """Sorting along the Z-order curve is undone: equal runs on permuted input give permuted maps, closely."""
+    P = fitted.affinities_.P
+    init = np.random.default_rng(0).normal(size=(500, 2)) * 1e-4
+    order = np.random.default_rng(1).permutation(500)
+    plain = Embedding(P, init, method="barnes_hut").optimize(20).positions
+    permuted = Embedding(P[order][:, order], init[order], method="barnes_hut").optimize(20).positions
+    # in float64, twenty iterations from the same start: only the order of sums differs
+    np.testing.assert_allclose(permuted, plain[order], atol=1e-9 * np.abs(plain).max())

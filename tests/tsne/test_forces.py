@@ -1,0 +1,199 @@
+"""Repulsion, attraction and the descent step against their NumPy twins, at every level, dtype and thread count."""
+
+import numpy as np
+import pytest
+
+from kullback import _kernels, gradient
+from kullback import reference as ref
+
+SIZES = [1, 2, 7, 8, 9, 65, 257]  # around lanes, leaves and groups
+EPS = {np.float32: np.finfo(np.float32).eps, np.float64: np.finfo(np.float64).eps}
+
+
+def scatter(n_points, n_components, dtype, seed=0):
+    """Return clustered points with a span like that of an embedding."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(5, n_components)) * 20
+    return (centres[rng.integers(5, size=n_points)] + rng.normal(size=(n_points, n_components))).astype(dtype)
+
+
+def repulsion_scale(Y):
+    """Return sum_j w_ij^2 |y_i - y_j|, the sum of magnitudes on which rounding errors act."""
+    Y = Y.astype(float)
+    distance = np.linalg.norm(Y[:, None] - Y[None], axis=2)
+    return (distance / (1 + distance**2) ** 2).sum(axis=1).max()
+
+
+def assert_same_repulsion(expected, actual, Y, dtype, terms):
+    """Compare forces and Z within c eps times the sum of magnitudes of their terms.
+
+    A term w^2 d changes by at most |dy| (1 + 8 d^2 w) w^2 <= 9 |dy| where a position is rounded by dy, but
+    positions are exact here: what remains is the rounding of each term (8 operations) and of partial sums.
+    """
+    tolerance = (8 + terms) * EPS[dtype]
+    assert np.abs(expected[0] - actual[0]).max() <= tolerance * repulsion_scale(Y)
+    assert abs(expected[1] - actual[1]) <= tolerance * len(Y) + tolerance * expected[1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_components", [1, 2, 3, 4])
+def test_exact_repulsion_is_the_reference(at_level, n_threads, n_components, dtype):
+    """All pairs: forces and Z agree to the rounding of a sum of up to 1,024 terms a tile."""
+    for n_points in [*SIZES, 1025]:
+        Y = scatter(n_points, n_components, dtype)
+        actual = gradient.repulsive_forces(Y, method="exact", n_threads=n_threads)
+        assert actual[0].dtype == dtype
+        assert_same_repulsion(ref.repulsive_forces(Y), actual, Y, dtype, terms=16)
+
+
+@pytest.mark.parametrize("dof", [0.5, 2.0])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_exact_repulsion_with_dof(at_level, n_components, dof):
+    """Heavier and lighter tails agree with the reference in float64."""
+    Y = scatter(65, n_components, np.float64)
+    expected = ref.repulsive_forces(Y, dof=dof)
+    actual = gradient.repulsive_forces(Y, method="exact", dof=dof)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=0, atol=1e-13 * 65)
+    assert actual[1] == pytest.approx(expected[1], rel=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_barnes_hut_is_the_reference_cell_by_cell(at_level, n_threads, n_components, dtype):
+    """The kernel accepts the very cells that the NumPy tree accepts, so even theta = 0.5 agrees to rounding."""
+    for n_points in SIZES:
+        Y = scatter(n_points, n_components, dtype)
+        expected = ref.repulsive_forces(Y, method="barnes_hut", theta=0.5)
+        actual = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.5, n_threads=n_threads)
+        assert_same_repulsion(expected, actual, Y, dtype, terms=16)
+
+
+HARD_CASES = {
+    "all equal": lambda n, d: np.ones((n, d)),
+    "line": lambda n, d: np.repeat(np.linspace(0, 30, n)[:, None], d, axis=1),
+    "duplicates": lambda n, d: np.random.default_rng(0).integers(0, 3, size=(n, d)) * 3.7,
+    "far outlier": lambda n, d: np.vstack([scatter(n - 1, d, float), np.full((1, d), 1e30)]),
+    "two far clusters": lambda n, d: scatter(n, d, float) + 1e12 * (np.arange(n) % 2)[:, None],
+    "geometric": lambda n, d: 2.0 ** -np.linspace(0, 1000, n)[:, None] * (1 + np.arange(d)),
+    "tiny": lambda n, d: scatter(n, d, float) * 1e-300,
+}
+
+
+@pytest.mark.parametrize("case", HARD_CASES)
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_barnes_hut_on_hard_cases(at_level, n_components, case):
+    """No layout of points breaks the tree; with theta = 0 every one gives the exact sum."""
+    Y = HARD_CASES[case](300, n_components)
+    for theta in (0.0, 1.0):
+        forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut", theta=theta)
+        expected = ref.repulsive_forces(Y)
+        assert np.isfinite(forces).all()
+        bound = 1e-12 if theta == 0 else 0.2  # theta = 1 is coarse; 20 % of the largest force holds it to the order
+        assert np.abs(forces - expected[0]).max() <= bound * max(np.abs(expected[0]).max(), 1e-12)
+        assert sum_q == pytest.approx(expected[1], rel=bound)
+
+
+def test_barnes_hut_handles_many_coincident_points(at_level):
+    """Coincident points make one cell with zero side, cut into groups: cost stays linear, Z is exact."""
+    Y = np.zeros((100_000, 2), np.float32)
+    forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut")
+    assert not forces.any()
+    assert sum_q == 100_000 * 99_999
+
+
+def test_repulsion_has_the_same_bits_on_any_number_of_threads(at_level):
+    """Thread counts 1, 2, 3 and 5 give equal bytes in both methods."""
+    Y = scatter(5000, 2, np.float32)
+    for method in ("exact", "barnes_hut"):
+        results = [gradient.repulsive_forces(Y, method=method, n_threads=n) for n in (1, 2, 3, 5)]
+        assert {(forces.tobytes(), sum_q) for forces, sum_q in results} == {(results[0][0].tobytes(), results[0][1])}
+
+
+def test_barnes_hut_error_falls_with_theta():
+    """A smaller theta is nearer to the exact sum, and 0.5 is within 2 % of it."""
+    Y = scatter(5000, 2, np.float64) * 3
+    exact, _ = gradient.repulsive_forces(Y, method="exact")
+    errors = [
+        np.linalg.norm(gradient.repulsive_forces(Y, method="barnes_hut", theta=theta)[0] - exact)
+        / np.linalg.norm(exact)
+        for theta in (1.0, 0.5, 0.25, 0.0)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[1] < 0.02
+    assert errors[3] < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_components", [1, 2, 3, 4])
+def test_attraction_is_the_reference(at_level, n_threads, n_components, dtype, make_affinities):
+    """Sparse attraction agrees with the dense formula to the rounding of P, Y and the sum of a row."""
+    for n_points in [n for n in SIZES if n > 1]:
+        P, Y = make_affinities(n_points), scatter(n_points, n_components, dtype)
+        for dof in (1.0, 0.7):
+            expected = ref.attractive_forces(P, Y, dof=dof)
+            actual = gradient.attractive_forces(P, Y, dof=dof, n_threads=n_threads)
+            # |p w d| <= p / 2 for dof = 1; a row of P sums to at most 1, and about 10 terms are added
+            assert np.abs(expected - actual).max() <= 16 * EPS[dtype]
+            assert actual.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_attraction_has_the_same_bits_on_any_number_of_threads(at_level, dtype, make_affinities):
+    """Rows write their own results, so threads cannot matter; nor may they in the loss."""
+    P, Y = make_affinities(1000), scatter(1000, 2, dtype)
+    results = [gradient.attractive_forces(P, Y, n_threads=n).tobytes() for n in (1, 2, 3, 5)]
+    assert len(set(results)) == 1
+    assert len({gradient.tsne_loss(P, Y, n_threads=n) for n in (1, 2, 3, 5)}) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_permuted_rows_are_the_permuted_matrix(level, n_threads, dtype, make_affinities):
+    """``permute_rows`` is P[order][:, order], entry by entry."""
+    P = make_affinities(257).astype(dtype)
+    order = np.random.default_rng(1).permutation(257).astype(np.int32)
+    rank = np.argsort(order).astype(np.int32)
+    parts = P.data, P.indices.astype(np.int32), P.indptr.astype(np.int64)
+    out = tuple(np.empty_like(part) for part in parts)
+    _kernels.load("attraction", level).permute_rows(*parts, order, rank, *out, n_threads)
+    permuted = type(P)((out[0], out[1], out[2]), shape=P.shape)
+    assert (permuted.todense() == P.todense()[order][:, order]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+@pytest.mark.parametrize("max_step", [5.0, 0.01])
+def test_descent_is_the_reference(level, n_threads, n_components, dtype, max_step):
+    """Three steps in a row: positions, velocity, gains, centre and gradient norm follow the formulas."""
+    rng = np.random.default_rng(0)
+    n_points = 1025
+    descent = _kernels.load("descent", level)
+    state = [rng.normal(size=(n_points, n_components)).astype(dtype) for _ in range(2)] + [
+        np.ones((n_points, n_components), dtype)
+    ]
+    expected = [part.astype(np.float64) for part in state]
+    centre, expected_centre = np.zeros(n_components), np.zeros(n_components)
+    sums = np.empty((-(-n_points // descent.BLOCK_POINTS), n_components + 1))
+    rates = np.array([12.0, 0.5, 0.1, 0.8, max_step])
+    for _ in range(3):
+        forces = [rng.normal(size=(n_points, n_components)).astype(dtype) for _ in range(2)]
+        norm = descent.descend(*state, *forces, rates, centre, sums, n_threads)
+        expected_norm = ref.descend(*expected, *(f.astype(np.float64) for f in forces), rates, expected_centre)
+        assert norm == pytest.approx(expected_norm, rel=1e-12)  # inputs are the same numbers, sums are float64
+        # steps are of order 12 * 0.1 * gain * 4: a few units in the last place of 10, three times
+        for part, twin in zip(state, expected, strict=True):
+            assert np.abs(part - twin).max() <= 3 * 32 * EPS[dtype]
+        assert np.abs(centre - expected_centre).max() <= 3 * 32 * EPS[dtype]
+
+
+def test_descent_has_the_same_bits_on_any_number_of_threads(level):
+    """Blocks are fixed, so their sums are added in one order."""
+    rng = np.random.default_rng(0)
+    descent = _kernels.load("descent", level)
+    forces = [rng.normal(size=(5000, 2)).astype(np.float32) for _ in range(2)]
+    results = set()
+    for n_threads in (1, 2, 3, 5):
+        state = [np.ones((5000, 2), np.float32) for _ in range(3)]
+        centre, sums = np.zeros(2), np.empty((5, 3))
+        norm = descent.descend(*state, *forces, np.array([1, 1, 1, 0.8, 5]), centre, sums, n_threads)
+        results.add((norm, centre.tobytes(), *(part.tobytes() for part in state)))
+    assert len(results) == 1
