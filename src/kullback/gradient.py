@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import FloatArray, check_affinities, check_choice, check_positions, check_real
+from ._arrays import FloatArray, aligned_empty, check_affinities, check_choice, check_positions, check_real
 from ._kernels import attraction, repulsion_barnes_hut, repulsion_exact
 from ._threads import resolve_threads
 from .divergence import Decomposition
@@ -45,7 +45,7 @@ class ExactRepulsion:
     def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, dof: float, n_threads: int) -> None:
         n_points, n_components = shape
         self.dof, self.n_threads = dof, n_threads
-        self.columns = np.empty((n_components, n_points), dtype)
+        self.columns = aligned_empty((n_components, n_points), dtype)
         self.sums = np.empty(-(-n_points // repulsion_exact.BLOCK_POINTS))
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
@@ -60,20 +60,22 @@ class BarnesHutRepulsion:
     def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, n_threads: int) -> None:
         kernel = repulsion_barnes_hut
         n_points, n_components = shape
-        most_cells = 2 * n_points  # every inner cell has two children or more
+        most_cells = 2 * n_points + kernel.TOP_CELLS  # every inner cell has two children or more
         self.theta, self.n_threads = theta, n_threads
         self.codes = np.empty((2, n_points), np.uint64)
         self.order = np.empty((2, n_points), np.int32)
         self.histogram = np.empty((n_threads, kernel.RADIX), np.int64)
         self.bounds = np.empty((-(-n_points // kernel.BLOCK_POINTS), 2 * n_components))
-        self.stack = np.empty((3, kernel.STACK_SIZE), np.int64)
-        self.units = np.empty(kernel.STACK_SIZE)
-        self.links = np.empty((most_cells, 3), np.int32)
+        self.stack = np.empty((n_threads, kernel.STACK_SIZE), np.int64)
+        self.roots = np.empty((2, kernel.TOP_CELLS), np.int32)
+        self.units = np.empty(most_cells)
         self.sides = np.empty(most_cells)
-        self.groups = np.empty((n_points, 2), np.int32)
-        self.columns = np.empty((n_components, n_points), dtype)
+        self.links = np.empty((most_cells, 4), np.int32)
+        self.columns = np.zeros((n_components, n_points + kernel.LEAF_SIZE), dtype)
         self.cells = np.empty((most_cells, n_components + 2), dtype)
-        self.sources = np.empty((n_threads, n_components + 1, kernel.LIST_SIZE), dtype)
+        self.groups = np.empty((n_points, 2), np.int32)
+        self.queue = np.empty((n_threads, most_cells + 8), np.int32)
+        self.sources = aligned_empty((n_threads, n_components + 1, kernel.LIST_SIZE), dtype)
         self.sums = np.empty(n_points)
 
     def order_points(self, positions: FloatArray) -> npt.NDArray[np.int32]:
@@ -87,15 +89,12 @@ class BarnesHutRepulsion:
         """See `Repulsion`."""
         kernel, n_threads = repulsion_barnes_hut, self.n_threads
         self.order_points(positions)
-        n_cells, n_groups = kernel.build_tree(
-            positions, self.finest_side, self.codes, self.order, self.histogram, self.stack, self.units, self.links,
-            self.sides, self.groups,
+        n_groups = kernel.build_tree(
+            positions, self.finest_side, self.theta, self.codes, self.order, self.histogram, self.stack, self.roots,
+            self.units, self.sides, self.links, self.columns, self.cells, self.groups, n_threads,
         )  # fmt: skip
-        kernel.summarise_cells(
-            positions, self.order, self.links, self.sides, n_cells, self.theta, self.columns, self.cells, n_threads
-        )
         return kernel.accumulate_repulsion(
-            self.columns, self.cells, self.links, self.groups, self.order, n_cells, n_groups, self.sources,
+            self.columns, self.cells, self.links, self.groups, self.order, n_groups, self.queue, self.sources,
             self.sums, forces_out, n_threads,
         )  # fmt: skip
 

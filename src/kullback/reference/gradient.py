@@ -149,7 +149,7 @@ def _quantise(Y: Array) -> tuple[npt.NDArray[np.uint64], float]:
     """Return integer coordinates on the finest grid over the bounding square, and the side of its cells."""
     n_cells = 2.0 ** BITS[Y.shape[1]]
     span = float(np.max(Y.max(axis=0) - Y.min(axis=0)))
-    if span == 0:
+    if span < n_cells / 1e300:  # coincident, or as good as
         return np.zeros(Y.shape, np.uint64), 0.0
     return np.minimum((Y - Y.min(axis=0)) * (n_cells / span), n_cells - 1).astype(np.uint64), span / n_cells
 
@@ -167,8 +167,9 @@ def _sources(Y: Array, cell: _Cell, group: npt.NDArray[np.intp], theta: float) -
     centre = Y[cell.points].mean(axis=0)
     low, high = Y[group].min(axis=0), Y[group].max(axis=0)
     gap = np.maximum(np.maximum(low - centre, centre - high), 0)
-    contains = np.isin(group, cell.points).any()
-    if cell.side == 0 or (not contains and cell.side <= theta * np.linalg.norm(gap)):
+    # A cell with the group inside it is never accepted: its centre may be a diagonal away.
+    reach = cell.side * max(1 / theta if theta > 0 else np.inf, 1.001 * np.sqrt(Y.shape[1])) if cell.side > 0 else 0
+    if reach <= np.linalg.norm(gap):
         yield centre, len(cell.points)
     elif cell.children:
         for child in cell.children:
