@@ -313,3 +313,22 @@ def raise_bad_row(
         f"{names[which]} must sum to 1 within {operand.tolerance:.2g} along its axis, got {values.sum(dtype=np.float64):.9g}"
         f"{where}; pass normalize=True to divide by the sum"
     )
+
+
+# ---- Labels --------------------------------------------------------------------------------------
+
+
+def check_labels(labels: npt.ArrayLike, n_points: int, name: str) -> npt.NDArray[Any]:
+    """Return one number or string for each point; finite where they are numbers."""
+    array = np.asarray(labels)
+    if array.dtype.kind == "O":
+        array = array.astype(str)
+    if array.dtype.kind not in "fiubU":
+        raise TypeError(f"{name} must hold numbers or strings, got dtype {array.dtype}")
+    if array.ndim == 2 and 1 in array.shape:
+        array = array.reshape(-1)
+    if array.shape != (n_points,):
+        raise ValueError(f"{name} must have shape ({n_points},), got {array.shape}")
+    if array.dtype.kind == "f":
+        _check_finite(array, name)
+    return array
