@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 SOURCES := pyproject.toml setup.py README.md LICENSE $(shell find ext src -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd')
 
 .PHONY: demo test lint bench wheel clean

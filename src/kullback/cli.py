@@ -97,7 +97,7 @@ def _make_parser() -> _Parser:
     divergence.add_argument("q", metavar="Q", help="distributions of the same shape")
     divergence.add_argument("--base", type=float, help="base of the logarithm (default: e, that is nats)")
     divergence.add_argument("--normalize", choices=("check", "true", "false"), default="check",
-                            help="check that rows sum to 1 (default), divide by the sum, or neither")  # fmt: skip
+                            help="check that rows sum to 1, divide by the sum, or neither")  # fmt: skip
     divergence.add_argument("--n-jobs", type=int, metavar="N", help="threads (default: all)")
     divergence.set_defaults(run=_divergence)
     return parser
