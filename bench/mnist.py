@@ -3,9 +3,9 @@
     python bench/mnist.py --data mnist63k.npz [--systems kullback openTSNE sklearnex sklearn] [--points 63000]
 
 Each system runs in a process of its own on the same 50 principal components. Reported are the times of its stages,
-the peak memory above what the process had once data and modules were loaded, the exact KL in float64 (Z over all
-pairs, P from exact neighbours: the same P for all) and the 10-neighbour recall. The first line of the ratios is time
-against ours. scikit-learn alone is left out unless it is named: it takes many minutes.
+the peak memory above what the process had once data and modules were loaded, the exact KL in float64 (Z over
+all pairs, P from exact neighbours: the same P for all) and the 10-neighbour recall. The first line of the
+ratios is time against ours. scikit-learn alone is left out unless it is named: it takes many minutes.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def run_kullback(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, d
     return embedding, stages
 
 
-def run_openTSNE(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, dict[str, float]]:  # noqa: N802
-    """openTSNE's recommended steps, FFT interpolation as its default at this size."""
+def run_openTSNE(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Take the steps that openTSNE recommends, FFT interpolation as its default at this size."""
     import openTSNE
 
     clock = [time.perf_counter()]
@@ -87,7 +87,7 @@ def run_openTSNE(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, d
 
 
 def run_sklearn(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, dict[str, float]]:
-    """scikit-learn's estimator, patched or not."""
+    """Run scikit-learn's estimator, patched or not."""
     from sklearn.manifold import TSNE
 
     start = time.perf_counter()
@@ -97,7 +97,7 @@ def run_sklearn(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, di
 
 
 def run_sklearnex(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, dict[str, float]]:
-    """scikit-learn's estimator on oneDAL."""
+    """Run scikit-learn's estimator on oneDAL."""
     from sklearnex import patch_sklearn
 
     patch_sklearn(verbose=False)
@@ -176,7 +176,8 @@ def main() -> None:
                 print(f"{system} is not installed: left out")
                 continue
             command = [sys.executable, __file__, "--data", name, "--one", system, "--points", str(len(X)),
-                       "--iterations", str(arguments.iterations), "--n-jobs", str(arguments.n_jobs)]  # fmt: skip
+                       "--iterations", str(arguments.iterations), "--n-jobs", str(arguments.n_jobs)]  # fmt:
+                       skip
             environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.n_jobs)}
             subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
             reports[system] = json.loads((folder / f"{system}.json").read_text())
