@@ -2,10 +2,10 @@
 
     python bench/mnist.py --data mnist63k.npz [--systems kullback openTSNE sklearnex sklearn] [--points 63000]
 
-Each system runs in a process of its own on the same 50 principal components. Reported are the times of its stages,
-the peak memory above what the process had once data and modules were loaded, the exact KL in float64 (Z over
-all pairs, P from exact neighbours: the same P for all) and the 10-neighbour recall. The first line of the
-ratios is time against ours. scikit-learn alone is left out unless it is named: it takes many minutes.
+Each system runs in a process of its own on the same 50 principal components. Reported are the times of its
+stages, the peak memory above what the process had once data and modules were loaded, the exact KL in float64 (Z
+over all pairs, P from exact neighbours: the same P for all) and the 10-neighbour recall. scikit-learn alone is left
+out unless it is named: it takes many minutes.
 """
 
 from __future__ import annotations
@@ -183,9 +183,8 @@ def main() -> None:
             reports[system] = json.loads((folder / f"{system}.json").read_text())
             print(f"{system}: {reports[system]['seconds']:.1f} s", flush=True)
         true = neighbors.nearest_neighbors(X, 90, method="exact")
-        P = affinities.perplexity(
-            _as_graph(*true).astype(np.float64), 30, metric="precomputed"
-        ).P  # fmt: skip
+        graph = _as_graph(*true).astype(np.float64)
+        P = affinities.perplexity(graph, 30, metric="precomputed").P
         for system, report in reports.items():
             embedding = np.load(folder / f"{system}.npy")
             report["exact KL"] = gradient.tsne_loss(P, embedding, exact=True).kl_divergence
