@@ -3,9 +3,9 @@
     python bench/mnist.py --data mnist63k.npz [--systems kullback openTSNE sklearnex sklearn] [--points 63000]
 
 Each system runs in a process of its own on the same 50 principal components. Reported are the times of its
-stages, the peak memory above what the process had once data and modules were loaded, the exact KL in float64 (Z
-over all pairs, P from exact neighbours: the same P for all) and the 10-neighbour recall. scikit-learn alone is left
-out unless it is named: it takes many minutes.
+stages, the peak memory above what the process had once data and modules were loaded, the exact KL in
+float64 (Z over all pairs, P from exact neighbours: the same P for all) and the 10-neighbour recall.
+scikit-learn alone is left out unless it is named: it takes many minutes.
 """
 
 from __future__ import annotations
@@ -176,8 +176,7 @@ def main() -> None:
                 print(f"{system} is not installed: left out")
                 continue
             command = [sys.executable, __file__, "--data", name, "--one", system, "--points", str(len(X)),
-                       "--iterations", str(arguments.iterations), "--n-jobs", str(arguments.n_jobs)]  # fmt:
-                       skip
+                       "--iterations", str(arguments.iterations), "--n-jobs", str(arguments.n_jobs)]  # fmt: skip
             environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.n_jobs)}
             subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
             reports[system] = json.loads((folder / f"{system}.json").read_text())
