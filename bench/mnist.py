@@ -175,8 +175,15 @@ def main() -> None:
             if importlib.util.find_spec(MODULES[system]) is None:
                 print(f"{system} is not installed: left out")
                 continue
-            command = [sys.executable, __file__, "--data", name, "--one", system, "--points", str(len(X)),
-                       "--iterations", str(arguments.iterations), "--n-jobs", str(arguments.n_jobs)]  # fmt: skip
+            options = {
+                "data": name,
+                "one": system,
+                "iterations": arguments.iterations,
+                "n-jobs": arguments.n_jobs,
+            }
+            command = [sys.executable, __file__]
+            for option, value in options.items():
+                command += [f"--{option}", str(value)]
             environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.n_jobs)}
             subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
             reports[system] = json.loads((folder / f"{system}.json").read_text())
