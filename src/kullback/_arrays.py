@@ -22,7 +22,9 @@ def check_choice(value: object, name: str, choices: Sequence[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_real(value: object, name: str, *, low: float = -np.inf, high: float = np.inf, open_low: bool = False) -> float:
+def check_real(
+    value: object, name: str, *, low: float = -np.inf, high: float = np.inf, open_low: bool = False
+) -> float:
     """Return ``value`` as a float in [low, high], or (low, high] with ``open_low``."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
@@ -56,7 +58,9 @@ def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must have shape (n_points, n_components), neither 0, got shape {array.shape}")
+        raise ValueError(
+            f"{name} must have shape (n_points, n_components), neither 0, got shape {array.shape}"
+        )
     if array.shape[0] >= 2**30:
         raise ValueError(f"{name} must have fewer than 2**30 points, got {array.shape[0]}")
     array = np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float32 else np.float64)
@@ -66,7 +70,9 @@ def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
     return array
 
 
-def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str) -> tuple[FloatArray, ...]:
+def check_affinities(
+    affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str
+) -> tuple[FloatArray, ...]:
     """Return the CSR parts (values, int32 columns, int64 row starts) of a joint distribution P.
 
     P is square, non-negative, without a diagonal and sums to 1 within sqrt(eps) of float32.
@@ -84,7 +90,9 @@ def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name:
         matrix = matrix.copy()
         matrix.sum_duplicates()
     if not (np.isfinite(matrix.data).all() and (matrix.data >= 0).all()):
-        raise ValueError(f"{name} must hold finite, non-negative probabilities, got {matrix.data.min()} as its smallest")
+        raise ValueError(
+            f"{name} must hold finite, non-negative probabilities, got {matrix.data.min()} as its smallest"
+        )
     if matrix.diagonal().any():
         raise ValueError(f"{name} must be 0 on its diagonal, got {matrix.diagonal().max()}")
     total = float(matrix.data.sum(dtype=np.float64))
@@ -129,6 +137,32 @@ def check_distances(X: Any, name: str) -> Any:
     if values.size and values.min() < 0:
         raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
     return array
+
+
+def check_neighbor_lists(lists: tuple[Any, ...], name: str) -> Any:
+    """Return lists of neighbours (indices, distances) as a CSR matrix of distances."""
+    from scipy import sparse
+
+    if len(lists) != 2:
+        raise ValueError(f"{name} must be (indices, distances), got a tuple of {len(lists)}")
+    indices, distances = np.asarray(lists[0]), np.asarray(lists[1])
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"{name} must have integer indices, got dtype {indices.dtype}")
+    if indices.ndim != 2 or indices.shape != distances.shape or 0 in indices.shape:
+        raise ValueError(
+            f"{name} must be (indices, distances), both of shape (n_points, k), "
+            f"got {indices.shape} and {distances.shape}"
+        )
+    n_points, k = indices.shape
+    if indices.min() < 0 or indices.max() >= n_points:
+        raise ValueError(
+            f"{name} must have indices in [0, {n_points}), got {indices.min()} to {indices.max()}"
+        )
+    starts = np.arange(n_points + 1) * k
+    values = distances.reshape(-1)
+    return check_distances(
+        sparse.csr_array((values, indices.reshape(-1), starts), shape=(n_points, n_points)), name
+    )
 
 
 def _check_finite(values: Any, name: str) -> None:
@@ -243,6 +277,25 @@ def raise_bad_row(
         f"{names[which]} must sum to 1 within {operand.tolerance:.2g} along its axis, got {values.sum(dtype=np.float64):.9g}"
         f"{where}; pass normalize=True to divide by the sum"
     )
+
+
+# ---- Labels --------------------------------------------------------------------------------------
+
+
+def check_labels(labels: npt.ArrayLike, n_points: int, name: str) -> npt.NDArray[Any]:
+    """Return one number or string for each point; finite where they are numbers."""
+    array = np.asarray(labels)
+    if array.dtype.kind == "O":
+        array = array.astype(str)
+    if array.dtype.kind not in "fiubU":
+        raise TypeError(f"{name} must hold numbers or strings, got dtype {array.dtype}")
+    if array.ndim == 2 and 1 in array.shape:
+        array = array.reshape(-1)
+    if array.shape != (n_points,):
+        raise ValueError(f"{name} must have shape ({n_points},), got {array.shape}")
+    if array.dtype.kind == "f":
+        _check_finite(array, name)
+    return array
 
 
 # ---- Streaming: options, weights, groups, histograms, supports ------------------------------------
