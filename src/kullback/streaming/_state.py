@@ -156,21 +156,13 @@ class Accumulator(ABC):
         The file appears under its name only when it is complete.
         """
         state = self.to_state()
-        header = np.array(json.dumps(state.pop("header")))
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            with open(partial, "wb") as file:
-                np.savez_compressed(file, header=header, **state)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        save_state(path, state.pop("header"), state)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what ``save`` wrote; refuse a damaged, truncated or foreign file with a ValueError."""
         try:
-            return cls.from_state(_read_state(path))
+            return cls.from_state(load_state(path))
         except ValueError as error:
             raise ValueError(f"cannot load {os.fspath(path)!r}: {error}") from None
 
@@ -181,7 +173,20 @@ class Accumulator(ABC):
         self.__dict__ = self.from_state(state).__dict__
 
 
-def _read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+def save_state(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays) -> None:
+    """Write a header and arrays as a compressed npz, which appears under its name only when complete."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what ``save_state`` wrote, the header under "header"; raise a ValueError for anything else."""
     state: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(path) as archive:
