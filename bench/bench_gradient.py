@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kullback import gradient
+from kullback import _repulsion, gradient
 from kullback import reference as ref
 
 THREADS = 2
@@ -32,7 +32,7 @@ def affinities(map_points):
     """Return a symmetric P of about 125 entries a row between points that are near on the Z-order curve."""
     n_points = len(map_points)
     rng = np.random.default_rng(1)
-    order = gradient.BarnesHutRepulsion(map_points.shape, np.float32, 0.5, 1).order_points(map_points).copy()
+    order = _repulsion.BarnesHutRepulsion(map_points.shape, np.float32, 0.5, 1).order_points(map_points).copy()
     rows = np.repeat(np.arange(n_points), 62)
     columns = np.clip(rows + rng.integers(1, 300, size=rows.size), 0, n_points - 1)
     keep = rows != columns
@@ -59,7 +59,7 @@ def bench_repulsion(benchmark, map_points, full, method, theta):
     """Our repulsion; its error is in extra_info."""
     if full and method == "exact":
         map_points = map_points[:2000]
-    engine = gradient.make_repulsion(
+    engine = _repulsion.make_repulsion(
         map_points.shape, np.float32, method=method, theta=theta, dof=1.0, n_threads=THREADS
     )
     forces = np.empty_like(map_points)

@@ -24,6 +24,8 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport ldexp, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
+from _bounds cimport BOUND_BLOCK, bound_all
+
 cdef extern from *:
     """
     static inline int kullback_top_bit(uint64_t x) { return 63 - __builtin_clzll(x); }
@@ -31,7 +33,6 @@ cdef extern from *:
     int kullback_top_bit(uint64_t x) noexcept nogil
 
 cdef enum:
-    BLOCK = 4096       # points a block of the bounding box
     DIGIT_BITS = 10    # of the radix sort: 1,024 write streams stay within the L1 and TLB reach
     N_DIGITS = 1 << DIGIT_BITS
     LEAF = 8           # measured on 63,000 and 10^6 points: 8 to 16 are equal, 4 and 32 slower
@@ -48,7 +49,7 @@ LEAF_SIZE = LEAF
 GROUP_SIZE = GROUP
 LIST_SIZE = LIST
 RADIX = N_DIGITS
-BLOCK_POINTS = BLOCK
+BLOCK_POINTS = BOUND_BLOCK
 STACK_SIZE = STACK
 TOP_CELLS = TOP
 
@@ -171,22 +172,11 @@ cdef void scatter_digits(const uint64_t* keys, const int32_t* values, uint64_t* 
         values_out[slot] = values[i]
 
 
-cdef void bound_points(const floating[:, ::1] positions, Py_ssize_t start, Py_ssize_t end,
-                       double* low_out, double* high_out) noexcept nogil:
-    cdef Py_ssize_t i, k
-    for k in range(positions.shape[1]):
-        low_out[k] = high_out[k] = positions[start, k]
-    for i in range(start + 1, end):
-        for k in range(positions.shape[1]):
-            low_out[k] = min(low_out[k], <double>positions[i, k])
-            high_out[k] = max(high_out[k], <double>positions[i, k])
-
-
 cdef void encode_block(const floating[:, ::1] positions, Py_ssize_t block, const double* low, double scale,
                        uint64_t[::1] codes_out, int32_t[::1] order_out) noexcept nogil:
     cdef Py_ssize_t i, n_components = positions.shape[1]
     cdef int bits = bits_per_component(n_components)
-    for i in range(block * BLOCK, min((block + 1) * BLOCK, positions.shape[0])):
+    for i in range(block * BOUND_BLOCK, min((block + 1) * BOUND_BLOCK, positions.shape[0])):
         codes_out[i] = encode(&positions[i, 0], low, scale, n_components, bits)
         order_out[i] = <int32_t>i
 
@@ -201,17 +191,12 @@ def order_points(
 ):
     """Sort points along a Z-order curve; return the side of the finest cell."""
     cdef Py_ssize_t block, k, n_points = positions.shape[0], n_components = positions.shape[1]
-    cdef Py_ssize_t n_blocks = (n_points + BLOCK - 1) // BLOCK
+    cdef Py_ssize_t n_blocks = (n_points + BOUND_BLOCK - 1) // BOUND_BLOCK
     cdef double span = 0, scale
     cdef int bits = bits_per_component(n_components), n_bits = bits * <int>n_components
-    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
-        bound_points(positions, block * BLOCK, min((block + 1) * BLOCK, n_points),
-                     &bounds_out[block, 0], &bounds_out[block, n_components])
+    with nogil:
+        bound_all(positions, bounds_out, n_threads)
     for k in range(n_components):
-        for block in range(1, n_blocks):
-            bounds_out[0, k] = min(bounds_out[0, k], bounds_out[block, k])
-            bounds_out[0, n_components + k] = max(bounds_out[0, n_components + k],
-                                                  bounds_out[block, n_components + k])
         span = max(span, bounds_out[0, n_components + k] - bounds_out[0, k])
     scale = cells_per_unit(span, bits)
     for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):

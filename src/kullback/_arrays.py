@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[Any]
 
+
 # ---- Scalars -------------------------------------------------------------------------------------
 
 
@@ -89,6 +90,47 @@ def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name:
         np.ascontiguousarray(matrix.indices, dtype=np.int32),
         np.ascontiguousarray(matrix.indptr, dtype=np.int64),
     )
+
+
+# ---- Data and distances --------------------------------------------------------------------------
+
+
+def check_data(X: Any, name: str) -> Any:
+    """Return data as a contiguous, finite float32 or float64 array of at least 2 rows, or as CSR."""
+    from scipy import sparse
+
+    array = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
+        raise ValueError(f"{name} must have shape (n_points >= 2, n_features >= 1), got shape {array.shape}")
+    if array.shape[0] >= 2**30:
+        raise ValueError(f"{name} must have fewer than 2**30 rows, got {array.shape[0]}")
+    dtype = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
+    if sparse.issparse(array):
+        array = array.astype(dtype, copy=False)
+    else:
+        array = np.ascontiguousarray(array, dtype=dtype)
+    _check_finite(array.data if sparse.issparse(array) else array, name)
+    return array
+
+
+def check_distances(X: Any, name: str) -> Any:
+    """Return a square matrix of finite distances >= 0, dense or CSR, float32 or float64."""
+    array = check_data(X, name)
+    if array.shape[0] != array.shape[1]:
+        raise ValueError(f"{name} must be a square matrix of distances, got shape {array.shape}")
+    values = np.asarray(array.data) if not isinstance(array, np.ndarray) else array
+    if values.size and values.min() < 0:
+        raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
+    return array
+
+
+def _check_finite(values: Any, name: str) -> None:
+    total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
+    if not np.isfinite(total) and not np.isfinite(values).all():
+        kind = "NaN" if np.isnan(values).any() else "infinity"
+        raise ValueError(f"{name} must be finite, got {kind}")
 
 
 # ---- Distributions -------------------------------------------------------------------------------
@@ -382,110 +424,3 @@ def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> FloatArray:
     buffer = np.empty(n_bytes + 64, np.uint8)
     start = -buffer.ctypes.data % 64
     return buffer[start : start + n_bytes].view(dtype).reshape(shape)
-
-
-# ---- Distributions -------------------------------------------------------------------------------
-
-
-class Distribution(NamedTuple):
-    """Checked probabilities: the array, the kernel's number for its dtype, and how far sums may be off one."""
-
-    array: npt.NDArray[Any]
-    kind: int
-    tolerance: float
-
-
-_KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int8": 4, "uint8": 5, "int16": 6, "uint16": 7,
-          "int32": 8, "uint32": 9, "int64": 10, "uint64": 11}  # fmt: skip
-_KIND_OF = {np.dtype(name): kind for name, kind in _KINDS.items() if name != "bfloat16"}
-# sqrt(eps) of each floating dtype; integers are counts, whose sums are free
-_TOLERANCES = [2**-11.5, 2**-26.0, 2**-5.0, 2**-3.5, *[np.inf] * 8]
-
-
-def check_distribution(value: npt.ArrayLike, name: str) -> Distribution:
-    """Return ``value`` as an array of at least one axis, of a dtype that the kernels read."""
-    array = value if type(value) is np.ndarray else np.asarray(value)
-    kind = _KIND_OF.get(array.dtype)
-    if kind is None:
-        if array.dtype.name == "bfloat16":
-            array, kind = array.view(np.uint16), _KINDS["bfloat16"]
-        elif array.dtype.kind in "fiu" and array.dtype.newbyteorder("=") in _KIND_OF:
-            array = array.astype(array.dtype.newbyteorder("="))
-            kind = _KIND_OF[array.dtype]
-        else:
-            raise TypeError(
-                f"{name} must hold float16, bfloat16, float32, float64 or integers, got dtype {array.dtype}"
-            )
-    if array.ndim == 0:
-        raise ValueError(f"{name} must have at least one axis, got a scalar")
-    return Distribution(array, kind, _TOLERANCES[kind])
-
-
-def check_normalize(value: object) -> int:
-    """Return the kernel's number for ``normalize``: 0 plain sums, 1 divide, 2 divide and check."""
-    if value is True or value is False:
-        return int(value)
-    if isinstance(value, str) and value == "check":
-        return 2
-    raise ValueError(f"normalize must be 'check', True or False, got {value!r}")
-
-
-def check_base(value: object) -> float:
-    """Return a logarithm's base: positive, finite and not 1."""
-    base = check_real(value, "base", low=0, open_low=True)
-    if base == 1 or not np.isfinite(base):
-        raise ValueError(f"base must be positive, finite and not 1, got {value!r}")
-    return base
-
-
-def check_same_rows(
-    first: Distribution, second: Distribution | None, axis: int, names: tuple[str, str]
-) -> tuple[tuple[int, ...], int]:
-    """Return the common shape of two operands whose rows lie along ``axis``, and that axis."""
-    shape = first.array.shape
-    if second is not None and second.array.shape != shape:
-        other = second.array.shape
-        try:
-            shape = np.broadcast_shapes(shape, other)
-        except ValueError:
-            raise ValueError(
-                f"{names[0]} and {names[1]} must have shapes that broadcast, got {first.array.shape} and {other}"
-            ) from None
-    try:
-        axis = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an int, got {axis!r}") from None
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"axis must be in [{-len(shape)}, {len(shape) - 1}] for shape {shape}, got {axis}")
-    if second is not None and first.array.shape != second.array.shape:
-        back = axis - len(shape) if axis >= 0 else axis  # counted from the end, as broadcasting aligns shapes
-        lengths = [part.array.shape[back] if -back <= part.array.ndim else 1 for part in (first, second)]
-        if lengths[0] != lengths[1]:
-            raise ValueError(
-                f"{names[0]} and {names[1]} must have equally many elements along axis {axis}, "
-                f"got {lengths[0]} and {lengths[1]}"
-            )
-    return shape, axis
-
-
-def raise_bad_row(
-    status: int,
-    operands: tuple[Distribution, Distribution | None],
-    arrays: Sequence[npt.NDArray[Any]],
-    row: tuple[int, ...],
-    names: tuple[str, str],
-) -> None:
-    """Raise the error of a row that failed ``normalize="check"``; ``arrays`` have their rows last."""
-    which = (status - 1) % 2
-    operand = operands[which]
-    assert operand is not None
-    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
-    if status <= 2:
-        raise ValueError(f"{names[which]} must hold probabilities >= 0, got a negative or NaN entry{where}")
-    values = arrays[which][row]
-    if operand.kind == _KINDS["bfloat16"]:
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    raise ValueError(
-        f"{names[which]} must sum to 1 within {operand.tolerance:.2g} along its axis, got {values.sum(dtype=np.float64):.9g}"
-        f"{where}; pass normalize=True to divide by the sum"
-    )

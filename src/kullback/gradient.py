@@ -14,113 +14,18 @@ exponent: Kobak et al. (2019). H(P) is fixed while P is, so KL and cross-entropy
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import FloatArray, aligned_empty, check_affinities, check_choice, check_positions, check_real
-from ._kernels import attraction, repulsion_barnes_hut, repulsion_exact
+from ._arrays import FloatArray, check_affinities, check_positions, check_real
+from ._kernels import attraction
+from ._repulsion import METHODS, make_repulsion
 from ._threads import resolve_threads
 from .divergence import Decomposition
 
 __all__ = ["METHODS", "attractive_forces", "repulsive_forces", "tsne_gradient", "tsne_loss"]
-
-METHODS = ("auto", "exact", "barnes_hut")
-
-EXACT_POINTS = 2000
-"""Up to here ``auto`` is exact: it costs less than 1.5 x Barnes-Hut at theta = 0.5 and has no error."""
-
-
-class Repulsion(Protocol):
-    """Scratch memory for repulsion among a fixed number of points, allocated once."""
-
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return Z."""
-
-
-class ExactRepulsion:
-    """Every point against every other: O(n^2)."""
-
-    def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, dof: float, n_threads: int) -> None:
-        n_points, n_components = shape
-        self.dof, self.n_threads = dof, n_threads
-        self.columns = aligned_empty((n_components, n_points), dtype)
-        self.sums = np.empty(-(-n_points // repulsion_exact.BLOCK_POINTS))
-
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """See `Repulsion`."""
-        np.copyto(self.columns, positions.T)
-        return repulsion_exact.accumulate_repulsion(self.columns, self.dof, self.sums, forces_out, self.n_threads)
-
-
-class BarnesHutRepulsion:
-    """Far cells as their centre of mass: O(n log n), in one to three dimensions."""
-
-    def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, n_threads: int) -> None:
-        kernel = repulsion_barnes_hut
-        n_points, n_components = shape
-        most_cells = 2 * n_points + kernel.TOP_CELLS  # every inner cell has two children or more
-        self.theta, self.n_threads = theta, n_threads
-        self.codes = np.empty((2, n_points), np.uint64)
-        self.order = np.empty((2, n_points), np.int32)
-        self.histogram = np.empty((n_threads, kernel.RADIX), np.int64)
-        self.bounds = np.empty((-(-n_points // kernel.BLOCK_POINTS), 2 * n_components))
-        self.stack = np.empty((n_threads, kernel.STACK_SIZE), np.int64)
-        self.roots = np.empty((2, kernel.TOP_CELLS), np.int32)
-        self.units = np.empty(most_cells)
-        self.sides = np.empty(most_cells)
-        self.links = np.empty((most_cells, 4), np.int32)
-        self.columns = np.zeros((n_components, n_points + kernel.LEAF_SIZE), dtype)
-        self.cells = np.empty((most_cells, n_components + 2), dtype)
-        self.groups = np.empty((n_points, 2), np.int32)
-        self.queue = np.empty((n_threads, most_cells + 8), np.int32)
-        self.sources = aligned_empty((n_threads, n_components + 1, kernel.LIST_SIZE), dtype)
-        self.sums = np.empty(n_points)
-
-    def order_points(self, positions: FloatArray) -> npt.NDArray[np.int32]:
-        """Return the indices of the points along a Z-order curve; the next call overwrites them."""
-        self.finest_side = repulsion_barnes_hut.order_points(
-            positions, self.codes, self.order, self.histogram, self.bounds, self.n_threads
-        )
-        return self.order[0]
-
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """See `Repulsion`."""
-        kernel, n_threads = repulsion_barnes_hut, self.n_threads
-        self.order_points(positions)
-        n_groups = kernel.build_tree(
-            positions, self.finest_side, self.theta, self.codes, self.order, self.histogram, self.stack, self.roots,
-            self.units, self.sides, self.links, self.columns, self.cells, self.groups, n_threads,
-        )  # fmt: skip
-        return kernel.accumulate_repulsion(
-            self.columns, self.cells, self.links, self.groups, self.order, n_groups, self.queue, self.sources,
-            self.sums, forces_out, n_threads,
-        )  # fmt: skip
-
-
-def choose_method(method: str, shape: tuple[int, int], dof: float) -> str:
-    """Return ``"exact"`` or ``"barnes_hut"`` for ``"auto"``; raise where the method asked for does not apply."""
-    check_choice(method, "method", METHODS)
-    tree_applies = shape[1] <= 3 and dof == 1
-    if method == "auto":
-        return "barnes_hut" if tree_applies and shape[0] > EXACT_POINTS else "exact"
-    if method == "barnes_hut" and not tree_applies:
-        raise ValueError(
-            f'method="barnes_hut" needs at most 3 components and dof = 1, got {shape[1]} components and dof = {dof:g}; '
-            'use method="exact"'
-        )
-    return method
-
-
-def make_repulsion(
-    shape: tuple[int, int], dtype: npt.DTypeLike, *, method: str, theta: float, dof: float, n_threads: int
-) -> Repulsion:
-    """Return the engine for ``method``, with its scratch memory."""
-    if choose_method(method, shape, dof) == "exact":
-        return ExactRepulsion(shape, dtype, dof, n_threads)
-    return BarnesHutRepulsion(shape, dtype, theta, n_threads)
-
 
 def repulsive_forces(
     Y: npt.ArrayLike,

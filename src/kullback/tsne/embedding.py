@@ -12,7 +12,8 @@ from .._arrays import FloatArray, check_affinities, check_integer, check_positio
 from .._kernels import attraction, descent
 from .._threads import resolve_threads
 from ..divergence import Decomposition
-from ..gradient import BarnesHutRepulsion, entropy_of, loss_of, make_repulsion
+from .._repulsion import BarnesHutRepulsion, make_repulsion
+from ..gradient import entropy_of, loss_of
 
 LOSS_DTYPE = np.dtype(
     [("iteration", np.int64), ("entropy", float), ("cross_entropy", float), ("kl_divergence", float)]

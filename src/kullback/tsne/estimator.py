@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, validate_data
 from .. import affinities
 from .._arrays import FloatArray, check_choice, check_integer, check_real
 from .._threads import resolve_threads
-from ..gradient import choose_method
+from .._repulsion import choose_method
 from . import initialization
 from .embedding import Embedding
 
