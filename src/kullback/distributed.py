@@ -57,12 +57,13 @@ def evaluate(
         False returns a ``dask.delayed`` of the ``RowDivergence``, whose ``result()`` is the answer.
     """
     import dask.array
-    from dask import delayed
+    from dask.delayed import delayed
 
     empty = RowDivergence(
         measures, from_logits=from_logits, quantiles=quantiles, base=base, normalize=normalize
     )
-    sides = [side if isinstance(side, dask.array.Array) else dask.array.asarray(side) for side in (p, q)]
+    sides = [side if isinstance(side, dask.array.Array) else dask.array.asarray(side)  # type: ignore[no-untyped-call]
+             for side in (p, q)]  # fmt: skip
     for name, side in zip("pq", sides, strict=True):
         if side.ndim != 2:
             raise ValueError(f"{name} must have two axes, rows and columns, got shape {side.shape}")

@@ -204,7 +204,7 @@ class _Run:
                     for source, buffer, part in zip(self.sources, buffers, parts, strict=True)
                 ]
                 labels, weights, group = (None if c is None else c[start:stop] for c in self.columns)
-                accumulator.update(*blocks, labels=labels, weights=weights, group=group)
+                accumulator.update(blocks[0], blocks[1], labels=labels, weights=weights, group=group)
                 with self._lock:
                     self.done += stop - start
         except BaseException as error:

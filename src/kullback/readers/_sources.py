@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
+
+from .._npy import read_header
 
 
 class Source(ABC):
@@ -83,13 +84,7 @@ class NpySource(Source):
         self._path = os.fspath(path)
         with open(path, "rb") as file:
             try:
-                version = npy_format.read_magic(file)
-                if version == (1, 0):
-                    shape, fortran, dtype = npy_format.read_array_header_1_0(file)
-                elif version == (2, 0):
-                    shape, fortran, dtype = npy_format.read_array_header_2_0(file)
-                else:
-                    raise ValueError(f"its version {version} is unknown")
+                shape, fortran, dtype = read_header(file)
             except ValueError as error:
                 raise ValueError(f"{self._path!r} is no npy file that can be read: {error}") from None
             self._offset = file.tell()
@@ -120,7 +115,8 @@ class NpySource(Source):
         if hasattr(os, "posix_fadvise"):  # let the system read ahead of us, while we compute
             ahead = self._offset + stop * self._row_bytes
             os.posix_fadvise(self._descriptor, ahead, 4 * rows.nbytes, os.POSIX_FADV_WILLNEED)
-        view, position = memoryview(rows).cast("B") if rows.size else memoryview(b""), 0
+        view = memoryview(rows.data).cast("B") if rows.size else memoryview(b"")
+        position = 0
         while position < len(view):
             got = os.preadv(
                 self._descriptor, [view[position:]], self._offset + start * self._row_bytes + position

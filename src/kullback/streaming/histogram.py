@@ -360,7 +360,8 @@ def _bias_and_error(
             f_q, f_pp, f_qq = -f_p, np.zeros_like(p), np.zeros_like(q)
 
         def total(share: Values, terms: Values) -> Values:  # a bin whose share is 0 says nothing here
-            return np.where(share > 0, terms, 0.0).sum(1)
+            kept: Values = np.where(share > 0, terms, 0.0)
+            return np.asarray(kept.sum(1))
 
         bias = total(p, f_pp * p * (1 - p)) / (2 * n_p) + total(q, f_qq * q * (1 - q)) / (2 * n_q)
         variance = (total(p, p * f_p**2) - total(p, p * f_p) ** 2) / n_p

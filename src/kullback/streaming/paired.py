@@ -200,10 +200,10 @@ class PairedDivergence(Accumulator):
         if self.clusters:
             exact_sum_kernel.add_values(difference, rows[keep], self._cluster_sums)
             np.add.at(self._cluster_rows, rows[keep], 1)
-        self._counts += [
+        self._counts += np.array([
             len(a), np.count_nonzero(a < b), np.count_nonzero(b < a),
             np.count_nonzero(infinite_a), np.count_nonzero(infinite_b), np.count_nonzero(unknown),
-        ]  # fmt: skip
+        ])  # fmt: skip
         return self
 
     def _make_room(self) -> None:

@@ -182,13 +182,14 @@ class SupportDivergence(Accumulator):
         if self.from_logits:
             tops = self._survey(left, right)
             self._raise_tops(tops)
+        top_a, top_b = self._tops.tolist()
         sums = np.zeros((parts, *self._sums.shape), np.int64)
         infinite = np.zeros((parts, len(self._infinite)), np.int64)
         for start in range(0, left.size, MAX_PENDING):
             chunk = slice(start, start + MAX_PENDING)
             if self.from_logits:
                 support_kernel.add_logits(
-                    left[chunk], right[chunk], self._codes, *self._tops.tolist(), sums, infinite, threads
+                    left[chunk], right[chunk], self._codes, top_a, top_b, sums, infinite, threads
                 )
             else:
                 support_kernel.add_probabilities(
