@@ -1,4 +1,4 @@
-"""The question that the project started with: do KL and cross-entropy learn alike?"""
+"""The question that the project started with: whether KL and cross-entropy learn alike."""
 
 import importlib.util
 from pathlib import Path
