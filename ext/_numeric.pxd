@@ -39,7 +39,7 @@ cdef extern from *:
 
     /* Sum in float64. Short sums run in order; long ones in lanes whose number the level fixes. */
     #define KB_SUM(NAME, T) \\
-    static double NAME(const T *restrict x, ptrdiff_t n) { \\
+    static inline double NAME(const T *restrict x, ptrdiff_t n) { \\
         double total = 0; \\
         if (n < 32) { for (ptrdiff_t i = 0; i < n; i++) total += (double)x[i]; return total; } \\
         _Pragma("omp simd reduction(+ : total)") \\
@@ -52,7 +52,7 @@ cdef extern from *:
     /* Whether any value is outside what the fast terms take: 0 and [4 min, max / 4]. As unsigned
        integers, negative values, -0, infinities and NaN stand above, subnormals just above 0. */
     #define KB_UNUSUAL(NAME, T, U, LOW, HIGH) \\
-    static int NAME(const T *restrict x, ptrdiff_t n) { \\
+    static inline int NAME(const T *restrict x, ptrdiff_t n) { \\
         U unusual = 0; \\
         _Pragma("omp simd reduction(| : unusual)") \\
         for (ptrdiff_t i = 0; i < n; i++) { \\

@@ -47,6 +47,11 @@ def check_integer(value: object, name: str, *, low: int) -> int:
 # ---- Embeddings and affinities -------------------------------------------------------------------
 
 
+def check_tolerance(tolerance: object) -> float | None:
+    """Return a relative error in (0, 1], or None."""
+    return None if tolerance is None else check_real(tolerance, "tolerance", low=0, high=1, open_low=True)
+
+
 def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
     """Return an embedding as a contiguous, finite float32 or float64 array of two dimensions."""
     array = np.asarray(positions)

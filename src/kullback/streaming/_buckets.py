@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _kernels
+from .._kernels import exact_sum as exact_sum_kernel
 
 PRECISION = 10
 """Bits of the mantissa that tell buckets apart: a bucket is at most 2^-10 of its value wide."""
@@ -38,12 +38,12 @@ class BucketCounts:
             self.flush()
             if n > len(self._buffer):
                 keys = np.empty(n, np.int64)
-                _kernels.exact_sum.order_keys(values, _SHIFT, keys)
+                exact_sum_kernel.order_keys(values, _SHIFT, keys)
                 keys += np.asarray(statistics) * _SPAN + _MIDDLE
                 self._absorb(*np.unique(keys, return_counts=True))
                 return
         free = self._buffer[self._filled : self._filled + n]
-        _kernels.exact_sum.order_keys(values, _SHIFT, free)
+        exact_sum_kernel.order_keys(values, _SHIFT, free)
         free += statistics * _SPAN + _MIDDLE
         self._filled += n
 

@@ -27,8 +27,13 @@ def row_measures(
     if from_logits:
         options["from_logits"] = True
 
+    row_values = _rows.row_values
+
     def evaluate(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> list[NDArray[np.float64]]:
-        values = _rows.row_values(p, q, measures, **options)
-        return [np.atleast_1d(value).reshape(-1) for value in values]
+        values = row_values(p, q, measures, **options)
+        n_axes = values[0].ndim
+        if n_axes == 1:
+            return values
+        return [value.reshape(-1) for value in values] if n_axes else [np.array([value]) for value in values]
 
     return evaluate

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -11,14 +13,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
+
+from .._npy import read_header
 
 Arrays = dict[str, NDArray[Any]]
 
 MAX_STATE_BYTES = 1 << 33
 """The largest state that ``load`` unpacks; a file that claims more is refused before it is read."""
 
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, MemoryError)
 _HEADER_KEYS = {"format", "version", "configuration"}
 
 
@@ -145,7 +149,7 @@ class Accumulator(ABC):
                 raise ValueError(f"state[{name!r}] must be an array of numbers or strings")
         try:
             accumulator = cls(**header["configuration"])
-        except TypeError as error:
+        except (TypeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             raise ValueError(f"the state's configuration does not fit {cls.__name__}: {error}") from None
         accumulator._import(arrays)
         return accumulator
@@ -156,21 +160,13 @@ class Accumulator(ABC):
         The file appears under its name only when it is complete.
         """
         state = self.to_state()
-        header = np.array(json.dumps(state.pop("header")))
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            with open(partial, "wb") as file:
-                np.savez_compressed(file, header=header, **state)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        save_state(path, state.pop("header"), state)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what ``save`` wrote; refuse a damaged, truncated or foreign file with a ValueError."""
         try:
-            return cls.from_state(_read_state(path))
+            return cls.from_state(load_state(path))
         except ValueError as error:
             raise ValueError(f"cannot load {os.fspath(path)!r}: {error}") from None
 
@@ -181,10 +177,24 @@ class Accumulator(ABC):
         self.__dict__ = self.from_state(state).__dict__
 
 
-def _read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+def save_state(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays) -> None:
+    """Write a header and arrays as a compressed npz, which appears under its name only when complete."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what ``save_state`` wrote, the header under "header"; raise a ValueError for anything else."""
+    content = Path(path).read_bytes()
     state: dict[str, Any] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
             if sum(member.file_size for member in members) > MAX_STATE_BYTES:
                 raise ValueError(f"it claims to hold more than {MAX_STATE_BYTES} bytes")
@@ -193,7 +203,7 @@ def _read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
                     raise ValueError(f"it holds {member.filename!r}, which is not an array")
                 with archive.open(member) as file:
                     state[member.filename.removesuffix(".npy")] = _read_array(file, member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"it is damaged or no npz file ({error})") from None
     header = state.get("header")
     if header is None or header.shape != () or header.dtype.kind != "U":
@@ -207,13 +217,7 @@ def _read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _read_array(file: Any, member: zipfile.ZipInfo) -> NDArray[Any]:
     """Read one npy member whose declared shape fits its size, so that no header makes us allocate more."""
-    version = npy_format.read_magic(file)
-    if version == (1, 0):
-        shape, fortran, dtype = npy_format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran, dtype = npy_format.read_array_header_2_0(file)
-    else:
-        raise ValueError(f"{member.filename} has npy version {version}")
+    shape, fortran, dtype = read_header(file)
     size = 1
     for length in shape:
         size *= length

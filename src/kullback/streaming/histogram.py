@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays, _kernels
+from .. import _arrays
+from .._kernels import histogram as histogram_kernel
 from .._threads import resolve_threads
 from ._state import Accumulator, Arrays, refuse_rest, take
 
@@ -203,7 +204,7 @@ class HistogramDivergence(Accumulator):
         threads = resolve_threads(self.n_threads)
         parts = threads if len(array) >= _SMALL * threads else 1
         counts = np.zeros((parts, self.n_features, self.n_bins + 1), np.int64)
-        _kernels.histogram.count_bins(array, self._padded(array.dtype), self.edges.shape[1], counts, threads)
+        histogram_kernel.count_bins(array, self._padded(array.dtype), self.edges.shape[1], counts, threads)
         total: NDArray[np.int64] = counts[0] if parts == 1 else counts.sum(0)
         return total
 
@@ -325,7 +326,7 @@ class HistogramDivergence(Accumulator):
         values = {}
         for name in self.measures:
             out = np.empty(len(rows))
-            _kernels.histogram.compare_counts(
+            histogram_kernel.compare_counts(
                 p, rows, MEASURES.index(name), self.smoothing, out, resolve_threads(self.n_threads)
             )
             values[name] = out.reshape(q.shape[:-1]) / self._unit(name)
@@ -359,7 +360,8 @@ def _bias_and_error(
             f_q, f_pp, f_qq = -f_p, np.zeros_like(p), np.zeros_like(q)
 
         def total(share: Values, terms: Values) -> Values:  # a bin whose share is 0 says nothing here
-            return np.where(share > 0, terms, 0.0).sum(1)
+            kept: Values = np.where(share > 0, terms, 0.0)
+            return np.asarray(kept.sum(1))
 
         bias = total(p, f_pp * p * (1 - p)) / (2 * n_p) + total(q, f_qq * q * (1 - q)) / (2 * n_q)
         variance = (total(p, p * f_p**2) - total(p, p * f_p) ** 2) / n_p

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays, _kernels
+from .. import _arrays
+from .._kernels import exact_sum as exact_sum_kernel
 from ._exact import (
     MAX_PENDING,
     N_CHUNKS_PRODUCTS,
@@ -193,16 +194,16 @@ class PairedDivergence(Accumulator):
         counts = np.zeros((1, 4), np.int64)
         extremes = np.zeros((1, 2))
         for i, values in enumerate((difference, a, b)):
-            _kernels.exact_sum.accumulate_rows(
+            exact_sum_kernel.accumulate_rows(
                 values, _NONE, _NO_GROUPS, 1, 0, self._sums[i : i + 1], counts, extremes
             )
         if self.clusters:
-            _kernels.exact_sum.add_values(difference, rows[keep], self._cluster_sums)
+            exact_sum_kernel.add_values(difference, rows[keep], self._cluster_sums)
             np.add.at(self._cluster_rows, rows[keep], 1)
-        self._counts += [
+        self._counts += np.array([
             len(a), np.count_nonzero(a < b), np.count_nonzero(b < a),
             np.count_nonzero(infinite_a), np.count_nonzero(infinite_b), np.count_nonzero(unknown),
-        ]  # fmt: skip
+        ])  # fmt: skip
         return self
 
     def _make_room(self) -> None:
@@ -215,8 +216,8 @@ class PairedDivergence(Accumulator):
             self._cluster_rows = np.concatenate([self._cluster_rows, np.zeros(spare, np.int64)])
 
     def _carry(self) -> None:
-        _kernels.exact_sum.carry(self._sums.reshape(-1, N_CHUNKS_PRODUCTS))
-        _kernels.exact_sum.carry(self._cluster_sums)
+        exact_sum_kernel.carry(self._sums.reshape(-1, N_CHUNKS_PRODUCTS))
+        exact_sum_kernel.carry(self._cluster_sums)
         self._pending = 0
 
     # -- merging and states

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays, _kernels
+from .. import _arrays
+from .._kernels import exact_sum as exact_sum_kernel
 from ._buckets import BucketCounts
 from ._exact import MAX_PENDING, N_CHUNKS_PRODUCTS, is_canonical, square_root, to_float, to_integer
 from ._labels import Label, Labels
@@ -250,16 +251,12 @@ class RowDivergence(Accumulator):
             One label (int or str) for all rows, or one per row.
         """
         values = self._evaluate(p, q, labels)
-        return self._add(values, weights, group)
-
-    def _add(
-        self, values: list[NDArray[np.float64]], weights: ArrayLike | None, group: ArrayLike | None
-    ) -> RowDivergence:
         n_rows = len(values[0])
         row_weights = _NONE if weights is None else _arrays.check_weights(weights, n_rows)
-        grouped = self.groups or group is not None
-        rows = self._labels.rows(group, n_rows, expected=self.groups) if grouped else _NO_GROUPS
-        self._make_room()
+        rows = _NO_GROUPS
+        if self.groups or group is not None:
+            rows = self._labels.rows(group, n_rows, expected=self.groups)
+            self._make_room()
         if weights is not None and not self._weighted:
             self._carry()
             self._start_weights()
@@ -268,7 +265,7 @@ class RowDivergence(Accumulator):
         self._pending += n_rows
         n_measures = len(values)
         for measure in range(n_measures):
-            _kernels.exact_sum.accumulate_rows(
+            exact_sum_kernel.accumulate_rows(
                 values[measure],
                 row_weights,
                 rows,
@@ -306,7 +303,7 @@ class RowDivergence(Accumulator):
         self._weighted = True
 
     def _carry(self) -> None:
-        _kernels.exact_sum.carry(self._sums.reshape(-1, N_CHUNKS_PRODUCTS))
+        exact_sum_kernel.carry(self._sums.reshape(-1, N_CHUNKS_PRODUCTS))
         self._pending = 0
 
     # -- merging and states
@@ -401,7 +398,7 @@ class RowDivergence(Accumulator):
             )
         by_group = (len(self._labels), n_measures)
         sums = self._sums[:n].reshape(*by_group, self._sums.shape[1], N_CHUNKS_PRODUCTS).sum(0)
-        _kernels.exact_sum.carry(sums.reshape(-1, N_CHUNKS_PRODUCTS))
+        exact_sum_kernel.carry(sums.reshape(-1, N_CHUNKS_PRODUCTS))
         extremes = self._extremes[:n].reshape(*by_group, 2)
         lowest = extremes[..., 0].min(0, initial=math.inf)
         highest = extremes[..., 1].max(0, initial=-math.inf)
@@ -440,7 +437,7 @@ def _with_weights(sums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray
     wide[:, :2] = sums
     wide[:, 2] = sums[:, 0]  # x w = x
     wide[:, 3:, N_CHUNKS_PRODUCTS // 2] = counts[:, _FINITE, None]  # the chunk of the units
-    _kernels.exact_sum.carry(wide.reshape(-1, N_CHUNKS_PRODUCTS))
+    exact_sum_kernel.carry(wide.reshape(-1, N_CHUNKS_PRODUCTS))
     return wide
 
 

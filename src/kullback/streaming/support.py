@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays, _kernels
+from .. import _arrays
+from .._kernels import exact_sum as exact_sum_kernel
+from .._kernels import support as support_kernel
 from .._threads import resolve_threads
 from ._exact import MAX_PENDING, N_CHUNKS_VALUES, is_canonical, to_float, to_fraction
 from ._state import Accumulator, Arrays, refuse_rest, take
@@ -180,19 +182,20 @@ class SupportDivergence(Accumulator):
         if self.from_logits:
             tops = self._survey(left, right)
             self._raise_tops(tops)
+        top_a, top_b = self._tops.tolist()
         sums = np.zeros((parts, *self._sums.shape), np.int64)
         infinite = np.zeros((parts, len(self._infinite)), np.int64)
         for start in range(0, left.size, MAX_PENDING):
             chunk = slice(start, start + MAX_PENDING)
             if self.from_logits:
-                _kernels.support.add_logits(
-                    left[chunk], right[chunk], self._codes, *self._tops.tolist(), sums, infinite, threads
+                support_kernel.add_logits(
+                    left[chunk], right[chunk], self._codes, top_a, top_b, sums, infinite, threads
                 )
             else:
-                _kernels.support.add_probabilities(
+                support_kernel.add_probabilities(
                     left[chunk], right[chunk], self._codes, sums, infinite, threads
                 )
-            _kernels.exact_sum.carry(sums.reshape(-1, N_CHUNKS_VALUES))
+            exact_sum_kernel.carry(sums.reshape(-1, N_CHUNKS_VALUES))
         self._sums += sums.sum(0)
         self._pending += parts
         self._infinite += infinite.sum(0)
@@ -207,7 +210,7 @@ class SupportDivergence(Accumulator):
         tops = np.full(2, _NO_WINDOW, np.int64)
         survey = np.empty(3, np.int64)
         for side, logits in enumerate((a, b)):
-            _kernels.support.survey_logits(logits, survey)
+            support_kernel.survey_logits(logits, survey)
             highest, n_counted, n_refused = survey.tolist()
             if n_refused:
                 _arrays.refuse_logits("pq"[side], n_refused)
@@ -227,7 +230,7 @@ class SupportDivergence(Accumulator):
             self._tops[side] = tops[side]
 
     def _carry(self) -> None:
-        _kernels.exact_sum.carry(self._sums.reshape(-1, N_CHUNKS_VALUES))
+        exact_sum_kernel.carry(self._sums.reshape(-1, N_CHUNKS_VALUES))
         self._pending = 0
 
     # -- merging and states
