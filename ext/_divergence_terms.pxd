@@ -1,7 +1,7 @@
 """Header-only: what one pair of probabilities adds to each measure, as scalar formulas.
 
 The fast forms take 0 and normal numbers and hold no branch, so loops over them vectorise; the slow
-forms take anything, through libm. Both follow scipy.special.rel_entr at zeros: p = 0 adds nothing,
+forms take anything, through libm. (A literal would turn float32 into float64: hence the casts.) Both follow scipy.special.rel_entr at zeros: p = 0 adds nothing,
 p > 0 with q = 0 adds infinity.
 """
 
@@ -46,9 +46,10 @@ cdef inline floating log_fast(floating x) noexcept nogil:
     """Return log(x) of a normal x to about 2 ulp: x = 2^-k m with m near 1, log m = 2 atanh((m-1)/(m+1))."""
     cdef floating k, m, s, u
     m = align(x, <floating>1, &k)
-    s = (m - 1) / (m + 1)
+    s = (m - <floating>1) / (m + <floating>1)
     u = s * s
-    return (2 * s + 2 * s * u * atanh_tail(u)) - k * <floating>LN2
+    s = s + s
+    return (s + s * u * atanh_tail(u)) - k * <floating>LN2
 
 
 cdef inline floating kl_fast(floating p, floating q) noexcept nogil:
@@ -62,7 +63,7 @@ cdef inline floating kl_fast(floating p, floating q) noexcept nogil:
     d = p - scaled
     s = d / (p + scaled)
     u = s * s
-    value = s * d + p * (k * <floating>LN2 + 2 * s * u * atanh_tail(u)) + (q - scaled)
+    value = s * d + p * (k * <floating>LN2 + (s + s) * u * atanh_tail(u)) + (q - scaled)
     value = value if q > 0 else <floating>INFINITY
     return value if p > 0 else q
 

@@ -12,7 +12,7 @@ from cython.parallel cimport prange, threadid
 
 from _divergence_finish cimport CHECK, PLAIN, finish_measure
 from _divergence_terms cimport map_terms, mass_slow, term_slow
-from _numeric cimport sum_double, sum_float, unusual_double, unusual_float
+from _numeric cimport mass_double, mass_float, sum_double, sum_float, sum_terms_float
 from _pack cimport FLOAT32, FLOAT64, FIRST_INTEGER, pack
 
 cdef enum:
@@ -35,6 +35,7 @@ cdef struct Job:
     bint has_q
     Py_ssize_t n_outer, n_inner, n
     Py_ssize_t group       # rows in a tile
+    Py_ssize_t block       # elements of a row in a tile
     const int* measures
     int n_measures
     const double* options  # see reduce_rows
@@ -59,11 +60,18 @@ cdef inline double sum_of(const floating* x, Py_ssize_t n) noexcept nogil:
         return sum_double(x, n)
 
 
-cdef inline bint unusual(const floating* x, Py_ssize_t n) noexcept nogil:
+cdef inline double sum_terms(const floating* x, Py_ssize_t n) noexcept nogil:
     if floating is float:
-        return unusual_float(x, n)
+        return sum_terms_float(x, n)
     else:
-        return unusual_double(x, n)
+        return sum_double(x, n)
+
+
+cdef inline double mass_of(const floating* x, Py_ssize_t n, bint* unusual) noexcept nogil:
+    if floating is float:
+        return mass_float(x, n, unusual)
+    else:
+        return mass_double(x, n, unusual)
 
 
 cdef inline const char* row_data(const Operand* x, Py_ssize_t n_inner, Py_ssize_t row) noexcept nogil:
@@ -86,7 +94,9 @@ cdef void add_block(const Job* job, const floating* p, const floating* q, Py_ssi
     """Add one block of one row; float32 blocks with unusual values are worked in float64."""
     cdef Py_ssize_t i
     cdef int m
-    if unusual(p, n) or (job.has_q and unusual(q, n)):
+    cdef bint unusual = False
+    cdef double sum_p = mass_of(p, n, &unusual), sum_q = mass_of(q, n, &unusual) if job.has_q else 0
+    if unusual:
         if floating is float:
             for i in range(n):
                 region.wide_p[i] = p[i]
@@ -95,12 +105,11 @@ cdef void add_block(const Job* job, const floating* p, const floating* q, Py_ssi
         else:
             add_slow(job, p, q, n, state)
         return
-    state[0] += sum_of(p, n)
-    if job.has_q:
-        state[1] += sum_of(q, n)
+    state[0] += sum_p
+    state[1] += sum_q
     for m in range(job.n_measures):
         map_terms(job.measures[m], p, q, n, terms)
-        state[2 + m] += sum_of(terms, n)
+        state[2 + m] += sum_terms(terms, n)
 
 
 cdef void add_tile(const Job* job, const floating* p, const floating* q, Py_ssize_t n_rows, Py_ssize_t n,
@@ -108,7 +117,12 @@ cdef void add_tile(const Job* job, const floating* p, const floating* q, Py_ssiz
     """Add a contiguous tile of (n_rows, n); a small one is mapped as a whole."""
     cdef Py_ssize_t r
     cdef int m
-    if n_rows == 1 or n_rows * n > BLOCK or unusual(p, n_rows * n) or (job.has_q and unusual(q, n_rows * n)):
+    cdef bint unusual = n_rows == 1 or n_rows * n > BLOCK
+    if not unusual:
+        mass_of(p, n_rows * n, &unusual)
+        if job.has_q:
+            mass_of(q, n_rows * n, &unusual)
+    if unusual:
         for r in range(n_rows):
             add_block(job, p + r * n, q + r * n, n, terms, region, states + r * STATE)
         return
@@ -119,7 +133,7 @@ cdef void add_tile(const Job* job, const floating* p, const floating* q, Py_ssiz
     for m in range(job.n_measures):
         map_terms(job.measures[m], p, q, n_rows * n, terms)
         for r in range(n_rows):
-            states[r * STATE + 2 + m] += sum_of(terms + r * n, n)
+            states[r * STATE + 2 + m] += sum_terms(terms + r * n, n)
 
 
 cdef inline const floating* tile_of(const Operand* x, const Job* job, Py_ssize_t row, Py_ssize_t n_rows,
@@ -137,14 +151,16 @@ cdef inline const floating* tile_of(const Operand* x, const Job* job, Py_ssize_t
 cdef void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t piece, const Region* region,
                     double* states, floating* kind) noexcept nogil:
     """Set ``states`` to the sums of one piece of consecutive rows."""
-    cdef Py_ssize_t i, n, start = piece * PIECE
+    cdef int m
+    cdef Py_ssize_t r, n, start = piece * PIECE
     cdef Py_ssize_t end = min(start + PIECE, job.n)
     cdef const floating* p
     cdef const floating* q
-    for i in range(n_rows * STATE):
-        states[i] = 0
+    for r in range(n_rows):
+        for m in range(2 + job.n_measures):
+            states[r * STATE + m] = 0
     while start < end:
-        n = min(<Py_ssize_t>BLOCK, end - start)
+        n = min(job.block, end - start)
         p = tile_of(&job.p, job, row, n_rows, start, n, <floating*>region.p)
         q = p
         if job.has_q:
@@ -208,7 +224,7 @@ cdef void finish_row(const Job* job, Py_ssize_t row, const Region* region, doubl
 
 cdef Region thread_region(const Job* job, double* scratch, Py_ssize_t size) noexcept nogil:
     cdef Region region
-    cdef Py_ssize_t tile = job.group * min(job.n, <Py_ssize_t>BLOCK)
+    cdef Py_ssize_t tile = job.group * min(job.n, job.block)
     scratch += threadid() * size
     region.rows = scratch
     region.pieces = region.rows + job.group * STATE
@@ -229,9 +245,8 @@ cdef void run_group(const Job* job, Py_ssize_t group, double* scratch, Py_ssize_
     cdef Py_ssize_t i, piece, n_pieces = (job.n + PIECE - 1) // PIECE
     cdef Region region = thread_region(job, scratch, size)
     first += (group // groups_per_outer) * job.n_inner
-    for i in range(n_rows * STATE):
-        region.rows[i] = 0
-    for piece in range(n_pieces):
+    any_piece(job, first, n_rows, 0, &region, region.rows)
+    for piece in range(1, n_pieces):
         any_piece(job, first, n_rows, piece, &region, region.pieces)
         for i in range(n_rows * STATE):
             region.rows[i] += region.pieces[i]
@@ -252,8 +267,8 @@ cdef void add_partials(const Job* job, Py_ssize_t row, const double* partials, d
     cdef Py_ssize_t i, piece, n_pieces = (job.n + PIECE - 1) // PIECE
     cdef Region region = thread_region(job, scratch, size)
     for i in range(STATE):
-        region.rows[i] = 0
-    for piece in range(n_pieces):
+        region.rows[i] = partials[row * n_pieces * STATE + i]
+    for piece in range(1, n_pieces):
         for i in range(STATE):
             region.rows[i] += partials[(row * n_pieces + piece) * STATE + i]
     finish_row(job, row, &region, region.rows)
@@ -297,7 +312,8 @@ def reduce_rows(
     unsigned char[::1] status_out,    # OUT: why a row fails the check, 0 where it passes
     double[::1] scratch,              # scratch: n_threads regions, then STATE sums for each piece
     Py_ssize_t region_size,
-    Py_ssize_t group,                 # IN: rows that pass through one tile
+    Py_ssize_t group,                 # IN: rows that pass through one tile, at most MAX_GROUP
+    Py_ssize_t block,                 # IN: elements of each, at most BLOCK
     int n_threads,
 ):
     """Write every measure of every row; return the first row that fails the check, or -1."""
@@ -309,7 +325,7 @@ def reduce_rows(
         job.n_outer, job.n_inner, job.n = p_view.shape[0], p_view.shape[1], p_view.shape[2]
         job.q = job.p
         job.has_q = q is not None
-        job.group = group
+        job.group, job.block = group, block
         job.measures = &measures[0]
         job.n_measures = <int>measures.shape[0]
         job.options = &options[0]

@@ -17,5 +17,6 @@ def reduce_rows(
     scratch: Any,
     region_size: int,
     group: int,
+    block: int,
     n_threads: int,
 ) -> int: ...

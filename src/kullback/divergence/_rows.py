@@ -28,7 +28,8 @@ MEASURES = {"kl": 0, "reverse_kl": 1, "entropy_p": 2, "entropy_q": 3, "cross_ent
 
 _BLOCK, _PIECE, _STATE = kernel.BLOCK_ELEMENTS, kernel.PIECE_ELEMENTS, kernel.STATE_SUMS
 _SHORT = 128  # rows up to this length pass through tiles of several rows
-_STRIDED_GROUP = 32  # rows of a strided tile: 128 bytes of each float32 line, two cache lines
+_TALL_BLOCK = 248  # elements of a tile whose rows lie side by side: 128 rows of both operands stay in L2,
+# and a pitch that is no multiple of 512 bytes keeps its lines in different sets of L1
 _SINGLE_THREAD = 1 << 15  # elements below which waking a second thread costs more than it saves
 
 
@@ -95,11 +96,12 @@ def _reduce(
     """Run the kernel; return the first row that fails the check (or -1) and why."""
     first, second = operands
     length, n_rows = parts[0].shape[2], result.shape[1]
+    group, block = 1, _BLOCK
     if length <= _SHORT:
         group = min(kernel.MAX_GROUP_ROWS, _BLOCK // max(length, 1))
-    else:
-        group = 1 if all(part.strides[2] == part.itemsize for part in parts) else _STRIDED_GROUP
-    region = 2 * group * _STATE + 4 * _BLOCK + 2 * group * min(length, _BLOCK)
+    elif any(abs(part.strides[2]) > abs(part.strides[1]) > 0 for part in parts):
+        group, block = kernel.MAX_GROUP_ROWS, _TALL_BLOCK
+    region = 2 * group * _STATE + 4 * _BLOCK + 2 * group * min(length, block)
     n_pieces = -(-length // _PIECE)
     scratch = np.empty(n_threads * region + (n_rows * n_pieces * _STATE if group == 1 else 0))
     status = np.zeros(n_rows, dtype=np.uint8)
@@ -115,6 +117,7 @@ def _reduce(
         scratch,
         region,
         group,
+        block,
         n_threads,
     )
     return bad, int(status[bad]) if bad >= 0 else 0
