@@ -1,7 +1,9 @@
 from typing import Any
 
 BLOCK_ELEMENTS: int
+LANE_ELEMENTS: int
 PIECE_ELEMENTS: int
+MOST_MEASURES: int
 STATE_SUMS: int
 MAX_GROUP_ROWS: int
 
