@@ -33,11 +33,13 @@ _MODULE_OF = {
     "entropy": "divergence",
     "kl_divergence": "divergence",
     "Decomposition": "divergence",
+    "evaluate": "evaluation",
+    "EvaluationInterrupted": "evaluation",
     "TSNE": "tsne",
     "show_config": "_config",
 }
-_SUBMODULES = ("affinities", "divergence", "gradient", "neighbors", "plotting", "quality", "reference",
-               "streaming", "tsne")  # fmt: skip
+_SUBMODULES = ("affinities", "distributed", "divergence", "gradient", "neighbors", "plotting", "quality",
+               "readers", "reference", "streaming", "tsne")  # fmt: skip
 
 __all__ = [*sorted(_MODULE_OF), *_SUBMODULES]
 

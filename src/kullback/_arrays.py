@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[Any]
+
 
 # ---- Scalars -------------------------------------------------------------------------------------
 
@@ -21,7 +22,9 @@ def check_choice(value: object, name: str, choices: Sequence[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_real(value: object, name: str, *, low: float = -np.inf, high: float = np.inf, open_low: bool = False) -> float:
+def check_real(
+    value: object, name: str, *, low: float = -np.inf, high: float = np.inf, open_low: bool = False
+) -> float:
     """Return ``value`` as a float in [low, high], or (low, high] with ``open_low``."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
@@ -44,13 +47,20 @@ def check_integer(value: object, name: str, *, low: int) -> int:
 # ---- Embeddings and affinities -------------------------------------------------------------------
 
 
+def check_tolerance(tolerance: object) -> float | None:
+    """Return a relative error in (0, 1], or None."""
+    return None if tolerance is None else check_real(tolerance, "tolerance", low=0, high=1, open_low=True)
+
+
 def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
     """Return an embedding as a contiguous, finite float32 or float64 array of two dimensions."""
     array = np.asarray(positions)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must have shape (n_points, n_components), neither 0, got shape {array.shape}")
+        raise ValueError(
+            f"{name} must have shape (n_points, n_components), neither 0, got shape {array.shape}"
+        )
     if array.shape[0] >= 2**30:
         raise ValueError(f"{name} must have fewer than 2**30 points, got {array.shape[0]}")
     array = np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float32 else np.float64)
@@ -60,7 +70,9 @@ def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
     return array
 
 
-def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str) -> tuple[FloatArray, ...]:
+def check_affinities(
+    affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str
+) -> tuple[FloatArray, ...]:
     """Return the CSR parts (values, int32 columns, int64 row starts) of a joint distribution P.
 
     P is square, non-negative, without a diagonal and sums to 1 within sqrt(eps) of float32.
@@ -78,7 +90,9 @@ def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name:
         matrix = matrix.copy()
         matrix.sum_duplicates()
     if not (np.isfinite(matrix.data).all() and (matrix.data >= 0).all()):
-        raise ValueError(f"{name} must hold finite, non-negative probabilities, got {matrix.data.min()} as its smallest")
+        raise ValueError(
+            f"{name} must hold finite, non-negative probabilities, got {matrix.data.min()} as its smallest"
+        )
     if matrix.diagonal().any():
         raise ValueError(f"{name} must be 0 on its diagonal, got {matrix.diagonal().max()}")
     total = float(matrix.data.sum(dtype=np.float64))
@@ -89,6 +103,73 @@ def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name:
         np.ascontiguousarray(matrix.indices, dtype=np.int32),
         np.ascontiguousarray(matrix.indptr, dtype=np.int64),
     )
+
+
+# ---- Data and distances --------------------------------------------------------------------------
+
+
+def check_data(X: Any, name: str) -> Any:
+    """Return data as a contiguous, finite float32 or float64 array of at least 2 rows, or as CSR."""
+    from scipy import sparse
+
+    array = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
+        raise ValueError(f"{name} must have shape (n_points >= 2, n_features >= 1), got shape {array.shape}")
+    if array.shape[0] >= 2**30:
+        raise ValueError(f"{name} must have fewer than 2**30 rows, got {array.shape[0]}")
+    dtype = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
+    if sparse.issparse(array):
+        array = array.astype(dtype, copy=False)
+    else:
+        array = np.ascontiguousarray(array, dtype=dtype)
+    _check_finite(array.data if sparse.issparse(array) else array, name)
+    return array
+
+
+def check_distances(X: Any, name: str) -> Any:
+    """Return a square matrix of finite distances >= 0, dense or CSR, float32 or float64."""
+    array = check_data(X, name)
+    if array.shape[0] != array.shape[1]:
+        raise ValueError(f"{name} must be a square matrix of distances, got shape {array.shape}")
+    values = np.asarray(array.data) if not isinstance(array, np.ndarray) else array
+    if values.size and values.min() < 0:
+        raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
+    return array
+
+
+def check_neighbor_lists(lists: tuple[Any, ...], name: str) -> Any:
+    """Return lists of neighbours (indices, distances) as a CSR matrix of distances."""
+    from scipy import sparse
+
+    if len(lists) != 2:
+        raise ValueError(f"{name} must be (indices, distances), got a tuple of {len(lists)}")
+    indices, distances = np.asarray(lists[0]), np.asarray(lists[1])
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"{name} must have integer indices, got dtype {indices.dtype}")
+    if indices.ndim != 2 or indices.shape != distances.shape or 0 in indices.shape:
+        raise ValueError(
+            f"{name} must be (indices, distances), both of shape (n_points, k), "
+            f"got {indices.shape} and {distances.shape}"
+        )
+    n_points, k = indices.shape
+    if indices.min() < 0 or indices.max() >= n_points:
+        raise ValueError(
+            f"{name} must have indices in [0, {n_points}), got {indices.min()} to {indices.max()}"
+        )
+    starts = np.arange(n_points + 1) * k
+    values = distances.reshape(-1)
+    return check_distances(
+        sparse.csr_array((values, indices.reshape(-1), starts), shape=(n_points, n_points)), name
+    )
+
+
+def _check_finite(values: Any, name: str) -> None:
+    total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
+    if not np.isfinite(total) and not np.isfinite(values).all():
+        kind = "NaN" if np.isnan(values).any() else "infinity"
+        raise ValueError(f"{name} must be finite, got {kind}")
 
 
 # ---- Distributions -------------------------------------------------------------------------------
@@ -173,7 +254,7 @@ def check_where(where: npt.ArrayLike, batch: tuple[int, ...]) -> npt.NDArray[np.
         raise ValueError(f"where must broadcast to the rows' shape {batch}, got {array.shape}") from None
 
 
-def check_weights(
+def check_row_weights(
     weights: npt.ArrayLike | None, batch: tuple[int, ...], reduction: str
 ) -> npt.NDArray[np.float64] | None:
     """Return weights of rows, finite and >= 0, broadcast to the batch."""
@@ -232,7 +313,7 @@ def check_tables(value: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     return array
 
 
-def check_labels(labels: npt.ArrayLike, shape: tuple[int, ...], n_classes: int, ignore_index: int | None) -> Any:
+def check_class_labels(labels: npt.ArrayLike, shape: tuple[int, ...], n_classes: int, ignore_index: int | None) -> Any:
     """Return labels as intp and the mask of those that count; each in [0, n_classes) or ``ignore_index``."""
     array = np.asarray(labels)
     if array.dtype.kind not in "iu":
@@ -375,3 +456,208 @@ def check_samples(value: npt.ArrayLike, name: str, k: int) -> npt.NDArray[np.flo
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got an infinite or NaN entry")
     return array
+
+
+# ---- Labels --------------------------------------------------------------------------------------
+
+
+def check_labels(labels: npt.ArrayLike, n_points: int, name: str) -> npt.NDArray[Any]:
+    """Return one number or string for each point; finite where they are numbers."""
+    array = np.asarray(labels)
+    if array.dtype.kind == "O":
+        array = array.astype(str)
+    if array.dtype.kind not in "fiubU":
+        raise TypeError(f"{name} must hold numbers or strings, got dtype {array.dtype}")
+    if array.ndim == 2 and 1 in array.shape:
+        array = array.reshape(-1)
+    if array.shape != (n_points,):
+        raise ValueError(f"{name} must have shape ({n_points},), got {array.shape}")
+    if array.dtype.kind == "f":
+        _check_finite(array, name)
+    return array
+
+
+# ---- Streaming: options, weights, groups, histograms, supports ------------------------------------
+
+
+def check_flag(value: Any, *, name: str) -> bool:
+    """Return a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def check_names(names: Any, *, name: str) -> tuple[str, ...]:
+    """Return distinct strings."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"{name} must be a sequence of names such as ('kl',), got {names!r}")
+    found = tuple(names)
+    if not found or not all(isinstance(item, str) for item in found) or len(set(found)) < len(found):
+        raise ValueError(f"{name} must be one or more distinct names, got {found!r}")
+    return found
+
+
+def check_probabilities(values: Sequence[float], *, name: str) -> tuple[float, ...]:
+    """Return numbers in [0, 1]."""
+    try:
+        found = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a sequence of numbers in [0, 1], got {values!r}") from None
+    if not all(0 <= value <= 1 for value in found) or len(set(found)) < len(found):
+        raise ValueError(f"{name} must be distinct numbers in [0, 1], got {found!r}")
+    return found
+
+
+def check_weights(weights: npt.ArrayLike, n_rows: int, *, name: str = "weights") -> npt.NDArray[np.float64]:
+    """Return one finite, non-negative float64 for each row, contiguous."""
+    array = np.asarray(weights)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
+    if array.size != n_rows:
+        raise ValueError(f"{name} must have one number per row ({n_rows}), got shape {array.shape}")
+    array = np.ascontiguousarray(array, np.float64).reshape(-1)
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(f"{name} must be finite and not negative, got {array.min()} to {array.max()}")
+    return array
+
+
+def check_groups(
+    group: npt.ArrayLike | None, n_rows: int, *, expected: bool, name: str = "group", option: str = "groups"
+) -> npt.NDArray[Any]:
+    """Return one integer or string label for each row."""
+    if not expected:
+        raise ValueError(f"{name} needs an accumulator made with {option}=True")
+    if group is None:
+        raise ValueError(f"{name} must be given, as this accumulator was made with groups=True")
+    labels = np.asarray(group)
+    if labels.dtype.kind not in "iuU":
+        raise TypeError(f"{name} must be integers or strings, got dtype {labels.dtype}")
+    if labels.dtype.kind == "u" and labels.size and labels.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must fit into int64, got {labels.max()}")
+    if labels.ndim == 0:
+        labels = np.broadcast_to(labels, n_rows)
+    if labels.size != n_rows:
+        raise ValueError(f"{name} must be one label, or one per row ({n_rows}), got shape {labels.shape}")
+    labels = labels.reshape(-1)
+    return labels if labels.dtype.kind == "U" else labels.astype(np.int64)
+
+
+def check_choices(names: Any, choices: Sequence[str], *, name: str) -> tuple[str, ...]:
+    """Return distinct names that are all among the choices."""
+    found = check_names(names, name=name)
+    for item in found:
+        if item not in choices:
+            raise ValueError(f"{name} must be among {', '.join(choices)}, got {item!r}")
+    return found
+
+
+def check_edges(edges: npt.ArrayLike, n_features: int) -> npt.NDArray[np.float64]:
+    """Return sorted finite edges, one row for each feature."""
+    array = np.asarray(edges)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"edges must be numbers, got dtype {array.dtype}")
+    array = array.astype(np.float64)
+    if array.ndim == 1:
+        array = np.broadcast_to(array, (n_features, len(array)))
+    if array.ndim != 2 or len(array) != n_features or not array.shape[1]:
+        raise ValueError(f"edges must have shape (n,) or ({n_features}, n), n >= 1, got {array.shape}")
+    if not np.isfinite(array).all() or not (np.diff(array, axis=1) > 0).all():
+        raise ValueError("edges must be finite and increase strictly along each feature")
+    return np.array(array)
+
+
+def check_categories(categories: Any) -> npt.NDArray[Any]:
+    """Return distinct integers or strings."""
+    array = np.asarray(categories)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iuU":
+        raise TypeError(f"categories must be a sequence of integers or of strings, got {categories!r}")
+    if len(np.unique(array)) < len(array):
+        raise ValueError("categories must be distinct")
+    return array if array.dtype.kind == "U" else array.astype(np.int64)
+
+
+def _check_columns(array: npt.NDArray[Any], n_features: int, name: str) -> npt.NDArray[Any]:
+    if array.ndim == 1 and n_features == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != n_features:
+        raise ValueError(f"{name} must have shape (n_rows, {n_features}), got {array.shape}")
+    return array
+
+
+def check_features(values: npt.ArrayLike, n_features: int, *, name: str) -> npt.NDArray[Any]:
+    """Return contiguous float32 or float64 values, one column for each feature."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
+    dtype = np.float32 if array.dtype in (np.float16, np.float32) else np.float64
+    return np.ascontiguousarray(_check_columns(array, n_features, name), dtype)
+
+
+def check_codes(values: npt.ArrayLike, n_features: int, kind: str, *, name: str) -> npt.NDArray[Any]:
+    """Return categories of the given kind ("i" or "U"), one column for each feature."""
+    array = np.asarray(values)
+    if array.dtype.kind not in ("U" if kind == "U" else "biu"):
+        wanted = "strings" if kind == "U" else "integers"
+        raise TypeError(f"{name} must be {wanted} as the categories are, got dtype {array.dtype}")
+    return _check_columns(array, n_features, name)
+
+
+def check_counts(counts: npt.ArrayLike, shape: tuple[Any, ...], *, name: str) -> npt.NDArray[np.int64]:
+    """Return contiguous counts of a shape, which may begin with ... for any leading axes."""
+    array = np.asarray(counts)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+    tail = tuple(length for length in shape if length is not ...)
+    fits = array.shape[array.ndim - len(tail) :] == tail if shape[0] is ... else array.shape == tail
+    if array.ndim < len(tail) or not fits:
+        raise ValueError(f"{name} must have shape {str(shape).replace('Ellipsis', '...')}, got {array.shape}")
+    if array.size and (array.min() < 0 or array.max() >= 1 << 51):
+        raise ValueError(f"{name} must not be negative, nor 2^51 or more, got {array.min()} to {array.max()}")
+    return np.ascontiguousarray(array, np.int64)
+
+
+def check_support(
+    p: npt.ArrayLike, q: npt.ArrayLike, *, from_logits: bool
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], float]:
+    """Return two flat arrays of one dtype, float32 or float64, and the coarser eps of what came."""
+    left, right = np.asarray(p), np.asarray(q)
+    for name, array in (("p", left), ("q", right)):
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
+    if left.shape != right.shape:
+        raise ValueError(f"p and q must have the same shape, got {left.shape} and {right.shape}")
+    kinds = [array.dtype if array.dtype.kind == "f" else np.dtype(np.float64) for array in (left, right)]
+    eps = max(float(np.finfo(kind).eps) for kind in kinds)
+    dtype = np.float64 if np.float64 in kinds else np.float32
+    left, right = (np.ascontiguousarray(array, dtype).reshape(-1) for array in (left, right))
+    if not from_logits:
+        for name, array in (("p", left), ("q", right)):
+            if array.size and not (array.min() >= 0 and array.max() < np.inf):
+                raise ValueError(
+                    f"{name} must be finite and not negative, got {array.min()} to {array.max()}"
+                )
+    return left, right, eps
+
+
+def refuse_logits(name: str, n_refused: int) -> None:
+    """Raise for NaN, infinite and huge logits."""
+    raise ValueError(f"{name} must not be NaN or above 2^40, got {n_refused} such logit(s)")
+
+
+def check_total(total: float, eps: float, *, name: str) -> None:
+    """Raise where probabilities do not add up to 1."""
+    if not abs(total - 1) <= eps**0.5:
+        raise ValueError(
+            f"{name} must sum to 1 within {eps**0.5:.1e} (normalize='check'), it sums to {total!r}"
+        )
+
+
+# ---- Scratch memory ------------------------------------------------------------------------------
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> FloatArray:
+    """Return an uninitialised array that starts on a cache line, so that no vector of a kernel straddles two."""
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = np.empty(n_bytes + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + n_bytes].view(dtype).reshape(shape)

@@ -14,113 +14,21 @@ exponent: Kobak et al. (2019). H(P) is fixed while P is, so KL and cross-entropy
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import FloatArray, check_affinities, check_choice, check_positions, check_real
-from ._kernels import attraction, repulsion_barnes_hut, repulsion_exact
+from ._arrays import FloatArray, check_affinities, check_integer, check_positions, check_real, check_tolerance
+from ._kernels import attraction
+from ._repulsion import METHODS, ExactRepulsion, make_repulsion
 from ._threads import resolve_threads
 from .divergence import Decomposition
 
-__all__ = ["METHODS", "attractive_forces", "repulsive_forces", "tsne_gradient", "tsne_loss"]
+__all__ = ["METHODS", "attractive_forces", "gradient_error", "repulsive_forces", "tsne_gradient", "tsne_loss"]
 
-METHODS = ("auto", "exact", "barnes_hut")
-
-EXACT_POINTS = 2000
-"""Up to here ``auto`` is exact: it costs less than 1.5 x Barnes-Hut at theta = 0.5 and has no error."""
-
-
-class Repulsion(Protocol):
-    """Scratch memory for repulsion among a fixed number of points, allocated once."""
-
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return Z."""
-
-
-class ExactRepulsion:
-    """Every point against every other: O(n^2)."""
-
-    def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, dof: float, n_threads: int) -> None:
-        n_points, n_components = shape
-        self.dof, self.n_threads = dof, n_threads
-        self.columns = np.empty((n_components, n_points), dtype)
-        self.sums = np.empty(-(-n_points // repulsion_exact.BLOCK_POINTS))
-
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """See `Repulsion`."""
-        np.copyto(self.columns, positions.T)
-        return repulsion_exact.accumulate_repulsion(self.columns, self.dof, self.sums, forces_out, self.n_threads)
-
-
-class BarnesHutRepulsion:
-    """Far cells as their centre of mass: O(n log n), in one to three dimensions."""
-
-    def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, n_threads: int) -> None:
-        kernel = repulsion_barnes_hut
-        n_points, n_components = shape
-        most_cells = 2 * n_points  # every inner cell has two children or more
-        self.theta, self.n_threads = theta, n_threads
-        self.codes = np.empty((2, n_points), np.uint64)
-        self.order = np.empty((2, n_points), np.int32)
-        self.histogram = np.empty((n_threads, kernel.RADIX), np.int64)
-        self.bounds = np.empty((-(-n_points // kernel.BLOCK_POINTS), 2 * n_components))
-        self.stack = np.empty((3, kernel.STACK_SIZE), np.int64)
-        self.units = np.empty(kernel.STACK_SIZE)
-        self.links = np.empty((most_cells, 3), np.int32)
-        self.sides = np.empty(most_cells)
-        self.groups = np.empty((n_points, 2), np.int32)
-        self.columns = np.empty((n_components, n_points), dtype)
-        self.cells = np.empty((most_cells, n_components + 2), dtype)
-        self.sources = np.empty((n_threads, n_components + 1, kernel.LIST_SIZE), dtype)
-        self.sums = np.empty(n_points)
-
-    def order_points(self, positions: FloatArray) -> npt.NDArray[np.int32]:
-        """Return the indices of the points along a Z-order curve; the next call overwrites them."""
-        self.finest_side = repulsion_barnes_hut.order_points(
-            positions, self.codes, self.order, self.histogram, self.bounds, self.n_threads
-        )
-        return self.order[0]
-
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """See `Repulsion`."""
-        kernel, n_threads = repulsion_barnes_hut, self.n_threads
-        self.order_points(positions)
-        n_cells, n_groups = kernel.build_tree(
-            positions, self.finest_side, self.codes, self.order, self.histogram, self.stack, self.units, self.links,
-            self.sides, self.groups,
-        )  # fmt: skip
-        kernel.summarise_cells(
-            positions, self.order, self.links, self.sides, n_cells, self.theta, self.columns, self.cells, n_threads
-        )
-        return kernel.accumulate_repulsion(
-            self.columns, self.cells, self.links, self.groups, self.order, n_cells, n_groups, self.sources,
-            self.sums, forces_out, n_threads,
-        )  # fmt: skip
-
-
-def choose_method(method: str, shape: tuple[int, int], dof: float) -> str:
-    """Return ``"exact"`` or ``"barnes_hut"`` for ``"auto"``; raise where the method asked for does not apply."""
-    check_choice(method, "method", METHODS)
-    tree_applies = shape[1] <= 3 and dof == 1
-    if method == "auto":
-        return "barnes_hut" if tree_applies and shape[0] > EXACT_POINTS else "exact"
-    if method == "barnes_hut" and not tree_applies:
-        raise ValueError(
-            f'method="barnes_hut" needs at most 3 components and dof = 1, got {shape[1]} components and dof = {dof:g}; '
-            'use method="exact"'
-        )
-    return method
-
-
-def make_repulsion(
-    shape: tuple[int, int], dtype: npt.DTypeLike, *, method: str, theta: float, dof: float, n_threads: int
-) -> Repulsion:
-    """Return the engine for ``method``, with its scratch memory."""
-    if choose_method(method, shape, dof) == "exact":
-        return ExactRepulsion(shape, dtype, dof, n_threads)
-    return BarnesHutRepulsion(shape, dtype, theta, n_threads)
+EXACT_SUM_POINTS = 100_000
+"""Up to here `gradient_error` sums Z over all pairs, which takes seconds."""
 
 
 def repulsive_forces(
@@ -128,6 +36,7 @@ def repulsive_forces(
     *,
     method: str = "auto",
     theta: float = 0.5,
+    tolerance: float | None = None,
     dof: float = 1.0,
     n_threads: int | None = None,
 ) -> tuple[FloatArray, float]:
@@ -137,14 +46,18 @@ def repulsive_forces(
     ----------
     Y : array-like of shape (n_points, n_components)
         Embedding; float32 stays float32, anything else is taken as float64.
-    method : {"auto", "exact", "barnes_hut"}, default "auto"
-        ``"exact"`` is O(n^2) in any dimension; ``"barnes_hut"`` O(n log n) in one to three. ``"auto"``
-        is exact up to 2,000 points.
+    method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
+        ``"exact"`` is O(n^2) in any dimension; ``"barnes_hut"`` O(n log n) and ``"fft"`` O(n + g log g), for a
+        grid of g nodes that grows with the volume of the map, in one to three dimensions. ``"auto"`` is exact
+        up to 2,000 points, and then takes what a measured cost model predicts to be the fastest.
     theta : float in [0, 1], default 0.5
         Barnes-Hut: the largest side of a cell, relative to its distance, that is replaced by its centre of
-        mass. 0 gives the exact sum.
+        mass. 0 gives the exact sum. The FFT takes a grid of the same error as Barnes-Hut with this theta.
+    tolerance : float in (0, 1], optional
+        Relative error of the repulsion, in place of theta: sets theta, the order of the splines and the spacing
+        of the grid, as measured on the worst of eleven maps.
     dof : float > 0, default 1
-        Degrees of freedom of the kernel; other than 1 needs ``"exact"``.
+        Degrees of freedom of the kernel.
     n_threads : int, optional
         Default: all. The bits of the result do not depend on it.
 
@@ -162,13 +75,18 @@ def repulsive_forces(
 
     References
     ----------
-    van der Maaten (2014), "Accelerating t-SNE using tree-based algorithms", section 4.
+    van der Maaten (2014), "Accelerating t-SNE using tree-based algorithms", section 4, for Barnes-Hut;
+    Linderman et al. (2019), "Fast interpolation-based t-SNE", for the FFT.
     """
     positions = check_positions(Y, "Y")
-    theta = check_real(theta, "theta", low=0, high=1)
-    dof = check_real(dof, "dof", low=0, open_low=True)
     repulsion = make_repulsion(
-        positions.shape, positions.dtype, method=method, theta=theta, dof=dof, n_threads=resolve_threads(n_threads)
+        positions.shape,
+        positions.dtype,
+        method=method,
+        theta=check_real(theta, "theta", low=0, high=1),
+        tolerance=check_tolerance(tolerance),
+        dof=check_real(dof, "dof", low=0, open_low=True),
+        n_threads=resolve_threads(n_threads),
     )
     forces = np.empty_like(positions)
     return forces, repulsion(positions, forces)
@@ -212,6 +130,7 @@ def tsne_gradient(
     *,
     method: str = "auto",
     theta: float = 0.5,
+    tolerance: float | None = None,
     dof: float = 1.0,
     exaggeration: float = 1.0,
     n_threads: int | None = None,
@@ -224,7 +143,7 @@ def tsne_gradient(
         Joint probabilities: symmetric, non-negative, no diagonal, sum 1.
     Y : array-like of shape (n_points, n_components)
         Embedding; float32 stays float32, anything else is taken as float64.
-    method, theta, dof, n_threads
+    method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`.
     exaggeration : float > 0, default 1
         Factor on the attraction.
@@ -239,7 +158,9 @@ def tsne_gradient(
     van der Maaten (2014), equation 8.
     """
     exaggeration = check_real(exaggeration, "exaggeration", low=0, open_low=True)
-    forces, sum_q = repulsive_forces(Y, method=method, theta=theta, dof=dof, n_threads=n_threads)
+    forces, sum_q = repulsive_forces(
+        Y, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
+    )
     return 4 * (exaggeration * attractive_forces(P, Y, dof=dof, n_threads=n_threads) - forces / sum_q)
 
 
@@ -256,6 +177,7 @@ def tsne_loss(
     *,
     method: str = "auto",
     theta: float = 0.5,
+    tolerance: float | None = None,
     dof: float = 1.0,
     exact: bool = False,
     n_threads: int | None = None,
@@ -268,7 +190,7 @@ def tsne_loss(
         Joint probabilities: symmetric, non-negative, no diagonal, sum 1.
     Y : array-like of shape (n_points, n_components)
         Embedding.
-    method, theta, dof, n_threads
+    method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`; they decide how Z is summed.
     exact : bool, default False
         Sum Z over all pairs in float64, whatever ``method`` says: O(n^2). Compare embeddings by this.
@@ -281,7 +203,9 @@ def tsne_loss(
     positions = check_positions(Y, "Y")
     if exact:
         positions, method = positions.astype(np.float64), "exact"
-    _, sum_q = repulsive_forces(positions, method=method, theta=theta, dof=dof, n_threads=n_threads)
+    _, sum_q = repulsive_forces(
+        positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
+    )
     parts = check_affinities(P, positions.shape[0], positions.dtype, "P")
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
     log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, resolve_threads(n_threads))
@@ -292,3 +216,56 @@ def loss_of(entropy: float, log_affinity: float, sum_q: float) -> Decomposition:
     """Return the loss from H(P), - sum P log w and Z."""
     cross_entropy = float(log_affinity + np.log(sum_q))
     return Decomposition(entropy, cross_entropy, cross_entropy - entropy)
+
+
+def gradient_error(
+    P: Any,
+    Y: npt.ArrayLike,
+    *,
+    method: str = "auto",
+    theta: float = 0.5,
+    tolerance: float | None = None,
+    dof: float = 1.0,
+    sample: int = 1000,
+    rng: np.random.Generator | int | None = 0,
+    n_threads: int | None = None,
+) -> float:
+    """Return the relative error of the gradient, ``||g - g_exact|| / ||g_exact||``, on a sample of points.
+
+    Parameters
+    ----------
+    P : sparse matrix, sparse array or array-like of shape (n_points, n_points)
+        Joint probabilities: symmetric, non-negative, no diagonal, sum 1.
+    Y : array-like of shape (n_points, n_components)
+        Embedding.
+    method, theta, tolerance, dof, n_threads
+        As in `repulsive_forces`: the gradient that is audited.
+    sample : int >= 1, default 1000
+        Points whose exact gradient is taken, in float64 over all pairs: O(sample * n_points).
+    rng : numpy.random.Generator or seed, default 0
+        Chooses the sample.
+
+    Returns
+    -------
+    float
+        Z is summed over all pairs up to 100,000 points, and beyond that at a tolerance of 0.1 %, which leaves
+        1e-4 of it.
+    """
+    positions = check_positions(Y, "Y")
+    n_points = len(positions)
+    size = min(check_integer(sample, "sample", low=1), n_points)
+    rows = np.sort(np.random.default_rng(rng).choice(n_points, size, replace=False))
+    gradient = tsne_gradient(
+        P, positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
+    )
+
+    exact = positions.astype(np.float64)
+    engine = ExactRepulsion(exact.shape, np.float64, dof, resolve_threads(n_threads))
+    forces = np.empty_like(exact[rows])
+    engine.repel(rows.astype(np.int32), exact, forces)
+    finer: dict[str, Any] = {"method": "exact"} if n_points <= EXACT_SUM_POINTS else {"tolerance": 1e-3}
+    _, sum_q = repulsive_forces(exact, dof=dof, n_threads=n_threads, **finer)
+    expected = 4 * (attractive_forces(P, exact, dof=dof, n_threads=n_threads)[rows] - forces / sum_q)
+    norm = float(np.linalg.norm(expected))
+    error = float(np.linalg.norm(gradient[rows] - expected))
+    return error / norm if norm > 0 else (0.0 if error == 0 else np.inf)

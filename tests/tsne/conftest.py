@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kullback import _kernels, gradient
+from kullback import _kernels, _repulsion, gradient
 from kullback.tsne import embedding
 
 
 @pytest.fixture
 def at_level(level, monkeypatch):
     """Run ``kullback.gradient`` and the descent on the kernels of one SIMD level."""
-    for module in (gradient, embedding):
-        for stem in ("attraction", "descent", "repulsion_exact", "repulsion_barnes_hut"):
+    for module in (_repulsion, gradient, embedding):
+        for stem in ("attraction", "descent", "repulsion_exact", "repulsion_barnes_hut", "repulsion_fft"):
             if hasattr(module, stem):
                 monkeypatch.setattr(module, stem, _kernels.load(stem, level))
     return level

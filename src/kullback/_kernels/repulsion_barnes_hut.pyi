@@ -8,6 +8,7 @@ LIST_SIZE: int
 RADIX: int
 BLOCK_POINTS: int
 STACK_SIZE: int
+TOP_CELLS: int
 
 def order_points(
     positions: npt.NDArray[Any],
@@ -20,34 +21,29 @@ def order_points(
 def build_tree(
     positions: npt.NDArray[Any],
     finest_side: float,
+    theta: float,
     codes: npt.NDArray[Any],
     order: npt.NDArray[Any],
     histogram_out: npt.NDArray[Any],
     stack_out: npt.NDArray[Any],
+    roots_out: npt.NDArray[Any],
     units_out: npt.NDArray[Any],
-    links_out: npt.NDArray[Any],
     sides_out: npt.NDArray[Any],
-    groups_out: npt.NDArray[Any],
-) -> tuple[int, int]: ...
-def summarise_cells(
-    positions: npt.NDArray[Any],
-    order: npt.NDArray[Any],
-    links: npt.NDArray[Any],
-    sides: npt.NDArray[Any],
-    n_cells: int,
-    theta: float,
+    links_out: npt.NDArray[Any],
     columns_out: npt.NDArray[Any],
     cells_out: npt.NDArray[Any],
+    groups_out: npt.NDArray[Any],
     n_threads: int,
-) -> None: ...
+) -> int: ...
 def accumulate_repulsion(
     columns: npt.NDArray[Any],
     cells: npt.NDArray[Any],
     links: npt.NDArray[Any],
     groups: npt.NDArray[Any],
     order: npt.NDArray[Any],
-    n_cells: int,
     n_groups: int,
+    dof: float,
+    queue_out: npt.NDArray[Any],
     sources_out: npt.NDArray[Any],
     sums_out: npt.NDArray[Any],
     forces_out: npt.NDArray[Any],

@@ -1,0 +1,143 @@
+"""The bandwidth of each row's Gaussian, searched so that the row's entropy is log(perplexity).
+
+``kullback.reference.conditional_probabilities`` states it in NumPy. Rows are independent, so the thread count
+changes no bit. Distances have been checked: finite and not negative.
+
+Notation for one row: d_j the distances, D_j = (d_j^2 - min d^2) / max d^2, t_j = beta D_j, e_j = exp(-t_j).
+"""
+
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.math cimport exp, fabs, log, sqrt
+from libc.stdint cimport int64_t
+
+from _exp cimport exp_negative
+
+cdef enum:
+    MAX_STEPS = 400   # the widest bracket, 1e-308 to 1e308 in beta, needs 240 expansions and 60 halvings
+    BLOCK = 64        # rows a task: about 100 microseconds
+cdef double TOLERANCE = 1e-9  # in nats of entropy; Newton's last step costs as much for 1e-5
+cdef double FLUSH = 708       # exp(-708) is the last normal double
+cdef double TINY = 1e-300     # a row whose largest distance is smaller counts as all equal
+
+
+cdef struct Row:
+    double inverse    # 1 / max d
+    double nearest    # min d
+    double twice      # 2 min d / max d
+
+
+cdef inline double spread(const Row* row, double distance) noexcept nogil:
+    """D_j = (a - b)(a + b): exactly 0 for the nearest, never negative, and no square leaves the range."""
+    cdef double difference = (distance - row.nearest) * row.inverse
+    return difference * (difference + row.twice)
+
+
+cdef inline double clamp(double t) noexcept nogil:
+    return t if t < FLUSH else FLUSH
+
+
+cdef void sum_row(const floating* distances, Py_ssize_t n, const Row* row, double beta, double* sums) noexcept nogil:
+    """Sums of e, t e and t^2 e."""
+    cdef Py_ssize_t j
+    cdef double t, e, s0 = 0, s1 = 0, s2 = 0
+    for j in range(n):
+        t = clamp(beta * spread(row, distances[j]))
+        e = exp_negative(t)
+        s0 += e
+        s1 += t * e
+        s2 += t * t * e
+    sums[0] = s0
+    sums[1] = s1
+    sums[2] = s2
+
+
+cdef double search_row(
+    const floating* distances, Py_ssize_t n, const Row* row, double target, double mean, double* entropy_out,
+) noexcept nogil:
+    """Return beta with entropy ``target``: Newton's method in log(beta), inside a bracket.
+
+    H = log(sum e) + mean t, and dH / dlog(beta) = - var t under the weights e: the entropy falls with beta.
+    """
+    cdef double u = -log(mean), low = -1e300, high = 1e300, step, mu, variance, miss, reach = 2
+    cdef double[3] sums
+    cdef int i
+    for i in range(MAX_STEPS):
+        sum_row(distances, n, row, exp(u), sums)
+        mu = sums[1] / sums[0]
+        variance = sums[2] / sums[0] - mu * mu
+        entropy_out[0] = log(sums[0]) + mu
+        miss = entropy_out[0] - target
+        if fabs(miss) <= TOLERANCE:
+            break
+        if miss > 0:
+            low = u
+        else:
+            high = u
+        step = miss / variance if variance > 0 else miss * 1e300
+        if not fabs(step) <= reach:  # far from the root the entropy is flat: go there in growing strides
+            step = reach if miss > 0 else -reach
+            reach = reach * 1.5
+        u += step
+        if not (low < u < high):
+            u = 0.5 * (low + high)
+        if fabs(u) > 700 or high - low < 1e-14 * fabs(u):
+            break  # not attainable: only the ties at the least distance, or all of them, are left
+    return exp(u if fabs(u) < 700 else (700 if u > 0 else -700))
+
+
+cdef void fill_row(
+    const floating* distances, Py_ssize_t n, double target,
+    floating* conditional_out, double* bandwidth_out, double* entropy_out,
+) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef double largest = 0, smallest = distances[0], mean = 0, beta, total
+    cdef double[3] sums
+    cdef Row row
+    for j in range(n):
+        largest = distances[j] if distances[j] > largest else largest
+        smallest = distances[j] if distances[j] < smallest else smallest
+    row.inverse = 0 if largest < TINY else 1 / largest
+    row.nearest = smallest
+    row.twice = 2 * (smallest * row.inverse)
+    for j in range(n):
+        mean += spread(&row, distances[j]) / n
+    if mean <= 0 or target >= log(<double>n) - TOLERANCE:  # all equal, or more perplexity than neighbours
+        for j in range(n):
+            conditional_out[j] = <floating>(1.0 / n)
+        entropy_out[0] = log(<double>n)
+        bandwidth_out[0] = 0 if mean <= 0 else 1e308
+        return
+    beta = search_row(distances, n, &row, target, mean, entropy_out)
+    sum_row(distances, n, &row, beta, sums)
+    total = 1 / sums[0]
+    for j in range(n):
+        conditional_out[j] = <floating>(exp_negative(clamp(beta * spread(&row, distances[j]))) * total)
+    bandwidth_out[0] = largest / sqrt(2 * beta)
+
+
+cdef void fill_block(
+    const floating[::1] distances, const int64_t[::1] row_starts, double target, Py_ssize_t block,
+    floating[::1] conditional_out, double[::1] bandwidth_out, double[::1] entropy_out,
+) noexcept nogil:
+    cdef Py_ssize_t i, start
+    for i in range(block * BLOCK, min((block + 1) * BLOCK, row_starts.shape[0] - 1)):
+        start = row_starts[i]
+        fill_row(&distances[0] + start, row_starts[i + 1] - start, target,
+                 &conditional_out[0] + start, &bandwidth_out[i], &entropy_out[i])
+
+
+def search_bandwidths(
+    const floating[::1] distances,    # IN: not squared, row after row
+    const int64_t[::1] row_starts,    # IN: n_points + 1; no row is empty
+    double perplexity,
+    floating[::1] conditional_out,    # OUT: p_j|i, each row sums to 1
+    double[::1] bandwidth_out,        # OUT: sigma_i; 0 where all are equal, 1e308 where the row is uniform
+    double[::1] entropy_out,          # OUT: nats
+    int n_threads,
+):
+    """Find sigma_i with entropy log(perplexity): van der Maaten and Hinton (2008), eq. 1 and section 2."""
+    cdef double target = log(perplexity)
+    cdef Py_ssize_t block, n_blocks = (row_starts.shape[0] - 1 + BLOCK - 1) // BLOCK
+    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="dynamic"):
+        fill_block(distances, row_starts, target, block, conditional_out, bandwidth_out, entropy_out)

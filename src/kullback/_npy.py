@@ -1,0 +1,21 @@
+"""The headers of npy files, read without trust."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+
+def read_header(file: BinaryIO | Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether in Fortran order, and dtype; raise a ValueError for anything else."""
+    try:
+        version = npy_format.read_magic(file)
+        if version == (1, 0):
+            return npy_format.read_array_header_1_0(file)
+        if version == (2, 0):
+            return npy_format.read_array_header_2_0(file)
+    except Exception as error:  # the parser lets tokenize's and other errors through
+        raise ValueError(f"it is no npy data ({error})") from None
+    raise ValueError(f"its npy version {version} is unknown")

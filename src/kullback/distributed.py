@@ -1,0 +1,83 @@
+"""More than one machine: evaluation over Dask arrays, by the engine that is already there.
+
+Each chunk of rows is reduced where it lies; accumulators, not rows, travel and merge in a tree. Their
+merging is exact, so the result has the very bits of ``kullback.evaluate`` on one machine. Recipes for Ray
+and Spark, which follow the same protocol of states, are in docs/streaming.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import _arrays
+from .streaming import RowDivergence, RowResult
+
+_FAN_IN = 8  # accumulators merged by one task
+
+
+def accumulate(configuration: dict[str, Any], n_threads: int | None, p: Any, q: Any) -> RowDivergence:
+    """Reduce one pair of row blocks; what a worker runs."""
+    return RowDivergence(**configuration, n_threads=n_threads).update(p, q)
+
+
+def merge(accumulators: Sequence[RowDivergence]) -> RowDivergence:
+    """Merge accumulators into a new one; what a worker runs."""
+    first, *others = accumulators
+    total = first.copy()
+    for accumulator in others:
+        total.merge(accumulator)
+    return total
+
+
+def evaluate(
+    p: Any,
+    q: Any,
+    *,
+    measures: Sequence[str] = ("kl",),
+    from_logits: bool = False,
+    quantiles: Sequence[float] | None = None,
+    base: float | None = None,
+    normalize: bool | str = "check",
+    n_threads: int | None = 1,
+    compute: bool = True,
+) -> Any:
+    """Return statistics over the rows of two dask arrays.
+
+    Parameters
+    ----------
+    p, q
+        Dask arrays of two axes, or one of them a NumPy array; both are rechunked to the same chunks of
+        whole rows.
+    measures, from_logits, quantiles, base, normalize
+        As for ``kullback.streaming.RowDivergence``.
+    n_threads
+        Threads of each task; workers run several tasks at once.
+    compute
+        False returns a ``dask.delayed`` of the ``RowDivergence``, whose ``result()`` is the answer.
+    """
+    import dask.array
+    from dask.delayed import delayed
+
+    empty = RowDivergence(
+        measures, from_logits=from_logits, quantiles=quantiles, base=base, normalize=normalize
+    )
+    sides = [side if isinstance(side, dask.array.Array) else dask.array.asarray(side)  # type: ignore[no-untyped-call]
+             for side in (p, q)]  # fmt: skip
+    for name, side in zip("pq", sides, strict=True):
+        if side.ndim != 2:
+            raise ValueError(f"{name} must have two axes, rows and columns, got shape {side.shape}")
+    if sides[0].shape != sides[1].shape:
+        raise ValueError(f"p and q must have the same shape, got {sides[0].shape} and {sides[1].shape}")
+    rows = sides[0].chunks[0] if isinstance(p, dask.array.Array) else sides[1].chunks[0]
+    blocks = [side.rechunk({0: rows, 1: -1}).to_delayed().reshape(-1) for side in sides]
+    configuration = empty._configuration()
+    one = delayed(accumulate, pure=False)
+    level = [one(configuration, n_threads, left, right) for left, right in zip(*blocks, strict=True)]
+    level = level or [delayed(empty)]
+    while len(level) > 1:
+        level = [delayed(merge, pure=False)(level[i : i + _FAN_IN]) for i in range(0, len(level), _FAN_IN)]
+    if not _arrays.check_flag(compute, name="compute"):
+        return level[0]
+    result: RowResult = level[0].compute().result()
+    return result

@@ -1,0 +1,8 @@
+"""Rows from wherever they lie: arrays, npy, zarr, HDF5, safetensors, Parquet, llama.cpp, iterables.
+
+Each reader is a thin adapter over the format's own library, which is imported only when it is used.
+"""
+
+from ._sources import Source, open_source
+
+__all__ = ["Source", "open_source"]

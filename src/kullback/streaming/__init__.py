@@ -1,0 +1,19 @@
+"""Accumulators that are updated from chunks, merged in any order, and kept as plain arrays.
+
+Three estimands, three classes, and a comparison:
+
+- ``RowDivergence``: statistics over rows of per-row divergences;
+- ``HistogramDivergence``: the divergence of accumulated counts, feature by feature;
+- ``SupportDivergence``: one pair of huge distributions that arrives along the support;
+- ``PairedDivergence``: two candidates against one reference on the same rows.
+"""
+
+from .histogram import HistogramDivergence, HistogramResult
+from .paired import PairedDivergence, PairedResult
+from .row import RowDivergence, RowResult, RowStatistics
+from .support import SupportDivergence, SupportResult
+
+__all__ = [
+    "HistogramDivergence", "HistogramResult", "PairedDivergence", "PairedResult", "RowDivergence",
+    "RowResult", "RowStatistics", "SupportDivergence", "SupportResult",
+]  # fmt: skip

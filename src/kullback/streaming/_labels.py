@@ -1,0 +1,65 @@
+"""Group labels, integers or strings, to consecutive rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _arrays
+
+Label = int | str
+
+
+class Labels:
+    """Labels in the order of their first appearance; all integers or all strings."""
+
+    def __init__(self, *, name: str = "group", option: str = "groups") -> None:
+        self.name = name
+        self.option = option
+        self.names: list[Label] = []
+        self._row_of: dict[Label, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, label: Label) -> int:
+        return self._row_of[label]
+
+    def _append(self, names: list[Label]) -> NDArray[np.int64]:
+        for label in names:
+            if label not in self._row_of:
+                self._row_of[label] = len(self.names)
+                self.names.append(label)
+        return np.array([self._row_of[label] for label in names], np.int64)
+
+    def rows(self, labels: ArrayLike | None, n_rows: int, *, expected: bool) -> NDArray[np.int64]:
+        """Return the row of each label, new labels appended."""
+        array = _arrays.check_groups(labels, n_rows, expected=expected, name=self.name, option=self.option)
+        if len({type(label) for label in [*self.names[:1], *array[:1].tolist()]}) > 1:
+            raise TypeError(f"{self.name} must be all integers or all strings, got both")
+        found, places = np.unique(array, return_inverse=True)
+        return self._append(found.tolist())[places.reshape(-1)]
+
+    def refuse_other_kind(self, other: Labels) -> None:
+        """Raise where the other labels are of the other type."""
+        if self.names and other.names and type(self.names[0]) is not type(other.names[0]):
+            raise TypeError(f"other must have {self.name} labels of the same type, int or str")
+
+    def fold(self, other: Labels) -> NDArray[np.int64]:
+        """Append the other's labels; return the row here of each of the other's rows."""
+        return self._append(other.names)
+
+    def order(self) -> NDArray[np.int64]:
+        """Return the rows in the order of their labels."""
+        return np.array([self._row_of[label] for label in sorted(self.names)], np.int64)
+
+    def export(self) -> NDArray[np.int64] | NDArray[np.str_]:
+        """Return the labels, sorted."""
+        return np.array(sorted(self.names) or np.empty(0, np.int64))
+
+    def adopt(self, labels: NDArray[np.int64] | NDArray[np.str_]) -> None:
+        """Take over labels as ``export`` returns them."""
+        names = labels.tolist()
+        if names != sorted(set(names)):
+            raise ValueError(f"the state's {self.name} labels must be sorted and distinct")
+        self._append(names)

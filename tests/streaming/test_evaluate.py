@@ -1,0 +1,292 @@
+"""evaluate over real files of every format."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+import kullback
+from kullback import EvaluationInterrupted, evaluate
+from kullback.readers import open_source
+from kullback.streaming import RowDivergence
+
+N, V = 203, 37
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Two float32 arrays of rows."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.dirichlet(np.ones(V), N).astype(np.float32) for _ in "pq")
+
+
+@pytest.fixture(scope="module")
+def expected(data):
+    """Compute it with one update."""
+    return RowDivergence(quantiles=(0.5,)).update(*data).result()
+
+
+def run(p, q, **options):
+    """Evaluate quietly."""
+    return evaluate(p, q, quantiles=(0.5,), progress=False, **options)
+
+
+def make_npy(folder, array, name):
+    """Write and name an npy file."""
+    np.save(folder / f"{name}.npy", array)
+    return folder / f"{name}.npy"
+
+
+def make_zarr(folder, array, name):
+    """Write and name a zarr array in a group."""
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(str(folder / f"{name}.zarr"), mode="w")
+    stored = group.create_array("rows", shape=array.shape, chunks=(16, V), dtype=array.dtype)
+    stored[:] = array
+    return f"{folder / name}.zarr:rows"
+
+
+def make_hdf5(folder, array, name):
+    """Write and name an HDF5 dataset."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / f"{name}.h5", "w") as file:
+        file.create_dataset("a/b", data=array, chunks=(10, V), compression="gzip")
+    return f"{folder / name}.h5:a/b"
+
+
+def make_safetensors(folder, array, name):
+    """Write and name a safetensors tensor."""
+    library = pytest.importorskip("safetensors.numpy")
+    library.save_file({"x": array, "y": array[:2]}, folder / f"{name}.safetensors")
+    return f"{folder / name}.safetensors:x"
+
+
+def make_parquet(folder, array, name):
+    """Write and name a Parquet column of fixed-size lists in several row groups."""
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    lists = arrow.FixedSizeListArray.from_arrays(arrow.array(array.reshape(-1)), V)
+    parquet.write_table(arrow.table({"rows": lists}), folder / f"{name}.parquet", row_group_size=50)
+    return f"{folder / name}.parquet:rows"
+
+
+MAKERS = [make_npy, make_zarr, make_hdf5, make_safetensors, make_parquet]
+
+
+@pytest.mark.parametrize("batch_rows", ["auto", 1, 7, 203])
+@pytest.mark.parametrize("make", MAKERS)
+def test_every_format_gives_the_bits_of_memory(tmp_path, data, expected, make, batch_rows, n_threads):
+    """Any format, block size and thread count: the same bits."""
+    p, q = (make(tmp_path, array, name) for array, name in zip(data, "pq", strict=True))
+    assert run(p, q, batch_rows=batch_rows, n_threads=n_threads) == expected
+
+
+def test_formats_can_be_mixed(tmp_path, data, expected):
+    """A file beside an array beside an iterable beside objects of the libraries."""
+    zarr, h5py = pytest.importorskip("zarr"), pytest.importorskip("h5py")
+    path = make_npy(tmp_path, data[0], "p")
+    assert run(str(path), data[1]) == expected
+    assert (
+        run((data[0][i : i + 10] for i in range(0, N, 10)), make_parquet(tmp_path, data[1], "q")) == expected
+    )
+    array = zarr.array(data[1], chunks=(20, V))
+    make_hdf5(tmp_path, data[0], "p")
+    with h5py.File(tmp_path / "p.h5") as file:
+        assert run(file["a/b"], array, batch_rows=9) == expected
+        assert file["a/b"][0, 0] == data[0][0, 0]  # what the caller opened stays open
+    blocks = (iter(np.array_split(side, k)) for side, k in zip(data, (7, 31), strict=True))
+    assert run(*blocks, batch_rows=8) == expected
+    assert run(iter(data[0]), data[1]) == expected
+    assert run(np.lib.format.open_memmap(path), data[1]) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("make", MAKERS)
+def test_other_dtypes(tmp_path, data, make, dtype):
+    """Formats keep dtypes."""
+    p, q = ((array.astype(np.float64) / 1).astype(dtype) for array in data)
+    expected = RowDivergence(normalize=True, quantiles=(0.5,)).update(p, q).result()
+    assert run(make(tmp_path, p, "p"), q, normalize=True) == expected
+
+
+def test_bfloat16_in_safetensors(tmp_path, data):
+    """bfloat16, which NumPy itself lacks."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    p, q = (array.astype(ml_dtypes.bfloat16) for array in data)
+    expected = RowDivergence(normalize=True, quantiles=(0.5,)).update(p, q).result()
+    assert run(make_safetensors(tmp_path, p, "p"), q, normalize=True) == expected
+
+
+def test_columns_reach_their_rows(data):
+    """Weights and groups follow their rows through the blocks."""
+    weights, group = np.arange(N) % 5, np.arange(N) // 50
+    found = evaluate(*data, weights=weights, group=group, batch_rows=3, progress=False)
+    assert found == RowDivergence(groups=True).update(*data, weights=weights, group=group).result()
+    with pytest.raises(ValueError, match="weights must have one value per row"):
+        evaluate(*data, weights=weights[1:], progress=False)
+    with pytest.raises(ValueError, match="weights must"):
+        evaluate(iter(data[0]), iter(data[1]), weights=np.ones(N + 1), progress=False)
+
+
+def test_empty_sources(tmp_path):
+    """No rows, from arrays, files and iterables."""
+    nothing = np.empty((0, 4), np.float32)
+    for p in (nothing, make_npy(tmp_path, nothing, "p"), iter(())):
+        assert run(p, nothing).kl.n_rows == 0
+
+
+@pytest.mark.parametrize("cut", [-1, 1, -V * 4])
+def test_npy_size_is_checked(tmp_path, data, cut):
+    """A truncated or padded file is refused before anything is read."""
+    path = make_npy(tmp_path, data[0], "p")
+    content = path.read_bytes()
+    path.write_bytes(content[:cut] if cut < 0 else content + b"\0")
+    with pytest.raises(ValueError, match="its header speaks of"):
+        run(path, data[1])
+
+
+def test_npy_hostile_headers(tmp_path, data):
+    """Pickles, foreign files and Fortran order are refused."""
+    np.save(tmp_path / "objects.npy", np.array([[object()]]), allow_pickle=True)
+    with pytest.raises(ValueError, match="objects"):
+        run(tmp_path / "objects.npy", data[1])
+    (tmp_path / "text.npy").write_text("hello")
+    with pytest.raises(ValueError, match="no npy file"):
+        run(tmp_path / "text.npy", data[1])
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(data[0]))
+    with pytest.raises(ValueError, match="Fortran"):
+        run(tmp_path / "fortran.npy", data[1])
+
+
+def test_npy_that_shrinks_is_an_error(tmp_path, data):
+    """A file that is cut while it is read raises; a memory map would kill the process."""
+    path = make_npy(tmp_path, data[0], "p")
+    source = open_source(path)
+    os.truncate(path, 1000)
+    with pytest.raises(OSError, match="ended early"):
+        source.read(0, N)
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "message"),
+    [
+        (np.ones((3, 4)), np.ones((4, 4)), "same number of rows, got 3 and 4"),
+        (np.ones((3, 4)), np.ones((3, 5)), "same number of columns"),
+        ([np.ones((3, 4))], [np.ones((4, 4))], "one of them ends"),
+        ([np.ones((3, 4))], np.ones((4, 4)), "must have 4 rows, one of them has 3"),
+        ([np.ones((3, 4)), np.ones((3, 5))], np.ones((6, 4)), "blocks must have shape"),
+        ("x.csv", np.ones((3, 4)), "must end in"),
+    ],
+)
+def test_sources_that_do_not_fit(p, q, message):
+    """Shapes are compared before or while reading."""
+    with pytest.raises(ValueError, match=message):
+        run(p, q, normalize=True)
+
+
+def test_files_that_do_not_exist(tmp_path, data):
+    """A missing file, dataset or column is named."""
+    with pytest.raises(FileNotFoundError, match=r"nothing\.npy"):
+        run(tmp_path / "nothing.npy", data[1])
+    for make, name in ((make_hdf5, "dataset"), (make_safetensors, "tensor"), (make_parquet, "column")):
+        path = make(tmp_path, data[0], "p").rpartition(":")[0]
+        with pytest.raises(ValueError, match=f"no {name} 'nothing'"):
+            run(f"{path}:nothing", data[1])
+    with pytest.raises(ValueError, match="is a group"):
+        run(make_zarr(tmp_path, data[0], "p").rpartition(":")[0], data[1])
+    with pytest.raises(TypeError, match="cannot read rows from int"):
+        run(3, data[1])
+
+
+def test_memory_is_planned(data):
+    """What cannot fit is refused, and what is asked for is kept to."""
+    with pytest.raises(ValueError, match="max_memory must be at least 592"):
+        run(*data, max_memory=591)
+    with pytest.raises(ValueError, match="batch_rows must be at most"):
+        run(*data, max_memory=10000, batch_rows=100)
+    assert run(*data, max_memory=592).kl.n_rows == N
+
+
+def test_an_error_in_a_block_stops_everything(data):
+    """The error of a thread is raised, with its own message."""
+    bad = data[0].copy()
+    bad[100, 3] = -1
+    with pytest.raises(ValueError, match="negative or NaN"):
+        run(bad, data[1], batch_rows=5)
+
+
+class Stopping:
+    """Rows that press Ctrl-C when they reach a row."""
+
+    def __init__(self, array, row):
+        self.array, self.row = array, row
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, rows):
+        if rows.start <= self.row < rows.stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.array[rows]
+
+
+def test_interrupt_keeps_a_partial_result_and_resumes(tmp_path, data, expected, n_threads):
+    """Ctrl-C ends at a block; the partial result is that of the rows before; resuming completes it."""
+    path = tmp_path / "checkpoint.npz"
+    with pytest.raises(EvaluationInterrupted) as caught:
+        run(Stopping(data[0], 60), data[1], batch_rows=1, checkpoint=path, n_threads=n_threads)
+    n = caught.value.n_rows
+    assert 60 < n <= N
+    part = RowDivergence(quantiles=(0.5,)).update(data[0][:n], data[1][:n])
+    assert caught.value.accumulator == part
+    assert caught.value.result == part.result()
+    again = Stopping(data[0], -1)
+    assert run(again, data[1], checkpoint=path, n_threads=n_threads) == expected
+    assert run(again, data[1], checkpoint=path) == expected  # complete: nothing left to read
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    for options, message in (({"base": 2}, "other options"), ({}, "other data")):
+        with pytest.raises(ValueError, match=message):
+            run(Stopping(data[0][:-1], -1) if not options else again, data[1][: N - (not options)],
+                checkpoint=path, **options)  # fmt: skip
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot resume"):
+        run(again, data[1], checkpoint=path)
+
+
+def test_sequential_sources_resume(tmp_path, data, expected):
+    """Parquet skips to the row, an iterable is read over."""
+    path = tmp_path / "checkpoint.npz"
+    parquet = make_parquet(tmp_path, data[1], "q")
+    with pytest.raises(EvaluationInterrupted):
+        run(Stopping(data[0], 120), parquet, batch_rows=7, checkpoint=path)
+    assert run(Stopping(data[0], -1), parquet, checkpoint=path) == expected
+
+
+def test_checkpoints_on_the_way(tmp_path, data, expected):
+    """Rounds that end at once change nothing but the number of files written."""
+    assert run(*data, batch_rows=20, checkpoint=tmp_path / "c.npz", checkpoint_every=0) == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["c.npz"]
+
+
+def test_works_outside_the_main_thread(data, expected):
+    """Without signals."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run(*data)))
+    thread.start()
+    thread.join()
+    assert found == [expected]
+
+
+def test_import_stays_light():
+    """Neither readers' libraries nor tqdm come with the package."""
+    code = """
+        import sys, kullback, kullback.streaming, kullback.readers, kullback.evaluation
+        heavy = {"zarr", "h5py", "pyarrow", "safetensors", "dask", "tqdm", "scipy"} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(kullback.__file__))}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)

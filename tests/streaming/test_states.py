@@ -1,0 +1,208 @@
+"""States and files of every accumulator: what is damaged or hostile is refused, all or nothing."""
+
+import copy
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from kullback.streaming import HistogramDivergence, PairedDivergence, RowDivergence, SupportDivergence
+
+
+def make(kind):
+    """Make an accumulator with data in every array."""
+    rng = np.random.default_rng(0)
+    p, q, r = (rng.dirichlet(np.ones(5), 40) for _ in range(3))
+    if kind == "row":
+        acc = RowDivergence(("kl", "entropy_p"), quantiles=(0.5,), groups=True)
+        return acc.update(p, q, weights=rng.random(40), group=np.arange(40) % 3)
+    if kind == "histogram":
+        return HistogramDivergence(edges=[0.1, 0.3], n_features=5).update(p, q).fix_reference()
+    if kind == "support":
+        return SupportDivergence(("kl", "js")).update(p[0], q[0])
+    if kind == "logits":
+        return SupportDivergence(("kl", "reverse_kl"), from_logits=True).update(*np.log([p[0], q[0]]))
+    return PairedDivergence(clusters=True).update(p, q, r, cluster=np.arange(40) // 7)
+
+
+KINDS = ("row", "histogram", "support", "logits", "paired")
+
+
+def mutations(state):
+    """Yield a name and a damaged copy for every way to damage the state."""
+    for name, array in state.items():
+        missing = dict(state)
+        del missing[name]
+        yield f"no {name}", missing
+        if name == "header":
+            continue
+        for other in (
+            array.astype(np.float32),
+            array[None],
+            np.array("x"),
+            np.array([object()]),
+            array.tolist(),
+        ):
+            yield f"{name} as {type(other)}", state | {name: other}
+        if array.ndim:
+            yield f"{name} cut", state | {name: array[:-1]}
+            yield f"{name} doubled", state | {name: np.concatenate([array, array])}
+        if array.ndim > 1:
+            yield f"{name} cut across", state | {name: array[:, :-1]}
+    header = state["header"]
+    yield "surplus array", state | {"surplus": np.zeros(3)}
+    for change in (
+        {"version": 2}, {"version": "1"}, {"format": "kullback.streaming.Nothing"}, {"surplus": 1},
+        {"configuration": {}} if "edges" in header["configuration"] else {"configuration": {"surplus": 1}},
+        {"configuration": None}, {"configuration": []}, {"configuration": {"measures": "kl"}},
+        {"configuration": header["configuration"] | {"base": "e"}},
+        {"configuration": header["configuration"] | {"base": float("nan")}},
+        {"configuration": header["configuration"] | {"n_threads": None, "surplus": 2}},
+    ):  # fmt: skip
+        yield f"header with {change}", state | {"header": header | change}
+    yield "header cut", state | {"header": {"format": header["format"]}}
+    yield "header as text", state | {"header": json.dumps(header)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_states_are_refused(kind):
+    """Each way to damage a state raises a ValueError, and the accumulator it came from is untouched."""
+    acc = make(kind)
+    before = acc.copy()
+    for name, damaged in mutations(acc.to_state()):
+        with pytest.raises(ValueError, match=r".") as caught:
+            type(acc).from_state(damaged)
+        assert str(caught.value), name
+    for nothing in (None, [], 3, {}):
+        with pytest.raises(ValueError, match="state must be a dict"):
+            type(acc).from_state(nothing)
+    assert acc == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        ("row", "counts", lambda a: -a), ("row", "counts", lambda a: a + np.array([0, 99, 0, 0])),
+        ("row", "counts", lambda a: a + 1), ("row", "counts", lambda a: a * 0),
+        ("row", "sums", lambda a: a - 1),
+        ("row", "sums", lambda a: a + (1 << 32)), ("row", "extremes", lambda a: a * np.nan),
+        ("row", "extremes", lambda a: a[:, ::-1].copy()), ("row", "extremes", lambda a: a + np.inf),
+        ("row", "labels", lambda a: a[::-1].copy()), ("row", "labels", lambda a: a * 0),
+        ("row", "bucket_keys", lambda a: a[::-1].copy()), ("row", "bucket_counts", lambda a: -a),
+        ("row", "bucket_counts", lambda a: a + 1), ("row", "bucket_keys", lambda a: a + (1 << 40)),
+        ("row", "bucket_keys", lambda a: a - (1 << 40)),
+        ("row", "sums", lambda a: a * [[[1], [0], [1], [1], [1]]]),
+        ("row", "sums", lambda a: a * [[[1], [1], [1], [0], [1]]]),
+        ("histogram", "counts_p", lambda a: a - 20), ("histogram", "counts_q", lambda a: a + (1 << 60)),
+        ("histogram", "fixed", lambda a: a + 1), ("support", "sums", lambda a: -a),
+        ("support", "infinite", lambda a: a - 1), ("support", "infinite", lambda a: a + 100),
+        ("support", "n_elements", lambda a: -a), ("support", "n_elements", lambda a: a * 0),
+        ("support", "eps", lambda a: a * np.nan), ("logits", "tops", lambda a: a + (1 << 50)),
+        ("logits", "sums", lambda a: a + (1 << 40)), ("paired", "counts", lambda a: -a),
+        ("paired", "counts", lambda a: a * 0), ("paired", "sums", lambda a: a[::-1].copy()),
+        ("paired", "cluster_sums", lambda a: a[::-1] * 2), ("paired", "cluster_rows", lambda a: a + 1),
+        ("paired", "labels", lambda a: a * 0), ("paired", "sums", lambda a: a - (1 << 33)),
+    ],
+)  # fmt: skip
+def test_contents_that_cannot_be_are_refused(kind, name, change):
+    """Negative counts, sums out of canonical form, and contents that contradict each other."""
+    acc = make(kind)
+    state = acc.to_state()
+    state[name] = np.asarray(change(state[name])).astype(state[name].dtype)
+    with pytest.raises(ValueError, match="state"):
+        type(acc).from_state(state)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_are_copies_and_json(kind):
+    """A state's header passes through JSON, its arrays are not shared, and it comes back equal."""
+    acc = make(kind)
+    before, state = acc.copy(), acc.to_state()
+    twin = type(acc).from_state({**state, "header": json.loads(json.dumps(state["header"]))})
+    assert twin == acc == pickle.loads(pickle.dumps(acc)) == copy.deepcopy(acc)
+    for name, array in state.items():
+        if name != "header":
+            array[...] = 0
+    assert acc == before == twin
+    assert type(acc).from_state(twin.to_state()).result().to_dict() is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files_are_refused(kind, tmp_path):
+    """Every truncation and every flipped byte raises a ValueError or changes nothing that counts."""
+    acc = make(kind)
+    path, damaged = tmp_path / "good.npz", tmp_path / "bad.npz"
+    acc.save(path)
+    content = path.read_bytes()
+    assert type(acc).load(path) == acc
+    rng = np.random.default_rng(0)
+    for cut in [0, 1, *rng.integers(2, len(content), 25)]:
+        damaged.write_bytes(content[:cut])
+        with pytest.raises(ValueError, match="cannot load"):
+            type(acc).load(damaged)
+    for place in rng.integers(0, len(content), 120):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.integers(8)
+        damaged.write_bytes(flipped)
+        try:
+            assert type(acc).load(damaged) == acc  # dates and the like are not checked
+        except ValueError as error:
+            assert "cannot load" in str(error)
+    with pytest.raises(FileNotFoundError):
+        type(acc).load(tmp_path / "nothing.npz")
+
+
+def test_hostile_files(tmp_path):
+    """Pickles, foreign members, other accumulators, and headers that claim more than there is."""
+    path = tmp_path / "x.npz"
+    np.savez(path, header=np.array([{"a": 1}], object))
+    with pytest.raises(ValueError, match="cannot load"):
+        RowDivergence.load(path)
+    make("paired").save(path)
+    with pytest.raises(ValueError, match=r"format must be 'kullback\.streaming\.RowDivergence'"):
+        RowDivergence.load(path)
+    for name, data, message in (
+        ("evil.py", b"print(1)", "not an array"),
+        ("sums.npy", _npy("(99999999999, 9999999)"), "does not fit its size"),
+        ("header.npy", _npy("()", "'<i8'", b"\0" * 8), "no header"),
+        ("sums.npy", b"\x93NUMPY\x09\x00", "npy version"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, data)
+        with pytest.raises(ValueError, match=message):
+            RowDivergence.load(path)
+    np.savez(path, header=np.array("[" * 100000))
+    with pytest.raises(ValueError, match="not JSON"):
+        RowDivergence.load(path)
+
+
+def _npy(shape, dtype="'<i8'", data=b""):
+    header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
+
+
+def test_a_failed_merge_changes_nothing():
+    """Merging another configuration raises before anything is added."""
+    for kind in KINDS:
+        acc = make(kind)
+        before = acc.copy()
+        others = [make(other) for other in KINDS if other != kind]
+        others.append(type(acc)(**(acc._configuration() | {"base": 3.0})))
+        for other in others:
+            with pytest.raises((TypeError, ValueError), match="other must"):
+                acc.merge(other)
+        assert acc == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_merging_with_itself_and_with_nothing(kind):
+    """An empty twin changes nothing; merging with itself doubles."""
+    acc = make(kind)
+    empty = acc.copy().reset()
+    assert acc + empty == acc == empty + acc
+    if kind != "support":
+        twice = acc.copy().merge(acc)
+        assert twice == acc + acc.copy()
+        assert sum([acc, acc]) == twice

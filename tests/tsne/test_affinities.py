@@ -1,0 +1,249 @@
+"""``kullback.affinities``: P against the reference, its laws, and data that break a bandwidth search."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+from kullback import _kernels, affinities
+from kullback.reference import affinities as reference
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Return 400 of scikit-learn's digits."""
+    return load_digits().data[:400]
+
+
+@pytest.fixture
+def at_level(level, monkeypatch):
+    """Run the affinities on the kernels of one SIMD level."""
+    for stem in ("perplexity", "symmetrize"):
+        monkeypatch.setattr(_kernels, stem, _kernels.load(stem, level), raising=False)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [1, 5, 30, 399])
+def test_against_reference(at_level, digits, dtype, value):
+    """P is the reference's; distances are computed in float32."""
+    found = affinities.perplexity(digits.astype(dtype), value)
+    assert found.P.dtype == dtype
+    expected = reference.perplexity(digits, value)
+    # distances are off by 1e-6 relative, beta d^2 reaches about 20
+    np.testing.assert_allclose(found.P.toarray(), expected, rtol=1e-3 if value > 1 else 1, atol=1e-9)
+    values = expected[expected > 0]
+    assert found.entropy == pytest.approx(-np.sum(values * np.log(values)), rel=1e-6)
+
+
+def test_laws(digits):
+    """P is symmetric to the bit, sums to 1, has no diagonal and sorted columns; rows have the perplexity."""
+    found = affinities.perplexity(digits, 20)
+    P = found.P
+    assert P.has_canonical_format
+    assert abs(P - P.T).max() == 0
+    assert P.sum() == pytest.approx(1, abs=1e-13)
+    assert P.diagonal().sum() == 0
+    assert (P.data >= 0).all()
+    np.testing.assert_allclose(found.row_perplexity, 20, rtol=1e-8)
+    assert found.n_points == 400
+    assert found.neighbors.shape == (400, 400)
+
+
+def test_threads_change_no_bit(digits):
+    """P has the same bytes on 1, 2, 3 and 5 threads."""
+    runs = [affinities.perplexity(digits, 20, n_threads=n).P for n in (1, 2, 3, 5)]
+    assert len({run.data.tobytes() + run.indices.tobytes() for run in runs}) == 1
+
+
+def test_one_graph_serves_many_perplexities(digits):
+    """The neighbour graph given back gives the P that the data give."""
+    wide = affinities.perplexity(digits, 30)
+    np.testing.assert_array_equal(
+        affinities.perplexity(wide.neighbors, 30, metric="precomputed").P.toarray(), wide.P.toarray()
+    )
+    narrow = affinities.perplexity(wide.neighbors, 10, metric="precomputed")
+    np.testing.assert_array_equal(narrow.P.toarray(), affinities.perplexity(digits, 10).P.toarray())
+
+
+def test_precomputed_forms(digits):
+    """Dense distances and scikit-learn's neighbour graph, with self or without, give the same P."""
+    expected = affinities.perplexity(digits, 15).P.toarray()
+    dense = np.sqrt(((digits[:, None] - digits) ** 2).sum(axis=2))
+    search = NearestNeighbors(n_neighbors=60).fit(digits)
+    graphs = [search.kneighbors_graph(mode="distance"), search.kneighbors_graph(digits, mode="distance")]
+    for given in (dense, *graphs, sparse.csr_array(graphs[0]), graphs[0].sorted_indices()):
+        found = affinities.perplexity(given, 15, metric="precomputed").P.toarray()
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-3, atol=1e-8
+        )  # ties at the last neighbour may differ
+
+
+def test_ragged_graph():
+    """Rows with fewer neighbours than the perplexity are uniform over those they have."""
+    dense = np.zeros((5, 5))
+    dense[0, 1] = 1
+    dense[1, [0, 2, 3, 4]] = [1, 2, 3, 4]
+    dense[2:, 1] = 2
+    found = affinities.perplexity(sparse.csr_array(dense), 2, metric="precomputed")
+    assert found.P.sum() == pytest.approx(1)
+    np.testing.assert_allclose(found.row_perplexity, [1, 2, 1, 1, 1])
+    assert found.bandwidths[0] == 0
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.zeros((50, 3)),
+        np.repeat(np.arange(5.0), 10)[:, None],
+        np.r_[np.zeros(40), 1e30][:, None],
+        np.r_[np.zeros(40), np.ones(40) * 1e300][:, None],
+        np.arange(50.0)[:, None] * 1e-320,
+        np.arange(50.0)[:, None] * 1e-160,
+        np.exp(np.arange(-600, 600, 20.0))[:, None],
+        np.array([[0.0], [1.0]]),
+        np.arange(3.0)[:, None],
+        np.arange(40.0)[:, None] * np.ones((1, 3000)),
+    ],
+    ids=[
+        "constant",
+        "duplicates",
+        "outlier",
+        "two blobs",
+        "subnormal",
+        "tiny",
+        "all scales",
+        "two",
+        "three",
+        "wide",
+    ],
+)
+def test_hard_data(X):
+    """P is finite and sums to 1, whatever the data."""
+    value = min(8, len(X) - 1)
+    found = affinities.perplexity(X, value)
+    assert np.isfinite(found.P.data).all()
+    assert found.P.sum() == pytest.approx(1, abs=1e-6)
+    assert np.isfinite(found.entropy)
+    assert (found.row_perplexity >= value * (1 - 1e-5)).all()
+
+
+def test_errors(digits):
+    """A perplexity out of range, and data that are no numbers."""
+    with pytest.raises(ValueError, match=r"perplexity must be less than n_points = 400, got 400"):
+        affinities.perplexity(digits, 400)
+    with pytest.raises(ValueError, match="perplexity must be in"):
+        affinities.perplexity(digits, 0.5)
+    with pytest.raises(TypeError, match="perplexity must be a real number"):
+        affinities.perplexity(digits, "30")
+    with pytest.raises(ValueError, match="X must be finite, got NaN"):
+        affinities.perplexity(np.where(digits == 0, np.nan, digits), 10)
+    with pytest.raises(ValueError, match="X must have shape"):
+        affinities.perplexity(np.ones(5), 2)
+
+
+def conditionals(X, k, perplexity):
+    """Return the reference's neighbours, distances and conditional probabilities."""
+    indices, distances = reference.nearest_neighbors(X, k)
+    return indices, distances, reference.conditional_probabilities(distances, perplexity)[0]
+
+
+def test_multiscale_is_the_mean_over_perplexities(digits):
+    """The conditional probabilities are means over one graph of three times the largest perplexity."""
+    found = affinities.multiscale(digits, [5, 30])
+    indices, _, narrow = conditionals(digits, 90, 5)
+    wide = conditionals(digits, 90, 30)[2]
+    expected = reference.joint_probabilities(indices, (narrow + wide) / 2)
+    np.testing.assert_allclose(found.P.toarray(), expected, rtol=1e-3, atol=1e-9)
+    assert found.bandwidths.shape == (400, 2)
+    assert (found.bandwidths[:, 0] < found.bandwidths[:, 1]).all()
+    same = affinities.multiscale(digits, [20])
+    np.testing.assert_allclose(same.P.toarray(), affinities.perplexity(digits, 20).P.toarray(), rtol=1e-14)
+    with pytest.raises(TypeError, match="perplexities must be a sequence"):
+        affinities.multiscale(digits, 30)
+
+
+def test_uniform(digits):
+    """Every one of k neighbours weighs 1 / k."""
+    found = affinities.uniform(digits, 15)
+    indices = reference.nearest_neighbors(digits, 15)[0]
+    expected = reference.joint_probabilities(indices, np.full(indices.shape, 1 / 15))
+    np.testing.assert_allclose(found.P.toarray(), expected, atol=1e-17)
+    np.testing.assert_allclose(found.row_perplexity, 15)
+    assert affinities.uniform(digits[:4], 15).P.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("sigma", [1e-100, 0.1, 10, 1e300])
+def test_fixed_sigma(digits, sigma):
+    """Gaussians of one bandwidth; a tiny one leaves the nearest neighbour, a huge one all alike."""
+    found = affinities.fixed_sigma(digits, sigma, n_neighbors=20)
+    indices, distances, _ = conditionals(digits, 20, 5)
+    with np.errstate(over="ignore"):
+        exponents = ((distances / sigma) ** 2 - (distances[:, :1] / sigma) ** 2) / 2
+    exponents[distances == distances[:, :1]] = 0
+    weights = np.exp(-np.minimum(exponents, 708))
+    expected = reference.joint_probabilities(indices, weights / weights.sum(axis=1, keepdims=True))
+    # distances are off by 1e-7, their squares over sigma^2 reach 1e5
+    np.testing.assert_allclose(found.P.toarray(), expected, rtol=2e-2, atol=1e-9)
+    with pytest.raises(ValueError, match=r"sigma must be in \(0, inf\], got 0"):
+        affinities.fixed_sigma(digits, 0)
+
+
+def test_lists_of_neighbors(digits):
+    """(indices, distances) in any order within a row, as other libraries return them."""
+    indices, distances = reference.nearest_neighbors(digits, 60)
+    expected = affinities.perplexity(digits, 20).P.toarray()
+    for order in (slice(None), slice(None, None, -1)):
+        found = affinities.perplexity((indices[:, order], distances[:, order]), 20)
+        np.testing.assert_allclose(found.P.toarray(), expected, rtol=1e-3, atol=1e-8)
+    with_self = (np.c_[np.arange(400), indices], np.c_[np.zeros(400), distances])
+    np.testing.assert_allclose(
+        affinities.perplexity(with_self, 20).P.toarray(), expected, rtol=1e-3, atol=1e-8
+    )
+    for bad, message in (
+        ((indices,), "tuple of 1"),
+        ((indices, distances[:, :5]), "both of shape"),
+        ((indices + 1, distances), r"indices in \[0, 400\), got 1 to 400"),
+        ((indices, -distances), "distances of at least 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            affinities.perplexity(bad, 20)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.coo_array])
+def test_given(digits, form):
+    """A joint P comes back; anything else is made symmetric and divided by its sum."""
+    P = affinities.perplexity(digits, 10).P
+    found = affinities.given(form(P.toarray()))
+    np.testing.assert_allclose(found.P.toarray(), P.toarray(), rtol=1e-12)
+    assert found.entropy == pytest.approx(affinities.perplexity(digits, 10).entropy, rel=1e-12)
+    skew = np.triu(np.ones((4, 4)), 0) * 7
+    joint = affinities.given(form(skew))
+    np.testing.assert_allclose(joint.P.toarray(), (1 - np.eye(4)) / 12)
+    np.testing.assert_allclose(joint.row_perplexity, [3, 2, 1, 0])
+    for bad, message in ((np.eye(3), "positive number off its diagonal"), (-np.ones((2, 2)), "at least 0")):
+        with pytest.raises(ValueError, match=message):
+            affinities.given(form(bad))
+
+
+@pytest.mark.parametrize("strength", [0, 0.4, 1])
+def test_supervise(digits, strength):
+    """Pairs of different known classes weigh less; the object that was given is left as it was."""
+    labels = load_digits().target[:400].copy()
+    labels[:50] = -1
+    old = affinities.perplexity(digits, 10)
+    before = old.P.toarray()
+    found = affinities.supervise(old, labels, strength)
+    known = labels >= 0
+    differ = (labels[:, None] != labels) & known[:, None] & known
+    expected = np.where(differ, (1 - strength) * before, before)
+    np.testing.assert_allclose(found.P.toarray(), expected / expected.sum(), rtol=1e-12)
+    np.testing.assert_array_equal(old.P.toarray(), before)
+    assert abs(found.P - found.P.T).max() == 0
+    names = np.where(known, np.array(list("abcdefghij"))[labels], "?")
+    again = affinities.supervise(old.P, names, strength, unknown="?").P.toarray()
+    np.testing.assert_allclose(again, found.P.toarray(), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"strength must be in \[0, 1\], got 2"):
+        affinities.supervise(old, labels, 2)
+    with pytest.raises(ValueError, match="labels must leave some neighbours of the same class"):
+        affinities.supervise(old, np.arange(400), 1)

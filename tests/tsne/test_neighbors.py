@@ -1,0 +1,181 @@
+"""Nearest neighbours: against the plain search, at any scale, with ties, for any thread count."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+from kullback.neighbors import _faiss, nearest_neighbors
+from kullback.reference import affinities as reference
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Return scikit-learn's digits."""
+    return load_digits().data
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "d", "k"), [(2, 1, 1), (9, 3, 4), (257, 5, 20), (300, 50, 299)])
+def test_exact_against_reference(n, d, k, dtype):
+    """Indices are those of the plain search; distances to the rounding of float32."""
+    X = np.random.default_rng(n).normal(size=(n, d)).astype(dtype)
+    indices, distances = nearest_neighbors(X, k)
+    expected, true = reference.nearest_neighbors(X, k)
+    assert indices.dtype == np.int64
+    assert distances.dtype == dtype
+    assert indices.shape == expected.shape
+    # a coordinate is rounded to eps / 2 of the scaled row, relative to a distance that is not much smaller
+    np.testing.assert_allclose(distances, true, rtol=2e-5)
+    if k < 100:  # among more, some are as near as that to each other
+        np.testing.assert_array_equal(indices, expected)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1e-310, 0), (1e-40, 0), (1e30, 0), (1e300, 0), (1e-3, 1e6), (-1e20, 1e24)]
+)
+def test_scales_and_offsets(scale, offset):
+    """Data far from the origin or from 1 keep their neighbours and their distances."""
+    X = np.random.default_rng(0).integers(-100, 100, size=(200, 4)).astype(float)
+    moved = X * scale + offset
+    indices, distances = nearest_neighbors(moved, 10)
+    _, true = reference.nearest_neighbors(X, 10)
+    found = np.sqrt(((X[:, None] - X[indices]) ** 2).sum(axis=2))
+    np.testing.assert_array_equal(np.sort(found), np.sort(true))
+    # rounding of the data themselves: 1e-3 on 1e6 keeps 7 digits of 100, and so does 1e-310
+    np.testing.assert_allclose(distances / abs(scale), true, rtol=1e-5)
+
+
+def test_one_far_outlier():
+    """A row at 1e30 leaves the neighbours of the others as they were, and has neighbours itself."""
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    alone = nearest_neighbors(X, 5)
+    outlier = np.vstack([X, [1e30, -1e30, 1e30]])
+    indices, distances = nearest_neighbors(outlier, 5)
+    np.testing.assert_array_equal(indices[:100], alone[0])
+    np.testing.assert_allclose(distances[:100], alone[1], rtol=1e-5)
+    assert distances[100] == pytest.approx([3**0.5 * 1e30] * 5)
+    assert list(indices[100]) == [0, 1, 2, 3, 4]
+    few = nearest_neighbors(np.array([[0.0], [1.0], [1e30], [-1e30]]), 2)
+    np.testing.assert_array_equal(few[0], [[1, 2], [0, 2], [0, 1], [0, 1]])
+
+
+def test_ties_are_sorted_by_index():
+    """Equal distances are in the order of the index, on a grid where most are equal."""
+    X = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), axis=-1).reshape(-1, 2)
+    indices, distances = nearest_neighbors(X, 24)
+    keys = distances * 1e6 + indices
+    assert (np.diff(distances, axis=1) >= 0).all()
+    assert (np.diff(keys, axis=1)[np.diff(distances, axis=1) == 0] > 0).all()
+
+
+def test_duplicates():
+    """Copies of a row are its neighbours at distance 0; the row itself never is."""
+    X = np.repeat(np.random.default_rng(0).normal(size=(4, 3)), 10, axis=0)
+    indices, distances = nearest_neighbors(X, 5)
+    assert (distances == 0).all()
+    assert (indices != np.arange(40)[:, None]).all()
+    assert (indices // 10 == np.arange(40)[:, None] // 10).all()
+    constant = nearest_neighbors(np.ones((50, 2)), 7)
+    assert (constant[1] == 0).all()
+    assert (constant[0] != np.arange(50)[:, None]).all()
+
+
+@pytest.mark.parametrize("method", ["exact", "approximate"])
+def test_threads_change_no_bit(digits, method):
+    """The same bytes on 1, 2, 3 and 5 threads, and faiss is left with the threads that it had."""
+    import faiss
+
+    before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
+    runs = [nearest_neighbors(digits, 30, method=method, n_threads=n) for n in (1, 2, 3, 5)]
+    assert len({run[0].tobytes() + run[1].tobytes() for run in runs}) == 1
+    assert (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold) == before
+    with pytest.raises(ZeroDivisionError), _faiss(5):
+        raise ZeroDivisionError
+    assert (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold) == before
+
+
+def test_recall_of_the_approximate_search(digits):
+    """At least 98 % of 30 neighbours in clustered data, with complete rows even in tiny lists."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(10_000, 8)) + 8 * rng.normal(size=(40, 8)).repeat(250, axis=0)
+    exact = nearest_neighbors(X, 30, method="exact")[0][::50]
+    found = nearest_neighbors(X, 30, method="approximate")[0][::50]
+    recall = np.mean([len(np.intersect1d(a, b)) / 30 for a, b in zip(exact, found, strict=True)])
+    assert recall >= 0.98
+    indices, distances = nearest_neighbors(np.repeat(digits[:40], 3, axis=0), 100, method="approximate")
+    assert indices.min() >= 0
+    assert np.isfinite(distances).all()
+    assert all(len(set(row)) == 100 for row in indices.tolist())
+
+
+def test_k_is_at_most_the_other_rows():
+    """More neighbours than other rows gives all other rows."""
+    indices, _ = nearest_neighbors(np.arange(5.0)[:, None], 50)
+    assert indices.shape == (5, 4)
+
+
+@pytest.mark.parametrize(
+    "metric", ["cosine", "manhattan", "chebyshev", "correlation", "hamming", "sqeuclidean"]
+)
+def test_other_metrics(digits, metric):
+    """Distances are those of scikit-learn's brute-force search."""
+    X = digits[:200] + 1
+    indices, distances = nearest_neighbors(X, 8, metric=metric)
+    true, _ = NearestNeighbors(n_neighbors=8, metric=metric, algorithm="brute").fit(X).kneighbors()
+    np.testing.assert_allclose(distances, true, rtol=1e-4, atol=1e-6)
+    assert (indices != np.arange(200)[:, None]).all()
+
+
+def test_sparse_and_callable(digits):
+    """CSR data and a Python function as the metric."""
+    X = digits[:100]
+    expected = nearest_neighbors(X, 5)[1]
+    np.testing.assert_allclose(nearest_neighbors(sparse.csr_matrix(X), 5)[1], expected, rtol=1e-5)
+    found = nearest_neighbors(X, 5, metric=lambda a, b: float(np.sqrt(((a - b) ** 2).sum())))[1]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_precomputed():
+    """Dense and sparse distances give the same neighbours as the data; the diagonal is not a neighbour."""
+    X = np.random.default_rng(0).integers(0, 4, size=(60, 2)).astype(float)  # many ties and duplicates
+    dense = np.sqrt(((X[:, None] - X) ** 2).sum(axis=2))
+    expected = reference.nearest_neighbors(X, 12)
+    for given in (dense, sparse.csr_array(dense + 1e-300), np.asfortranarray(dense)):
+        indices, distances = nearest_neighbors(given, 12, metric="precomputed")
+        np.testing.assert_array_equal(indices, expected[0])
+        np.testing.assert_allclose(distances, expected[1], atol=1e-299)
+    graph = NearestNeighbors(n_neighbors=20).fit(X).kneighbors_graph(mode="distance")
+    np.testing.assert_allclose(nearest_neighbors(graph, 12, metric="precomputed")[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("X", "options", "message"),
+    [
+        (np.array([[0.0], [np.nan]]), {}, "X must be finite, got NaN"),
+        (np.array([[0.0], [np.inf]]), {}, "X must be finite, got infinity"),
+        (np.ones((1, 3)), {}, "X must have shape"),
+        (np.ones(3), {}, "X must have shape"),
+        (np.ones((3, 2)), {"k": 0}, "k must be at least 1, got 0"),
+        (
+            np.ones((3, 2)),
+            {"method": "fast"},
+            "method must be one of 'auto', 'exact', 'approximate', got 'fast'",
+        ),
+        (np.ones((3, 2)), {"metric": "precomputed"}, "X must be a square matrix"),
+        (-np.ones((3, 3)), {"metric": "precomputed"}, "X must hold distances of at least 0"),
+        (
+            sparse.csr_array((3, 3)),
+            {"metric": "precomputed"},
+            "at least 1 neighbour in every row, got none in row 0",
+        ),
+        (np.ones((3, 2)), {"n_threads": 0}, "n_threads"),
+    ],
+)
+def test_errors(X, options, message):
+    """Bad input is named, with what came."""
+    with pytest.raises(ValueError, match=message):
+        nearest_neighbors(X, **{"k": 2, **options})
+    with pytest.raises(TypeError, match="X must hold real numbers"):
+        nearest_neighbors(np.array([["a"], ["b"]]), 1)
