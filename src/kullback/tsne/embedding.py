@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import FloatArray, check_affinities, check_integer, check_positions, check_real, check_tolerance
+from .._arrays import (
+    FloatArray,
+    check_affinities,
+    check_integer,
+    check_positions,
+    check_real,
+    check_tolerance,
+)
 from .._kernels import attraction, descent
+from .._repulsion import EXACT_POINTS, ZOrder, make_repulsion
 from .._threads import resolve_threads
 from ..divergence import Decomposition
-from .._repulsion import EXACT_POINTS, ZOrder, make_repulsion
 from ..gradient import entropy_of, loss_of
 
 LOSS_DTYPE = np.dtype(
@@ -197,7 +204,8 @@ class Embedding:
         order = self._z_order(self._positions)
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order), dtype=order.dtype)
-        permuted = tuple(np.empty_like(part) for part in self._affinities)
+        values, columns, row_starts = self._affinities
+        permuted = np.empty_like(values), np.empty_like(columns), np.empty_like(row_starts)
         attraction.permute_rows(*self._affinities, order, rank, *permuted, self._n_threads)
         self._affinities = permuted
         self._order = self._order[order]
