@@ -137,6 +137,17 @@ def check_distances(X: Any, name: str) -> Any:
     return array
 
 
+def check_rows_of_probabilities(rows: Any, name: str) -> FloatArray:
+    """Return rows that are not negative, each divided by its sum, dense."""
+    array: FloatArray = rows if isinstance(rows, np.ndarray) else rows.toarray()
+    if array.min() < 0:
+        raise ValueError(f"{name} must hold probabilities of at least 0, got {array.min()}")
+    sums = array.sum(axis=1, keepdims=True)
+    if not (np.isfinite(sums).all() and sums.all()):
+        raise ValueError(f"{name} must have rows with a positive, finite sum, got {sums.min()} in row {sums.argmin()}")
+    return np.asarray(array / sums)
+
+
 def check_neighbor_lists(lists: tuple[Any, ...], name: str) -> Any:
     """Return lists of neighbours (indices, distances) as a CSR matrix of distances."""
     from scipy import sparse
