@@ -76,9 +76,7 @@ def pairwise_divergence(
     first = check_rows(P, "P", normalize)
     second = first if Q is None else check_rows(Q, "Q", normalize)
     if first.shape[1] != second.shape[1]:
-        raise ValueError(
-            f"P and Q must have equally many columns, got {first.shape[1]} and {second.shape[1]}"
-        )
+        raise ValueError(f"P and Q must have equally many columns, got {first.shape[1]} and {second.shape[1]}")
     shape = first.shape[0], second.shape[0]
     threads = resolve_threads(n_threads)
     tile = _Tiles(first, second, measure, unit, threads)
@@ -101,9 +99,7 @@ def pairwise_divergence(
     return values
 
 
-def _nearest(
-    tile: _Tiles, shape: tuple[int, int], k: int, skip_self: bool
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def _nearest(tile: _Tiles, shape: tuple[int, int], k: int, skip_self: bool) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     values, indices = np.empty((shape[0], k)), np.empty((shape[0], k), dtype=np.int64)
     for i in range(0, shape[0], _TILE_ROWS):
         rows = slice(i, min(i + _TILE_ROWS, shape[0]))
