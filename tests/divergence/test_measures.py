@@ -183,7 +183,7 @@ def test_topk_bounds_hold(draw):
 def test_samples_of_normals():
     """The estimates approach the closed forms for normal distributions; ties do not break them."""
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((4000, 2)), rng.standard_normal((4000, 2)) + [1, 0]
+    x, y = rng.standard_normal((4000, 2)), rng.standard_normal((4000, 2)) + np.array([1, 0])
     # the standard error is about sd / sqrt(n) = 0.03; three of them
     assert abs(kullback.kl_divergence_from_samples(x, y) - 0.5) < 0.09
     assert abs(kullback.differential_entropy_from_samples(x) - np.log(2 * np.pi * np.e)) < 0.09

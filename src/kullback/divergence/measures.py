@@ -141,7 +141,7 @@ def tsallis_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOpti
 
 
 def perplexity(p: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return ``exp(H(p))``, the effective number of outcomes; the same for every base. Options: :func:`kl_divergence`."""
+    """Return ``exp(H(p))``, the effective number of outcomes; whatever the base. Options: :func:`kl_divergence`."""
     return row_value(p, None, "perplexity_p", {**options, "base": None})
 
 

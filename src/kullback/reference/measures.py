@@ -19,7 +19,7 @@ def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
     smoothing = options.get("smoothing", 0.0)
     if options.get("from_logits"):
         logits = np.moveaxis(np.asarray(x).astype(np.float64), axis, -1) / options.get("temperature", 1.0)
-        rows = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        rows: Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
         rows = rows / rows.sum(axis=-1, keepdims=True)
     else:
         rows = as_rows(x, axis, normalize)
@@ -123,8 +123,9 @@ def jensen_shannon_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unp
 
 
 def jensen_shannon_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """The square root of the divergence. Endres and Schindelin (2003)."""
-    value = jensen_shannon_divergence(p, q, **{**options, "reduction": "none", "weights": None, "keepdims": False})
+    """Return the square root of the divergence. Endres and Schindelin (2003)."""
+    plain: Any = {**options, "reduction": "none", "weights": None, "keepdims": False}
+    value = jensen_shannon_divergence(p, q, **plain)
     return finish(np.sqrt(value), options, unit=False)
 
 
