@@ -82,3 +82,66 @@ def test_layouts(benchmark, full, layout):
     axis = 0 if layout == "columns" else 1
     actual = report(benchmark, lambda: kullback.kl_divergence(p, q, axis=axis), 2 * p.nbytes)
     np.testing.assert_allclose(actual[:2], expected, rtol=1e-6)
+
+
+MEASURES = ["hellinger_distance", "total_variation_distance", "jensen_shannon_divergence", "chi2_divergence"]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_measures_of_a_vocabulary(benchmark, full, name):
+    """Other measures of float32 probabilities."""
+    shape = (256, 151_936) if full else (3, 2000)
+    p, q = rows(shape, "float32", 1), rows(shape, "float32", 2)
+    benchmark.group = "measures float32"
+    actual = report(benchmark, lambda: getattr(kullback, name)(p, q), 2 * p.nbytes)
+    np.testing.assert_allclose(actual[:2], getattr(reference, name)(p[:2], q[:2]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("peer", ["kullback", "torch", "kullback bfloat16", "kullback float64", "compare"])
+def test_logits_of_a_vocabulary(benchmark, full, peer):
+    """KL from logits beside torch's log_softmax and kl_div, and several measures at once."""
+    shape = (256 if peer != "kullback float64" else 128, 151_936) if full else (3, 2000)
+    rng = np.random.default_rng(0)
+    x = 3 * rng.standard_normal(shape, dtype=np.float32)
+    y = x + np.float32(0.1) * rng.standard_normal(shape, dtype=np.float32)
+    benchmark.group = "kl_divergence of logits"
+    if peer == "torch":
+        torch = pytest.importorskip("torch")
+        a, b = torch.from_numpy(x), torch.from_numpy(y)
+
+        def function():
+            logs = torch.log_softmax(b, -1), torch.log_softmax(a, -1)
+            return torch.nn.functional.kl_div(*logs, reduction="none", log_target=True).sum(-1).numpy()
+
+        report(benchmark, function, 2 * x.nbytes)
+        return
+    if peer == "kullback bfloat16":
+        bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+        x, y = x.astype(bfloat16), y.astype(bfloat16)
+    elif peer == "kullback float64":
+        x, y = x.astype(np.float64), y.astype(np.float64)
+    if peer == "compare":
+        actual = report(benchmark, lambda: kullback.compare(x, y, from_logits=True)["kl"], 2 * x.nbytes)
+    else:
+        actual = report(benchmark, lambda: kullback.kl_divergence(x, y, from_logits=True), 2 * x.nbytes)
+    expected = reference.kl_divergence(x[:2].astype(np.float64), y[:2].astype(np.float64), from_logits=True)
+    np.testing.assert_allclose(actual[:2], expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("measure", ["js_distance", "kl"])
+@pytest.mark.parametrize("peer", ["kullback", "scipy"])
+def test_all_pairs(benchmark, full, measure, peer):
+    """All pairs of rows of 200; SciPy gets a tenth of the rows, so compare a tenth of its time."""
+    n = 3000 if full else 30
+    p, q = rows((n, 200), "float64", 1), rows((n, 200), "float64", 2)
+    benchmark.group = f"pairwise {measure}"
+    if peer == "kullback":
+        actual = report(benchmark, lambda: kullback.pairwise_divergence(p, q, measure=measure), p.nbytes)
+        expected = reference.pairwise_divergence(p[:3], q[:3], measure=measure)
+        np.testing.assert_allclose(actual[:3, :3], expected, rtol=1e-10)
+    elif measure == "kl":
+        report(benchmark, lambda: scipy.special.rel_entr(p[: n // 10, None], q).sum(axis=-1), p.nbytes)
+    else:
+        from scipy.spatial.distance import cdist
+
+        report(benchmark, lambda: cdist(p[: n // 10], q, "jensenshannon"), p.nbytes)

@@ -4,7 +4,7 @@ from libc.math cimport INFINITY, NAN, exp, fabs, isfinite, log, log1p, pow, sqrt
 
 from _divergence_terms cimport (
     AFFINITY, ALPHA, CHI2, CROSS, ENTROPY, ENTROPY_Q, HELLINGER, JEFFREYS, JENSEN_SHANNON,
-    JENSEN_SHANNON_ROOT, KL, MASS, MAX_RATIO, MIN_ENTROPY, PERPLEXITY, RENYI, RENYI_ENTROPY, REVERSE_KL, SUPPORT, TOP1,
+    JENSEN_SHANNON_ROOT, KL, MASS, MAX_RATIO, MIN_ENTROPY, PERPLEXITY, POWER, RENYI, RENYI_ENTROPY, REVERSE_KL, SUPPORT, TOP1,
     TOTAL_VARIATION, TSALLIS_ENTROPY,
 )
 
@@ -81,8 +81,6 @@ cdef inline double finish_power(int measure, Sums* sums, bint plain) noexcept no
         return total / (alpha * (alpha - 1))
     if plain:
         return log(total + alpha * sums.p + (1 - alpha) * sums.q) / (alpha - 1)
-    if total <= -1 + 4e-16:  # no common support: every summand's power is 0
-        return INFINITY if alpha < 1 else 0.0
     return max(log1p(total) / (alpha - 1), 0.0)
 
 
@@ -121,6 +119,8 @@ cdef inline double finish_normalised(int measure, Sums* sums) noexcept nogil:
         return (sums.total / pow(p, sums.alpha) - 1) / (1 - sums.alpha)
     elif measure == SUPPORT:
         return -log(sums.total / q)
+    elif measure == POWER:
+        return log(sums.total / (pow(p, sums.alpha) * pow(q, 1 - sums.alpha))) / (sums.alpha - 1)
     elif measure == MAX_RATIO:
         return max(log(sums.total * (q / p)), 0.0)
     elif measure == MIN_ENTROPY:
@@ -149,6 +149,8 @@ cdef inline double finish_measure(int measure, int mode, Sums* sums) noexcept no
         value = -log(value)
     elif measure == MAX_RATIO:
         value = log(value)
+    elif measure == POWER:
+        value = log(value) / (sums.alpha - 1)
     if measure == PERPLEXITY:
         return exp(value)
     if measure == HELLINGER:

@@ -31,6 +31,7 @@ cdef enum Measure:
     SUPPORT       # q where p > 0: the Renyi divergence of order 0
     MAX_RATIO     # p / q, of which the row takes the largest: the Renyi divergence of order infinity
     MIN_ENTROPY   # p, of which the row takes the largest
+    POWER         # p^alpha q^(1 - alpha), for Renyi divergences of rows far apart
     MIXTURE       # -m log m, m = (p + q) / 2
     TOP1          # whether the largest p and the largest q stand at one place
     MASS          # nothing: the row's value is sum p, or the log-sum-exp of logits
@@ -254,6 +255,9 @@ cdef inline double term_slow(int measure, double p, double q, double alpha) noex
         return 0 if p == 0 else (p / q if q > 0 else INFINITY)
     elif measure == MIN_ENTROPY:
         return p
+    elif measure == POWER:
+        return power_term(p, q, alpha) + alpha * p + (1 - alpha) * q if p == 0 or q == 0 \
+            else exp(alpha * log(p) + (1 - alpha) * log(q))
     elif measure == MIXTURE:
         return cross_slow(0.5 * (p + q), 0.5 * (p + q))
     return 0

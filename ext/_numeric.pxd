@@ -8,6 +8,7 @@ cdef extern from *:
     """
     #ifndef KULLBACK_NUMERIC
     #define KULLBACK_NUMERIC
+    #include <float.h>
     #include <math.h>
     #include <stddef.h>
     #include <stdint.h>
@@ -97,21 +98,26 @@ cdef extern from *:
     KB_MASS(kb_mass_d, kb_sum_d, double, uint64_t, 0x0030000000000000ull, 0x7fd0000000000000ull)
 
     /* Largest value. Only where NaN may be ignored does the comparison vectorise, hence the attribute;
-       a NaN may win or not, and shows elsewhere. */
+       a NaN may win or not, and shows elsewhere. The lanes start at the least finite value there, which
+       therefore stands for -inf. */
     #if defined(__GNUC__) && !defined(__clang__)
     #define KB_FINITE __attribute__((unused, optimize("finite-math-only")))
     #else
     #define KB_FINITE
     #endif
-    #define KB_MAX(NAME, T) \
-    KB_FINITE static double NAME(const T *restrict x, ptrdiff_t n) { \
+    #define KB_MAX(NAME, LANES, T, LEAST) \
+    KB_FINITE static double LANES(const T *restrict x, ptrdiff_t n) { \
         T best = n > 0 ? x[0] : 0; \
         _Pragma("omp simd reduction(max : best)") \
         for (ptrdiff_t i = 1; i < n; i++) best = x[i] > best ? x[i] : best; \
         return (double)best; \
+    } \
+    static inline double NAME(const T *restrict x, ptrdiff_t n) { \
+        double best = LANES(x, n); \
+        return best <= -LEAST ? -INFINITY : best; \
     }
-    KB_MAX(kb_max_f, float)
-    KB_MAX(kb_max_d, double)
+    KB_MAX(kb_max_f, kb_max_lanes_f, float, FLT_MAX)
+    KB_MAX(kb_max_d, kb_max_lanes_d, double, DBL_MAX)
 
     /* First place of a value, or n. */
     #define KB_FIND(NAME, T) \

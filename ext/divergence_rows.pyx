@@ -20,7 +20,7 @@ from _divergence_logits cimport (
     EXCESS, MASS_P, add_logits, finish_logits, has_one_sweep, merge_logits,
 )
 from _divergence_terms cimport (
-    AFFINITY, ALPHA, MASS, MAX_RATIO, RENYI, RENYI_ENTROPY, SUPPORT, TOP1, TSALLIS_ENTROPY, exp_fast, gather,
+    AFFINITY, ALPHA, MASS, MAX_RATIO, POWER, RENYI, RENYI_ENTROPY, SUPPORT, TOP1, TSALLIS_ENTROPY, exp_fast, gather,
 )
 from _pack cimport FIRST_INTEGER, FLOAT64, pack
 
@@ -395,7 +395,7 @@ cdef void fill_job(Job* job, const int[::1] measures, const double[::1] options)
     job.top1 = False
     for m in range(job.n_measures):
         job.top1 |= measures[m] == TOP1
-        if not job.logits and measures[m] in (AFFINITY, ALPHA, MAX_RATIO, RENYI, RENYI_ENTROPY, SUPPORT, TSALLIS_ENTROPY):
+        if not job.logits and measures[m] in (AFFINITY, ALPHA, MAX_RATIO, POWER, RENYI, RENYI_ENTROPY, SUPPORT, TSALLIS_ENTROPY):
             job.wide = True  # powers leave the range of float32
 
 

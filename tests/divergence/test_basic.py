@@ -42,9 +42,7 @@ def test_bits_do_not_depend_on_threads_batch_or_position(at_level, name, size, d
         np.testing.assert_array_equal(call(kullback, name, p, q, n_threads=threads, **options), expected)
     for row in range(7):
         assert call(kullback, name, p[row], q[row], n_threads=2, **options) == expected[row]
-    shifted = [
-        np.frombuffer(bytearray(x.nbytes + 64), np.float32)[3 : 3 + x.size].reshape(x.shape) for x in (p, q)
-    ]
+    shifted = [np.frombuffer(bytearray(x.nbytes + 64), np.float32)[3 : 3 + x.size].reshape(x.shape) for x in (p, q)]
     shifted[0][:], shifted[1][:] = p, q
     np.testing.assert_array_equal(call(kullback, name, *shifted, **options), expected)
 
@@ -116,9 +114,7 @@ def test_kl_of_near_rows_against_mpmath(at_level, dtype, noise, draw):
     with mpmath.workdps(50):
         P, Q = [mpmath.mpf(float(x)) for x in p], [mpmath.mpf(float(x)) for x in q]
         sum_p, sum_q = mpmath.fsum(P), mpmath.fsum(Q)
-        expected = mpmath.fsum(
-            a / sum_p * mpmath.log(a / sum_p / (b / sum_q)) for a, b in zip(P, Q, strict=True)
-        )
+        expected = mpmath.fsum(a / sum_p * mpmath.log(a / sum_p / (b / sum_q)) for a, b in zip(P, Q, strict=True))
     actual = kullback.kl_divergence(p, q, normalize=True)
     # float64 loses eps / noise where the sums differ, and is otherwise a few ulp
     assert abs(actual / float(expected) - 1) < {np.float32: 1e-6, np.float64: 1e-13 + 1e-15 / noise}[dtype]

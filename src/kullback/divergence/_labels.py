@@ -36,9 +36,7 @@ def label_loss(
     where = options.get("where")
     kept = kept if where is None else kept & np.broadcast_to(np.asarray(where), batch)
     inner: dict[str, Any] = {
-        key: value
-        for key, value in options.items()
-        if key not in ("weights", "reduction", "keepdims", "out", "where")
+        key: value for key, value in options.items() if key not in ("weights", "reduction", "keepdims", "out", "where")
     }
     inner["where"] = kept
     base = inner.pop("base", None)

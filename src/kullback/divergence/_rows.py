@@ -17,10 +17,10 @@ from .._arrays import (
     check_distribution,
     check_normalize,
     check_out,
+    check_row_weights,
     check_same_rows,
     check_smoothing,
     check_temperature,
-    check_row_weights,
     check_where,
     raise_bad_row,
 )
@@ -53,6 +53,7 @@ MEASURES = {
             "support",
             "max_ratio",
             "min_entropy",
+            "power",
             "mixture",
             "top1_agreement",
             "mass",
@@ -110,11 +111,20 @@ class RowOptions(TypedDict, total=False):
     out: FloatArray | None
 
 
-def row_value(
-    p: npt.ArrayLike, q: npt.ArrayLike | None, measure: str, options: RowOptions, **extra: Any
-) -> Any:
+def row_value(p: npt.ArrayLike, q: npt.ArrayLike | None, measure: str, options: RowOptions, **extra: Any) -> Any:
     """Return one measure, reduced as asked."""
-    return row_values(p, q, (measure,), **options, **extra)[0]
+    return row_values(p, q, (measure,), **check_options(options), **extra)[0]
+
+
+_OPTION_NAMES = frozenset(RowOptions.__annotations__)
+
+
+def check_options(options: RowOptions) -> RowOptions:
+    """Raise where a keyword is not one that users may give."""
+    if not _OPTION_NAMES.issuperset(options):
+        unknown = sorted(set(options) - _OPTION_NAMES)[0]
+        raise TypeError(f"got an unexpected keyword argument {unknown!r}; accepted: {', '.join(sorted(_OPTION_NAMES))}")
+    return options
 
 
 def row_values(
@@ -155,9 +165,7 @@ def row_values(
     n_rows = math.prod(batch)
     n_threads = 1 if n_threads is None and n_rows * length < _SINGLE_THREAD else resolve_threads(n_threads)
     keep = None if where is None else check_where(where, batch)
-    inner = (
-        (2 if not _INNER_Q.isdisjoint(measures) else not _INNER_P.isdisjoint(measures)) if from_logits else 0
-    )
+    inner = (2 if not _INNER_Q.isdisjoint(measures) else not _INNER_P.isdisjoint(measures)) if from_logits else 0
     options = _options(
         unit,
         mode,
@@ -175,9 +183,7 @@ def row_values(
         count = parts[0].shape[0] * parts[0].shape[1]
         result = values if count == n_rows else np.empty((len(measures), count))
         kept = None if keep is None else keep.reshape(-1)[start : start + count]
-        bad, status = _reduce(
-            parts, (first, second), _measure_numbers(measures), options, result, n_threads, kept
-        )
+        bad, status = _reduce(parts, (first, second), _measure_numbers(measures), options, result, n_threads, kept)
         if bad >= 0:
             row = np.unravel_index(start + bad, batch) if batch else ()
             position = tuple(int(i) for i in row)
@@ -190,10 +196,7 @@ def row_values(
         results = transform(results)
     if weights is None and keep is None and reduction == "none" and out is None and not keepdims:
         return results
-    return [
-        reduce_rows(value, batch, axis % len(shape), weights, keep, reduction, keepdims, out)
-        for value in results
-    ]
+    return [reduce_rows(value, batch, axis % len(shape), weights, keep, reduction, keepdims, out) for value in results]
 
 
 def reduce_rows(

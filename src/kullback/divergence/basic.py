@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Unpack
 import numpy.typing as npt
 
 from ._labels import is_labels, label_loss
-from ._rows import RowOptions, row_value, row_values
+from ._rows import RowOptions, check_options, row_value, row_values
 
 
 class Decomposition(NamedTuple):
@@ -127,5 +127,5 @@ def decompose(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions])
         raise ValueError("out is not taken by decompose, which returns three arrays")
     plain = options.get("normalize", "check") is False
     measures = ("entropy_p", "kl", "cross_entropy") if plain else ("entropy_p", "kl")
-    h, kl, *cross = row_values(p, q, measures, **options)
+    h, kl, *cross = row_values(p, q, measures, **check_options(options))
     return Decomposition(h, cross[0] if cross else h + kl, kl)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .._arrays import check_choice, check_finite, check_order
 from ._labels import is_labels, label_loss
-from ._rows import MEASURES, RowOptions, row_value, row_values
+from ._rows import MEASURES, RowOptions, check_options, row_value, row_values
 
 
 def jeffreys_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
@@ -78,12 +78,10 @@ def bhattacharyya_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack
             near = far if plain else -np.log1p(-np.minimum(np.square(distance), 0.75))
         return [np.where(np.asarray(affinity) > 0.5, near, far)[()] / unit]
 
-    return row_values(p, q, ("affinity", "hellinger"), **options, transform=combine)[0]
+    return row_values(p, q, ("affinity", "hellinger"), **check_options(options), transform=combine)[0]
 
 
-def renyi_divergence(
-    p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]
-) -> Any:
+def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
     """Return ``log(sum p^alpha q^(1 - alpha)) / (alpha - 1)``, the Renyi divergence of order ``alpha`` in [0, inf].
 
     Order 1 is the KL divergence, 0 is ``-log q(p > 0)``, infinity ``log max p / q``. Options are those of
@@ -95,12 +93,16 @@ def renyi_divergence(
         return row_value(p, q, "max_ratio", options)
     if order in (0, 1):
         return row_value(p, q, "kl" if order else "support", options)
-    return row_value(p, q, "renyi", options, alpha=order)
+    factor = (order - 1) * (1.0 if options.get("base") is None else np.log(options["base"]))
+
+    def combine(values: list[Any]) -> list[Any]:  # near rows need the difference from 1, far ones the power itself
+        near, far = (np.asarray(value) for value in values)
+        return [np.where(far * factor < -0.5, far, near)[()]]
+
+    return row_values(p, q, ("renyi", "power"), **check_options(options), alpha=order, transform=combine)[0]
 
 
-def alpha_divergence(
-    p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]
-) -> Any:
+def alpha_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
     """Return ``(sum p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1))`` for a finite ``alpha``.
 
     1 is KL(p || q) and 0 is KL(q || p), the limits; 2 is half of :func:`chi2_divergence`, 1/2 four times the
@@ -139,7 +141,7 @@ def tsallis_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOpti
 
 
 def perplexity(p: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return ``exp(H(p))``, the effective number of outcomes; the same for every base. Options: :func:`kl_divergence`."""
+    """Return ``exp(H(p))``, the effective number of outcomes; whatever the base. Options: :func:`kl_divergence`."""
     return row_value(p, None, "perplexity_p", {**options, "base": None})
 
 
@@ -188,10 +190,7 @@ def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> 
 
 
 _COMPARED = {
-    **{
-        name: name
-        for name in ("kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance")
-    },
+    **{name: name for name in ("kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance")},
     **{name: name for name in ("jeffreys", "hellinger", "total_variation", "chi2", "top1_agreement")},
 }
 assert set(_COMPARED.values()) <= set(MEASURES)
@@ -218,4 +217,4 @@ def compare(
     if not measures:
         raise ValueError(f"measures must name at least one of {', '.join(_COMPARED)}")
     names = tuple(dict.fromkeys(measures))
-    return dict(zip(names, row_values(p, q, names, **options), strict=True))
+    return dict(zip(names, row_values(p, q, names, **check_options(options)), strict=True))

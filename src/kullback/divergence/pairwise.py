@@ -76,9 +76,7 @@ def pairwise_divergence(
     first = check_rows(P, "P", normalize)
     second = first if Q is None else check_rows(Q, "Q", normalize)
     if first.shape[1] != second.shape[1]:
-        raise ValueError(
-            f"P and Q must have equally many columns, got {first.shape[1]} and {second.shape[1]}"
-        )
+        raise ValueError(f"P and Q must have equally many columns, got {first.shape[1]} and {second.shape[1]}")
     shape = first.shape[0], second.shape[0]
     threads = resolve_threads(n_threads)
     tile = _Tiles(first, second, measure, unit, threads)
@@ -101,9 +99,7 @@ def pairwise_divergence(
     return values
 
 
-def _nearest(
-    tile: _Tiles, shape: tuple[int, int], k: int, skip_self: bool
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def _nearest(tile: _Tiles, shape: tuple[int, int], k: int, skip_self: bool) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     values, indices = np.empty((shape[0], k)), np.empty((shape[0], k), dtype=np.int64)
     for i in range(0, shape[0], _TILE_ROWS):
         rows = slice(i, min(i + _TILE_ROWS, shape[0]))
@@ -129,7 +125,7 @@ class _Tiles:
         self.scratch = np.empty((n_threads, kernel.BLOCK_ELEMENTS))
         self.slow = [np.empty(len(rows), dtype=np.uint8) for rows in (p, q)]
         for rows, flags in zip((p, q), self.slow, strict=True):
-            kernel.flag_rows["double"](rows, flags)
+            kernel.flag_rows(rows, flags)
         self.product: Callable[[slice, slice], FloatArray] | None = None
         if measure in ("kl", "cross_entropy"):
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -151,15 +147,13 @@ class _Tiles:
         p, q = self.p[rows], self.q[columns]
         slow = self.slow[0][rows], self.slow[1][columns]
         if self.product is None:
-            kernel.all_pairs["double"](p, q, *slow, number, self.unit, self.scratch, values, self.n_threads)
+            kernel.all_pairs(p, q, *slow, number, self.unit, self.scratch, values, self.n_threads)
             return values
         values[:] = self.product(rows, columns)
         near = tuple(np.ascontiguousarray(index) for index in np.nonzero(values < _CANCELLED))
         if near[0].size:
             exact = np.empty(near[0].size)
-            kernel.listed_pairs["double"](
-                p, q, *slow, near[0], near[1], number, self.unit, self.scratch, exact, self.n_threads
-            )
+            kernel.listed_pairs(p, q, *slow, near[0], near[1], number, self.unit, self.scratch, exact, self.n_threads)
             values[near] = exact
         return values
 
@@ -175,7 +169,7 @@ class _Tiles:
         """JS = H(m) - (H(p) + H(q)) / 2: one logarithm an element, where the difference is large."""
         values = np.empty((rows.stop - rows.start, columns.stop - columns.start))
         p, q, slow = self.p[rows], self.q[columns], (self.slow[0][rows], self.slow[1][columns])
-        kernel.all_pairs["double"](p, q, *slow, MEASURES["mixture"], 1.0, self.scratch, values, self.n_threads)
+        kernel.all_pairs(p, q, *slow, MEASURES["mixture"], 1.0, self.scratch, values, self.n_threads)
         values += self.halves[0][rows, None]
         values += self.halves[1][columns]
         values *= self.unit

@@ -52,9 +52,7 @@ def kl_divergence_topk(
     """
     check_choice(tail, "tail", ("bounds", "bucket", "uniform", "drop"))
     q = np.asarray(q_logits)
-    (log_mass,) = row_values(
-        q, None, ("mass",), from_logits=True, n_threads=n_threads, names=("q_logits", "")
-    )
+    (log_mass,) = row_values(q, None, ("mass",), from_logits=True, n_threads=n_threads, names=("q_logits", ""))
     index, logs = check_topk(indices, log_probs, q.shape[:-1], q.shape[-1])
     if q.dtype == np.uint16:
         q = (q.astype(np.uint32) << 16).view(np.float32)

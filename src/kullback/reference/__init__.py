@@ -1,20 +1,62 @@
 """The specification: a NumPy twin of every function that has kernels, written for reading, never a fallback."""
 
 from .affinities import conditional_probabilities, joint_probabilities
-from .divergence import Decomposition, cross_entropy, decompose, entropy, kl_divergence
+from .divergence import Decomposition
 from .gradient import attractive_forces, descend, repulsive_forces, tsne_gradient, tsne_loss
+from .measures import (
+    alpha_divergence,
+    bhattacharyya_distance,
+    chi2_divergence,
+    compare,
+    cross_entropy,
+    decompose,
+    entropy,
+    hellinger_distance,
+    jeffreys_divergence,
+    jensen_shannon_distance,
+    jensen_shannon_divergence,
+    kl_divergence,
+    kl_divergence_topk,
+    log_loss,
+    mutual_information,
+    pairwise_divergence,
+    perplexity,
+    population_stability_index,
+    renyi_divergence,
+    renyi_entropy,
+    total_variation_distance,
+    tsallis_entropy,
+)
 
 __all__ = [
     "Decomposition",
+    "alpha_divergence",
     "attractive_forces",
+    "bhattacharyya_distance",
+    "chi2_divergence",
+    "compare",
     "conditional_probabilities",
     "cross_entropy",
     "decompose",
     "descend",
     "entropy",
+    "hellinger_distance",
+    "jeffreys_divergence",
+    "jensen_shannon_distance",
+    "jensen_shannon_divergence",
     "joint_probabilities",
     "kl_divergence",
+    "kl_divergence_topk",
+    "log_loss",
+    "mutual_information",
+    "pairwise_divergence",
+    "perplexity",
+    "population_stability_index",
+    "renyi_divergence",
+    "renyi_entropy",
     "repulsive_forces",
+    "total_variation_distance",
+    "tsallis_entropy",
     "tsne_gradient",
     "tsne_loss",
 ]
