@@ -126,16 +126,18 @@ def test_two_files_and_equal_models(data, tmp_path):
 
 
 def test_evaluate_reads_it(data):
-    """The stored rows, as probabilities, through evaluate."""
+    """The stored rows, as logits, with the file's own labels."""
     path, _, second, _ = data
     source = LlamaLogits(path)
-    rows = source.read(0, source.n_rows)
+    rows, labels = source.read(0, source.n_rows), source.labels
+    options = {"measures": ("kl", "log_loss"), "from_logits": True}
+    expected = RowDivergence(**options).update(rows, second, labels).result()
+    assert kullback.evaluate(path, second, labels=labels, batch_rows=4, progress=False, **options) == expected
+    assert kullback.evaluate(source, second, labels=labels, progress=False, **options) == expected
     source.close()
-    p = np.exp(rows)
-    blocks = (np.exp(open_source(path).read(i, i + 4)) for i in range(0, len(p), 4))
-    q = np.exp(second - second.max(-1, keepdims=True))
-    found = kullback.evaluate(blocks, q, normalize=True, progress=False)
-    assert found == RowDivergence(normalize=True).update(p, q).result()
+    report = compare_logits(path, second, progress=False)
+    # evaluate's rows are float32: log-probabilities below 32 rounded to 2^-20 at worst
+    assert report.kl.mean == pytest.approx(expected.kl.mean, abs=1e-5)
 
 
 @pytest.mark.parametrize("cut", [5, 19, 30, 500, -1])

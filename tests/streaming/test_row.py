@@ -7,7 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
+import kullback
 from kullback.divergence import kl_divergence
 from kullback.streaming import RowDivergence
 
@@ -238,3 +240,39 @@ def test_result_is_readable():
     assert found.to_dict()["groups"][0]["kl"]["n_rows"] == 10
     with pytest.raises(AttributeError):
         found.nonsense  # noqa: B018
+
+
+def test_logits_labels_and_many_measures():
+    """All measures of compare at once, from logits; labels reach their rows in any chunks."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 30, 9)).astype(np.float32)
+    labels = rng.integers(0, 9, 30)
+    names = (
+        "log_loss",
+        "kl",
+        "reverse_kl",
+        "js",
+        "entropy_p",
+        "top1_agreement",
+        "total_variation",
+        "log_loss_p",
+    )
+    acc = RowDivergence(names, from_logits=True)
+    for i in np.array_split(np.arange(30), 4):
+        acc.update(a[i], b[i], labels[i])
+    acc.update(a[0], b[0], labels[0])
+    found, again = acc.result(), np.append(np.arange(30), 0)
+    for name, values in kullback.divergence.compare(
+        a[again], b[again], names[1:-1], from_logits=True
+    ).items():
+        assert found[name].mean == pytest.approx(math.fsum(values) / 31, rel=2**-51)
+    for name, side in (("log_loss", b), ("log_loss_p", a)):
+        log_p = log_softmax(side[again].astype(float), axis=-1)
+        expected = -log_p[np.arange(31), labels[again]].mean()
+        assert found[name].mean == pytest.approx(expected, rel=1e-7)
+    with pytest.raises(ValueError, match="labels must be given"):
+        acc.update(a, b)
+    assert (
+        kullback.evaluate(a, b, measures=names, labels=labels, from_logits=True, batch_rows=7, progress=False)
+        == RowDivergence(names, from_logits=True).update(a, b, labels).result()
+    )

@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _arrays
-from ..divergence import _rows
+from ..divergence import _rows, log_loss
+from ..divergence.measures import COMPARED
+
+LABELLED = ("log_loss", "log_loss_p")
+"""Measures of labels: -log q[label], and -log p[label]."""
 
 Rows = Callable[[ArrayLike, ArrayLike, "ArrayLike | None"], list[NDArray[np.float64]]]
 
@@ -19,14 +23,16 @@ def row_measures(
     n_threads: int | None,
 ) -> Rows:  # fmt: skip
     """Return a function of ``p, q, labels`` that gives each measure's values, one per row."""
-    _arrays.check_choices(measures, tuple(_rows.MEASURES), name="measures")
+    _arrays.check_choices(measures, (*COMPARED, *LABELLED), name="measures")
     _arrays.check_normalize(normalize)
     if base is not None:
         _arrays.check_base(base)
-    options: dict[str, Any] = {"base": base, "normalize": normalize, "n_threads": n_threads}
-    if from_logits:
-        options["from_logits"] = True
-
+    options: dict[str, Any] = {
+        "base": base,
+        "normalize": normalize,
+        "n_threads": n_threads,
+        "from_logits": from_logits,
+    }
     row_values = _rows.row_values
 
     def evaluate(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> list[NDArray[np.float64]]:
@@ -36,4 +42,19 @@ def row_measures(
             return values
         return [value.reshape(-1) for value in values] if n_axes else [np.array([value]) for value in values]
 
-    return evaluate
+    labelled = tuple(name for name in measures if name in LABELLED)
+    if not labelled:
+        return evaluate
+    others = tuple(name for name in measures if name not in LABELLED)
+
+    def evaluate_with_labels(
+        p: ArrayLike, q: ArrayLike, labels: ArrayLike | None
+    ) -> list[NDArray[np.float64]]:
+        if labels is None:
+            raise ValueError(f"labels must be given for the measure {labelled[0]!r}")
+        values = dict(zip(others, row_values(p, q, others, **options), strict=True)) if others else {}
+        for name in labelled:
+            values[name] = log_loss(labels, q if name == "log_loss" else p, **options)
+        return [np.atleast_1d(values[name]).reshape(-1) for name in measures]
+
+    return evaluate_with_labels

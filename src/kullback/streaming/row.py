@@ -386,7 +386,8 @@ class RowDivergence(RowValues):
     Parameters
     ----------
     measures
-        Names of measures; see ``kullback.divergence``.
+        Those of ``kullback.divergence.compare``, and of labels: "log_loss", which is -log q[label], and
+        "log_loss_p", which is -log p[label].
     from_logits
         Whether ``p`` and ``q`` are logits or log-probabilities.
     quantiles
