@@ -32,7 +32,7 @@ def affinities(map_points):
     """Return a symmetric P of about 125 entries a row between points that are near on the Z-order curve."""
     n_points = len(map_points)
     rng = np.random.default_rng(1)
-    order = _repulsion.BarnesHutRepulsion(map_points.shape, np.float32, 0.5, 1).order_points(map_points).copy()
+    order = _repulsion.ZOrder(map_points.shape, 1)(map_points).copy()
     rows = np.repeat(np.arange(n_points), 62)
     columns = np.clip(rows + rng.integers(1, 300, size=rows.size), 0, n_points - 1)
     keep = rows != columns
@@ -54,7 +54,7 @@ def ref_row(Y, i):
     return ((1 + (difference**2).sum(axis=1)) ** -2.0) @ difference
 
 
-@pytest.mark.parametrize(("method", "theta"), [("exact", 0.5), ("barnes_hut", 0.5), ("barnes_hut", 0.25)])
+@pytest.mark.parametrize(("method", "theta"), [("exact", 0.5), ("barnes_hut", 0.5), ("barnes_hut", 0.25), ("fft", 0.5)])
 def bench_repulsion(benchmark, map_points, full, method, theta):
     """Our repulsion; its error is in extra_info."""
     if full and method == "exact":

@@ -31,6 +31,7 @@ cdef enum Measure:
     SUPPORT       # q where p > 0: the Renyi divergence of order 0
     MAX_RATIO     # p / q, of which the row takes the largest: the Renyi divergence of order infinity
     MIN_ENTROPY   # p, of which the row takes the largest
+    MIXTURE       # -m log m, m = (p + q) / 2
     TOP1          # whether the largest p and the largest q stand at one place
     MASS          # nothing: the row's value is sum p, or the log-sum-exp of logits
 
@@ -253,6 +254,8 @@ cdef inline double term_slow(int measure, double p, double q, double alpha) noex
         return 0 if p == 0 else (p / q if q > 0 else INFINITY)
     elif measure == MIN_ENTROPY:
         return p
+    elif measure == MIXTURE:
+        return cross_slow(0.5 * (p + q), 0.5 * (p + q))
     return 0
 
 
@@ -294,6 +297,9 @@ cdef inline void map_terms(int measure, const floating* p, const floating* q, Py
     elif measure == CHI2:
         for i in range(n):
             out[i] = chi2_fast(p[i], q[i])
+    elif measure == MIXTURE:
+        for i in range(n):
+            out[i] = entropy_fast(<floating>0.5 * (p[i] + q[i]))
     elif measure == JEFFREYS:
         for i in range(n):
             out[i] = jeffreys_fast(p[i], q[i])

@@ -39,7 +39,7 @@ cdef extern from *:
 
     /* Sum in float64, in lanes whose number the length and the level fix. */
     #define KB_SUM(NAME, T) \
-    static double NAME(const T *restrict x, ptrdiff_t n) { \
+    static inline double NAME(const T *restrict x, ptrdiff_t n) { \
         double total = 0; \
         if (n < 32) { \
             double lane[4] = {0, 0, 0, 0}; \
@@ -57,7 +57,7 @@ cdef extern from *:
 
     /* The same of float32 terms of one sign: four are added before they are widened, which costs
        each at most two roundings and saves half of the work. */
-    static double kb_sum_terms_f(const float *restrict x, ptrdiff_t n) {
+    static inline double kb_sum_terms_f(const float *restrict x, ptrdiff_t n) {
         ptrdiff_t quarter = n / 4;
         double total = 0;
         if (n < 64) return kb_sum_f(x, n);
@@ -71,7 +71,7 @@ cdef extern from *:
        [4 min, max / 4]. As unsigned integers, negative values, -0, infinities and NaN stand above,
        subnormals just above 0, which itself wraps to the top when 1 is taken off. */
     #define KB_MASS(NAME, SUM, T, U, LOW, HIGH) \\
-    static double NAME(const T *restrict x, ptrdiff_t n, int *unusual) { \\
+    static inline double NAME(const T *restrict x, ptrdiff_t n, int *unusual) { \\
         double total = 0; \\
         U lowest = LOW, highest = 0; \\
         if (n < 32) { \\
@@ -115,7 +115,7 @@ cdef extern from *:
 
     /* First place of a value, or n. */
     #define KB_FIND(NAME, T) \
-    static ptrdiff_t NAME(const T *restrict x, ptrdiff_t n, double value) { \
+    static inline ptrdiff_t NAME(const T *restrict x, ptrdiff_t n, double value) { \
         for (ptrdiff_t i = 0; i < n; i++) if (x[i] == (T)value) return i; \
         return n; \
     }
@@ -124,7 +124,7 @@ cdef extern from *:
 
     /* Whether every |x| <= limit, which NaN is not. */
     #define KB_WITHIN(NAME, T) \
-    static int NAME(const T *restrict x, ptrdiff_t n, double limit) { \
+    static inline int NAME(const T *restrict x, ptrdiff_t n, double limit) { \
         int beyond = 0; \
         _Pragma("omp simd reduction(| : beyond)") \
         for (ptrdiff_t i = 0; i < n; i++) beyond |= !(x[i] <= (T)limit) | !(x[i] >= (T)-limit); \

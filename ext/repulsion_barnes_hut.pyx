@@ -25,6 +25,8 @@ from libc.math cimport ldexp, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from _bounds cimport BOUND_BLOCK, bound_all
+from _divergence_terms cimport log_fast
+from _exp cimport exp_negative
 
 cdef extern from *:
     """
@@ -491,7 +493,32 @@ cdef inline void evaluate_point(
     sums[n_components] += sum_w
 
 
-cdef void evaluate_group(floating* sources, Py_ssize_t n_sources, const floating[:, ::1] columns,
+cdef void evaluate_point_general(const floating* sources, Py_ssize_t n_sources, const floating* point,
+                                 Py_ssize_t n_components, double dof, double* sums) noexcept nogil:
+    """Add sum_j m_j w_j^(1 + 1/dof) (y - y_j) and sum_j m_j w_j, w = (1 + |y - y_j|^2 / dof)^-dof."""
+    cdef Py_ssize_t j, k
+    cdef double[LIST] bases
+    cdef double[LIST] weights
+    cdef double delta, sum_w = 0, force
+    for j in range(n_sources):
+        bases[j] = dof
+    for k in range(n_components):
+        for j in range(n_sources):
+            delta = <double>point[k] - sources[k * LIST + j]
+            bases[j] += delta * delta
+    for j in range(n_sources):
+        weights[j] = exp_negative(min(dof * log_fast(min(bases[j] / dof, 1e300)), 708.0))
+        sum_w += sources[n_components * LIST + j] * weights[j]
+        weights[j] = sources[n_components * LIST + j] * weights[j] * dof / bases[j]
+    for k in range(n_components):
+        force = 0
+        for j in range(n_sources):
+            force += weights[j] * (<double>point[k] - sources[k * LIST + j])
+        sums[k] += force
+    sums[n_components] += sum_w
+
+
+cdef void evaluate_group(floating* sources, Py_ssize_t n_sources, const floating[:, ::1] columns, double dof,
                          Py_ssize_t start, Py_ssize_t end, double* sums) noexcept nogil:
     cdef Py_ssize_t i, k, n_components = columns.shape[0]
     cdef floating[3] point
@@ -503,7 +530,9 @@ cdef void evaluate_group(floating* sources, Py_ssize_t n_sources, const floating
     for i in range(start, end):
         for k in range(n_components):
             point[k] = columns[k, i]
-        if n_components == 1:
+        if dof != 1:
+            evaluate_point_general(sources, n_sources, point, n_components, dof, sums)
+        elif n_components == 1:
             evaluate_point(sources, n_sources, point, 1, sums)
         elif n_components == 2:
             evaluate_point(sources, n_sources, point, 2, sums)
@@ -514,7 +543,7 @@ cdef void evaluate_group(floating* sources, Py_ssize_t n_sources, const floating
 
 cdef double walk_group(
     const floating[:, ::1] columns, const floating[:, ::1] cells, const int32_t[:, ::1] links,
-    Py_ssize_t start, Py_ssize_t end, const int32_t* order,
+    Py_ssize_t start, Py_ssize_t end, const int32_t* order, double dof,
     int32_t* queue, floating* sources,  # OUT: scratch
     floating[:, ::1] forces_out,
 ) noexcept nogil:
@@ -538,7 +567,7 @@ cdef double walk_group(
     queue[0] = <int32_t>(2 * forces_out.shape[0])  # the root
     while head < tail:
         if n_sources > LIST - BATCH:
-            evaluate_group(sources, n_sources, columns, start, end, sums)
+            evaluate_group(sources, n_sources, columns, dof, start, end, sums)
             n_sources = 0
         i = min(tail, head + BATCH)
         if n_components == 2:
@@ -553,10 +582,10 @@ cdef double walk_group(
         head = i
         for i in range(n_leaves):
             if n_sources > LIST - LEAF:
-                evaluate_group(sources, n_sources, columns, start, end, sums)
+                evaluate_group(sources, n_sources, columns, dof, start, end, sums)
                 n_sources = 0
             n_sources += list_points(columns, links[leaves[i], 2], links[leaves[i], 3], sources + n_sources)
-    evaluate_group(sources, n_sources, columns, start, end, sums)
+    evaluate_group(sources, n_sources, columns, dof, start, end, sums)
     for i in range(start, end):
         for k in range(n_components):
             forces_out[order[i], k] = <floating>sums[(i - start) * (n_components + 1) + k]
@@ -621,18 +650,19 @@ def accumulate_repulsion(
     const int32_t[:, ::1] groups,     # IN: from build_tree
     const int32_t[:, ::1] order,      # IN: from build_tree
     Py_ssize_t n_groups,
+    double dof,
     int32_t[:, ::1] queue_out,        # OUT: scratch, n_threads x as many as there are cells and 8 more
     floating[:, :, ::1] sources_out,  # OUT: scratch, n_threads x (n_components + 1) x LIST_SIZE
     double[::1] sums_out,             # OUT: scratch, one value a group
     floating[:, ::1] forces_out,      # OUT: in the order of the user's points
     int n_threads,
 ):
-    """Write sum_j w_ij^2 (y_i - y_j) for every point; return the sum of w_ij over i != j."""
+    """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return the sum of w_ij over i != j."""
     cdef Py_ssize_t group
     cdef double sum_w = 0
     for group in prange(n_groups, nogil=True, num_threads=n_threads, schedule="dynamic", chunksize=8):
         sums_out[group] = walk_group(columns, cells, links, groups[group, 0], groups[group, 1],
-                                     &order[0, 0], &queue_out[threadid(), 0], &sources_out[threadid(), 0, 0],
+                                     &order[0, 0], dof, &queue_out[threadid(), 0], &sources_out[threadid(), 0, 0],
                                      forces_out)
     for group in range(n_groups):
         sum_w += sums_out[group]

@@ -1,13 +1,14 @@
 """Exact repulsion of t-SNE: every point against every other, tiled so that a tile stays in L1.
 
 ``kullback.reference.repulsive_forces`` states it in NumPy. Sums within a tile are taken in the
-precision of the positions, tile sums in float64. Every point meets itself once, with w = 1 and no
-force; the n self terms are taken off the sum at the end.
+precision of the positions, tile sums in float64. A point does not meet itself, so Z keeps its relative
+precision however far the points are apart.
 """
 
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport exp, log1p
+from libc.stdint cimport int32_t
 
 cdef enum:
     BLOCK = 16   # points that share a tile while it is in L1
@@ -52,27 +53,41 @@ cdef inline void meet_tile(
     sums[n_components] += sum_w
 
 
-cdef double repel_block(const floating[:, ::1] columns, Py_ssize_t block, floating[:, ::1] forces_out) noexcept nogil:
+cdef inline void meet_sources(const floating[:, ::1] columns, Py_ssize_t start, Py_ssize_t end, const floating* point,
+                              double* sums) noexcept nogil:
+    cdef Py_ssize_t n_points = columns.shape[1]
+    cdef const floating* sources = &columns[0, 0] + start
+    if columns.shape[0] == 1:
+        meet_tile(sources, n_points, end - start, point, 1, sums)
+    elif columns.shape[0] == 2:
+        meet_tile(sources, n_points, end - start, point, 2, sums)
+    else:
+        meet_tile(sources, n_points, end - start, point, 3, sums)
+
+
+cdef double repel_block(const int32_t[::1] rows, const floating[:, ::1] columns, Py_ssize_t block,
+                        floating[:, ::1] forces_out) noexcept nogil:
     """Handle BLOCK points in one, two or three dimensions at dof = 1; return their sum of w."""
     cdef double[BLOCK * 4] sums
     cdef floating[3] point
     cdef Py_ssize_t n_components = columns.shape[0], n_points = columns.shape[1]
-    cdef Py_ssize_t i, k, index, tile, n_sources, start = block * BLOCK, end = min(start + BLOCK, n_points)
+    cdef Py_ssize_t i, k, index, tile, tile_end, self, start = block * BLOCK
+    cdef Py_ssize_t end = min(start + BLOCK, rows.shape[0])
     cdef double sum_w = 0
     for i in range(BLOCK * 4):
         sums[i] = 0
     for index in range((n_points + TILE - 1) // TILE):
         tile = index * TILE
-        n_sources = min(<Py_ssize_t>TILE, n_points - tile)
+        tile_end = min(tile + TILE, n_points)
         for i in range(start, end):
+            self = rows[i]
             for k in range(n_components):
-                point[k] = columns[k, i]
-            if n_components == 1:
-                meet_tile(&columns[0, tile], n_points, n_sources, point, 1, &sums[(i - start) * 4])
-            elif n_components == 2:
-                meet_tile(&columns[0, tile], n_points, n_sources, point, 2, &sums[(i - start) * 4])
+                point[k] = columns[k, self]
+            if tile <= self < tile_end:
+                meet_sources(columns, tile, self, point, &sums[(i - start) * 4])
+                meet_sources(columns, self + 1, tile_end, point, &sums[(i - start) * 4])
             else:
-                meet_tile(&columns[0, tile], n_points, n_sources, point, 3, &sums[(i - start) * 4])
+                meet_sources(columns, tile, tile_end, point, &sums[(i - start) * 4])
     for i in range(start, end):
         for k in range(n_components):
             forces_out[i, k] = <floating>sums[(i - start) * 4 + k]
@@ -80,45 +95,49 @@ cdef double repel_block(const floating[:, ::1] columns, Py_ssize_t block, floati
     return sum_w
 
 
-cdef double repel_block_general(const floating[:, ::1] columns, Py_ssize_t block, double dof,
-                                floating[:, ::1] forces_out) noexcept nogil:
+cdef double repel_block_general(const int32_t[::1] rows, const floating[:, ::1] columns,
+                                Py_ssize_t block, double dof, floating[:, ::1] forces_out) noexcept nogil:
     """Any number of components, any dof: w = (1 + d^2 / dof)^-dof, force w^(1 + 1/dof) (y_i - y_j)."""
     cdef Py_ssize_t n_components = columns.shape[0], n_points = columns.shape[1]
-    cdef Py_ssize_t i, j, k
+    cdef Py_ssize_t i, j, k, self
     cdef double sum_w = 0, delta, squared, w
-    for i in range(block * BLOCK, min((block + 1) * BLOCK, n_points)):
+    for i in range(block * BLOCK, min((block + 1) * BLOCK, rows.shape[0])):
+        self = rows[i]
         for k in range(n_components):
             forces_out[i, k] = 0
         for j in range(n_points):
+            if j == self:
+                continue
             squared = 0
             for k in range(n_components):
-                delta = <double>columns[k, i] - columns[k, j]
+                delta = <double>columns[k, self] - columns[k, j]
                 squared += delta * delta
             squared /= dof
             w = exp(-dof * log1p(squared))
             sum_w += w
             w /= 1 + squared
             for k in range(n_components):
-                forces_out[i, k] += <floating>(w * (<double>columns[k, i] - columns[k, j]))
+                forces_out[i, k] += <floating>(w * (<double>columns[k, self] - columns[k, j]))
     return sum_w
 
 
 def accumulate_repulsion(
-    const floating[:, ::1] columns,  # IN: n_components x n_points
+    const int32_t[::1] rows,           # IN: the points that are repelled, some or all
+    const floating[:, ::1] columns,    # IN: all points, n_components x n_points
     double dof,
-    double[::1] sums_out,            # OUT: scratch, one value a block of BLOCK_POINTS
-    floating[:, ::1] forces_out,     # OUT: n_points x n_components
+    double[::1] sums_out,              # OUT: scratch, one value a block of BLOCK_POINTS
+    floating[:, ::1] forces_out,       # OUT: a row each of rows
     int n_threads,
 ):
     """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return the sum of w_ij over i != j."""
-    cdef Py_ssize_t block, n_blocks = (columns.shape[1] + BLOCK - 1) // BLOCK
+    cdef Py_ssize_t block, n_blocks = (rows.shape[0] + BLOCK - 1) // BLOCK
     cdef bint special = dof == 1 and columns.shape[0] <= 3
     cdef double sum_w = 0
     for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
         if special:
-            sums_out[block] = repel_block(columns, block, forces_out)
+            sums_out[block] = repel_block(rows, columns, block, forces_out)
         else:
-            sums_out[block] = repel_block_general(columns, block, dof, forces_out)
+            sums_out[block] = repel_block_general(rows, columns, block, dof, forces_out)
     for block in range(n_blocks):
         sum_w += sums_out[block]
-    return sum_w - columns.shape[1]
+    return sum_w

@@ -62,13 +62,18 @@ cdef inline Py_ssize_t spline_weights(double position, int order, double* weight
     return <Py_ssize_t>first
 
 
+cdef inline double grid_position(floating coordinate, double low, double inverse_spacing, int order) noexcept nogil:
+    """Return a coordinate in grid spacings; the splines of the lowest point, at ``low``, begin at node 1."""
+    return (coordinate - low) * inverse_spacing + 0.5 * (order + 1)
+
+
 cdef inline Py_ssize_t find_band(const floating* point, const double* low, double inverse_spacing, int order) noexcept nogil:
-    return (<Py_ssize_t>floor((point[0] - low[0]) * inverse_spacing - 0.5 * order) + 1) // BAND
+    return (<Py_ssize_t>floor(grid_position(point[0], low[0], inverse_spacing, order) - 0.5 * order) + 1) // BAND
 
 
 def sort_bands(
     const floating[:, ::1] positions,  # IN
-    const double[::1] low,             # IN: position of grid node 0
+    const double[::1] low,             # IN: the least of each coordinate
     double spacing,
     int order,
     int64_t[::1] band_starts_out,      # OUT: one more than there are bands
@@ -102,7 +107,7 @@ cdef inline void spread_point(
     cdef int k, a, b, c
     cdef floating* row
     for k in range(n_components):
-        first[k] = spline_weights((point[k] - low[k]) * inverse_spacing, order, weights[k], slopes)
+        first[k] = spline_weights(grid_position(point[k], low[k], inverse_spacing, order), order, weights[k], slopes)
     for c in range(order):
         last[c] = <floating>weights[n_components - 1][c]
     if n_components == 1:
@@ -143,7 +148,7 @@ cdef void spread_band(
 
 def spread_charges(
     const floating[:, ::1] positions,   # IN
-    const double[::1] low,              # IN: position of grid node 0
+    const double[::1] low,              # IN: the least of each coordinate
     double spacing,
     int order,                          # IN: 4 or 6
     const int64_t[::1] band_starts,     # IN: from sort_bands
@@ -177,7 +182,7 @@ cdef inline double gather_point(
     cdef int k, a, b, c
     cdef const floating* row
     for k in range(n_components):
-        first[k] = spline_weights((point[k] - low[k]) * inverse_spacing, order, weights[k], slopes[k])
+        first[k] = spline_weights(grid_position(point[k], low[k], inverse_spacing, order), order, weights[k], slopes[k])
     if n_components == 1:
         row = grid + first[0]
         for c in range(order):
@@ -248,7 +253,7 @@ cdef double gather_block(
 
 def gather_forces(
     const floating[:, ::1] positions,    # IN
-    const double[::1] low,               # IN: position of grid node 0
+    const double[::1] low,               # IN: the least of each coordinate
     double spacing,
     int order,                           # IN: 4 or 6
     const int32_t[::1] points,           # IN: from sort_bands

@@ -6,7 +6,7 @@ returns Z, the sum of ``w_ij`` over i != j.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,13 @@ from scipy import fft
 from ._arrays import FloatArray, aligned_empty, check_choice
 from ._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft
 
-METHODS = ("auto", "exact", "barnes_hut")
+METHODS = ("auto", "exact", "barnes_hut", "fft")
 
 EXACT_POINTS = 2000
 """Up to here ``auto`` is exact: it costs less than 1.5 x Barnes-Hut at theta = 0.5 and has no error."""
+
+MOST_NODES = 2**24
+"""Grid nodes of the FFT, doubled sizes included, at the most: beyond, the spacing widens (docs/gradient.md)."""
 
 
 class Repulsion(Protocol):
@@ -34,27 +37,54 @@ class ExactRepulsion:
     def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, dof: float, n_threads: int) -> None:
         n_points, n_components = shape
         self.dof, self.n_threads = dof, n_threads
+        self.rows = np.arange(n_points, dtype=np.int32)
         self.columns = aligned_empty((n_components, n_points), dtype)
         self.sums = np.empty(-(-n_points // repulsion_exact.BLOCK_POINTS))
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
+        return self.repel(self.rows, positions, forces_out)
+
+    def repel(self, rows: npt.NDArray[np.int32], positions: FloatArray, forces_out: FloatArray) -> float:
+        """Do the same for some of the points only."""
         np.copyto(self.columns, positions.T)
-        return repulsion_exact.accumulate_repulsion(self.columns, self.dof, self.sums, forces_out, self.n_threads)
+        return repulsion_exact.accumulate_repulsion(
+            rows, self.columns, self.dof, self.sums, forces_out, self.n_threads
+        )
+
+
+class ZOrder:
+    """Points sorted along a Z-order (Morton) curve."""
+
+    def __init__(self, shape: tuple[int, int], n_threads: int) -> None:
+        kernel = repulsion_barnes_hut
+        n_points, n_components = shape
+        self.n_threads = n_threads
+        self.codes = np.empty((2, n_points), np.uint64)
+        self.order = np.empty((2, n_points), np.int32)
+        self.histogram = np.empty((n_threads, kernel.RADIX), np.int64)
+        self.bounds = np.empty((-(-n_points // kernel.BLOCK_POINTS), 2 * n_components))
+        self.finest_side = 0.0
+
+    def __call__(self, positions: FloatArray) -> npt.NDArray[np.int32]:
+        """Return the indices of the points along the curve; the next call overwrites them."""
+        self.finest_side = repulsion_barnes_hut.order_points(
+            positions, self.codes, self.order, self.histogram, self.bounds, self.n_threads
+        )
+        return self.order[0]
 
 
 class BarnesHutRepulsion:
     """Far cells as their centre of mass: O(n log n), in one to three dimensions."""
 
-    def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, n_threads: int) -> None:
+    def __init__(
+        self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int
+    ) -> None:
         kernel = repulsion_barnes_hut
         n_points, n_components = shape
         most_cells = 2 * n_points + kernel.TOP_CELLS  # every inner cell has two children or more
-        self.theta, self.n_threads = theta, n_threads
-        self.codes = np.empty((2, n_points), np.uint64)
-        self.order = np.empty((2, n_points), np.int32)
-        self.histogram = np.empty((n_threads, kernel.RADIX), np.int64)
-        self.bounds = np.empty((-(-n_points // kernel.BLOCK_POINTS), 2 * n_components))
+        self.theta, self.dof, self.n_threads = theta, dof, n_threads
+        self.z_order = ZOrder(shape, n_threads)
         self.stack = np.empty((n_threads, kernel.STACK_SIZE), np.int64)
         self.roots = np.empty((2, kernel.TOP_CELLS), np.int32)
         self.units = np.empty(most_cells)
@@ -67,24 +97,18 @@ class BarnesHutRepulsion:
         self.sources = aligned_empty((n_threads, n_components + 1, kernel.LIST_SIZE), dtype)
         self.sums = np.empty(n_points)
 
-    def order_points(self, positions: FloatArray) -> npt.NDArray[np.int32]:
-        """Return the indices of the points along a Z-order curve; the next call overwrites them."""
-        self.finest_side = repulsion_barnes_hut.order_points(
-            positions, self.codes, self.order, self.histogram, self.bounds, self.n_threads
-        )
-        return self.order[0]
-
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
         kernel, n_threads = repulsion_barnes_hut, self.n_threads
-        self.order_points(positions)
+        points = self.z_order
+        points(positions)
         n_groups = kernel.build_tree(
-            positions, self.finest_side, self.theta, self.codes, self.order, self.histogram, self.stack, self.roots,
-            self.units, self.sides, self.links, self.columns, self.cells, self.groups, n_threads,
+            positions, points.finest_side, self.theta, points.codes, points.order, points.histogram, self.stack,
+            self.roots, self.units, self.sides, self.links, self.columns, self.cells, self.groups, n_threads,
         )  # fmt: skip
         return kernel.accumulate_repulsion(
-            self.columns, self.cells, self.links, self.groups, self.order, n_groups, self.queue, self.sources,
-            self.sums, forces_out, n_threads,
+            self.columns, self.cells, self.links, self.groups, points.order, n_groups, self.dof, self.queue,
+            self.sources, self.sums, forces_out, n_threads,
         )  # fmt: skip
 
 
@@ -98,17 +122,17 @@ class FFTRepulsion:
     LEAST_NODES = 48  # across a small map, where the kernel is wider than the map itself
 
     def __init__(
-        self, shape: tuple[int, int], dtype: npt.DTypeLike, dof: float, tolerance: float, n_threads: int
+        self, shape: tuple[int, int], dtype: npt.DTypeLike, spline: Spline, dof: float, n_threads: int
     ) -> None:
         n_points, n_components = shape
         self.dtype, self.dof, self.n_threads = np.dtype(dtype), dof, n_threads
-        self.order, self.widest_spacing = 4, 0.45
+        self.order, self.widest_spacing = spline
         self.n_components = n_components
         self.points = np.empty(n_points, np.int32)
         self.sums = np.empty(-(-n_points // repulsion_fft.BLOCK_POINTS))
         self.bounds = np.empty((-(-n_points // repulsion_fft.BOUND_POINTS), 2 * n_components))
         self.n_nodes: tuple[int, ...] = ()
-        self.spacing = 0.0
+        self.spacing = self.offset = 0.0
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
@@ -117,33 +141,36 @@ class FFTRepulsion:
         low, high = self.bounds[0].reshape(2, -1)
         self._fit_grid(high - low)
         spacing = self.spacing
-        low = low - (order / 2 + 0.5) * spacing  # the splines of the outermost points stay inside
         kernel.sort_bands(positions, low, spacing, order, self.band_starts, self.points)
         kernel.spread_charges(positions, low, spacing, order, self.band_starts, self.points, self.grid, n_threads)
         potential = self._convolve(self.grid)
-        return kernel.gather_forces(
+        sum_q = kernel.gather_forces(
             positions, low, spacing, order, self.points, potential, self.sums, forces_out, n_threads
         )
+        return sum_q + self.offset * float(len(positions)) ** 2
 
     def _fit_grid(self, spans: FloatArray) -> None:
         """Choose spacing and size of the grid, and transform the kernel where they change."""
         span = float(spans.max())
         spacing = self.widest_spacing
-        while span < self.LEAST_NODES * spacing and spacing > 1e-30:
+        while 0 < span < self.LEAST_NODES * spacing and spacing > 1e-30:
             spacing /= 2
-        needed = [int(extent / spacing) + self.order + 2 for extent in spans]
-        if spacing == self.spacing and all(has >= n for has, n in zip(self.n_nodes, needed, strict=True)):
+        while grid_nodes(spans, spacing) > MOST_NODES:
+            spacing *= 2
+        needed = [max(int(extent / spacing) + self.order + 2, self.LEAST_NODES // 2) for extent in spans]
+        # in a map smaller than the kernel, w is all but constant: 1 is taken off, or rounding would drown the slope
+        offset = 1.0 if span < 1 else 0.0
+        if (spacing, offset) == (self.spacing, self.offset) and all(has >= n for has, n in zip(self.n_nodes, needed, strict=True)):
             return
         # a little more than is needed, so that a growing map does not change its grid at every iteration
         self.n_nodes = tuple(fft.next_fast_len(2 * (n + n // 16), real=True) // 2 for n in needed)
-        self.spacing = spacing
+        self.spacing, self.offset = spacing, offset
         self.grid = np.empty((1,) * (3 - self.n_components) + self.n_nodes, self.dtype)
-        rows = self.n_nodes[0] if self.n_components > 1 else self.n_nodes[0]
-        self.band_starts = np.empty(-(-rows // repulsion_fft.BAND_ROWS) + 1, np.int64)
+        self.band_starts = np.empty(-(-self.n_nodes[0] // repulsion_fft.BAND_ROWS) + 1, np.int64)
         self.transform = self._transform_kernel()
 
     def _transform_kernel(self) -> FloatArray:
-        """Return the transform of w on the doubled grid, the splines' own transforms divided out."""
+        """Return the transform of w - offset on the doubled grid, the splines' own transforms divided out."""
         sizes = [2 * n for n in self.n_nodes]
         squared = np.zeros([1] * self.n_components)
         for axis, size in enumerate(sizes):
@@ -152,7 +179,8 @@ class FFTRepulsion:
                 (np.minimum(nodes, size - nodes) * self.spacing) ** 2,
                 tuple(other for other in range(self.n_components) if other != axis),
             )
-        transform = fft.rfftn((1 + squared / self.dof) ** -self.dof, workers=self.n_threads).real
+        less_one = np.expm1(-self.dof * np.log1p(squared / self.dof))  # w - 1
+        transform = fft.rfftn(less_one + (1 - self.offset), workers=self.n_threads).real
         # values of the cardinal B-spline at the nodes: Schoenberg (1973); its transform is real and positive
         values = {4: (2 / 3, 1 / 6), 6: (11 / 20, 13 / 60, 1 / 120)}[self.order]
         for axis, (size, kept) in enumerate(zip(sizes, transform.shape, strict=True)):
@@ -178,24 +206,105 @@ class FFTRepulsion:
         return np.ascontiguousarray(potential[..., : self.n_nodes[last]]).reshape(charges.shape)
 
 
-def choose_method(method: str, shape: tuple[int, int], dof: float) -> str:
-    """Return ``"exact"`` or ``"barnes_hut"`` for ``"auto"``; raise where the method asked for does not apply."""
+class AutoRepulsion:
+    """Whichever engine a cost model predicts to be the fastest for the map as it is now."""
+
+    def __init__(
+        self, shape: tuple[int, int], dtype: npt.DTypeLike, accuracy: Accuracy, dof: float, n_threads: int
+    ) -> None:
+        self.make = {
+            "exact": lambda: ExactRepulsion(shape, dtype, dof, n_threads),
+            "barnes_hut": lambda: BarnesHutRepulsion(shape, dtype, accuracy.theta, dof, n_threads),
+            "fft": lambda: FFTRepulsion(shape, dtype, accuracy.spline, dof, n_threads),
+        }
+        self.shape, self.accuracy, self.dof, self.n_threads = shape, accuracy, dof, n_threads
+        self.bounds = np.empty((-(-shape[0] // repulsion_fft.BOUND_POINTS), 2 * shape[1]))
+        self.engines: dict[str, Repulsion] = {}
+
+    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
+        """See `Repulsion`."""
+        repulsion_fft.bound_positions(positions, self.bounds, self.n_threads)
+        low, high = self.bounds[0].reshape(2, -1)
+        method = cheapest_method(self.shape[0], high - low, self.accuracy, self.dof)
+        if method not in self.engines:
+            self.engines[method] = self.make[method]()
+        return self.engines[method](positions, forces_out)
+
+
+class Spline(NamedTuple):
+    """Order of the B-splines of the FFT, and the widest spacing of their grid."""
+
+    order: int
+    spacing: float
+
+
+class Accuracy(NamedTuple):
+    """What theta or a tolerance means for each engine."""
+
+    theta: float
+    spline: Spline
+
+
+def choose_accuracy(theta: float, tolerance: float | None) -> Accuracy:
+    """Return the parameters of Barnes-Hut and FFT for a tolerance, or for Barnes-Hut's theta.
+
+    The errors were measured on eleven maps in one to three dimensions (docs/gradient.md). A tolerance is held
+    on the worst of them; theta is matched on the middle of a run on MNIST, where both err by 1.5 % at 0.5.
+    """
+    if tolerance is not None:
+        if tolerance >= 0.008:
+            spline = Spline(4, min(0.45 * (tolerance / 0.048) ** (1 / 3.2), 1.0))
+        else:
+            spline = Spline(6, 0.45 * (tolerance / 0.02) ** (1 / 5))
+        return Accuracy(min(0.5 * (tolerance / 0.06) ** (1 / 2.2), 1.0), spline)
+    if theta >= 0.35:
+        return Accuracy(theta, Spline(4, 0.45 * (theta / 0.5) ** 0.7))
+    return Accuracy(theta, Spline(6, 0.45 * (theta / 0.33) ** 0.48))
+
+
+def grid_nodes(spans: FloatArray, spacing: float) -> float:
+    """Return how many nodes the doubled grid over a map has."""
+    return float(np.prod(2 * (spans / spacing + 6)))
+
+
+def cheapest_method(n_points: int, spans: FloatArray, accuracy: Accuracy, dof: float) -> str:
+    """Return the engine of the least predicted time, in nanoseconds on two cores (docs/gradient.md)."""
+    n_components = len(spans)
+    costs = {"exact": (0.07 if dof == 1 else 1.0) * float(n_points) ** 2}
+    theta, (order, spacing) = accuracy
+    if n_points > EXACT_POINTS and theta > 0 and n_components <= 3:
+        base, steep = {1: (25, 2), 2: (55, 6.5), 3: (100, 60)}[n_components]
+        costs["barnes_hut"] = n_points * (base + steep / theta**2) * (1 if dof == 1 else 4)
+        nodes = max(grid_nodes(spans, spacing), (2.0 * FFTRepulsion.LEAST_NODES) ** n_components)
+        if nodes <= MOST_NODES:
+            point = {4: (20, 27, 100), 6: (60, 76, 300)}[order][n_components - 1]
+            costs["fft"] = n_points * point + 0.28 * nodes * np.log2(nodes)
+    return min(costs, key=lambda method: costs[method])
+
+
+def check_method(method: str, n_components: int, accuracy: Accuracy) -> None:
+    """Raise where the method that was asked for does not apply."""
     check_choice(method, "method", METHODS)
-    tree_applies = shape[1] <= 3 and dof == 1
-    if method == "auto":
-        return "barnes_hut" if tree_applies and shape[0] > EXACT_POINTS else "exact"
-    if method == "barnes_hut" and not tree_applies:
-        raise ValueError(
-            f'method="barnes_hut" needs at most 3 components and dof = 1, got {shape[1]} components and dof = {dof:g}; '
-            'use method="exact"'
-        )
-    return method
+    if method in ("barnes_hut", "fft") and n_components > 3:
+        raise ValueError(f'method="{method}" needs at most 3 components, got {n_components}; use method="exact"')
+    if method == "fft" and accuracy.theta == 0:
+        raise ValueError('method="fft" is never exact: theta must be above 0, got 0; use method="exact"')
 
 
 def make_repulsion(
-    shape: tuple[int, int], dtype: npt.DTypeLike, *, method: str, theta: float, dof: float, n_threads: int
+    shape: tuple[int, int],
+    dtype: npt.DTypeLike,
+    *,
+    method: str,
+    theta: float,
+    tolerance: float | None = None,
+    dof: float,
+    n_threads: int,
 ) -> Repulsion:
     """Return the engine for ``method``, with its scratch memory."""
-    if choose_method(method, shape, dof) == "exact":
-        return ExactRepulsion(shape, dtype, dof, n_threads)
-    return BarnesHutRepulsion(shape, dtype, theta, n_threads)
+    accuracy = choose_accuracy(theta, tolerance)
+    check_method(method, shape[1], accuracy)
+    engine = AutoRepulsion(shape, dtype, accuracy, dof, n_threads)
+    if method == "auto" and shape[0] > EXACT_POINTS and shape[1] <= 3:
+        return engine
+    return engine.make["exact" if method == "auto" else method]()

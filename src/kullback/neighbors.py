@@ -19,7 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from ._arrays import FloatArray, check_choice, check_data, check_distances, check_integer
+from ._arrays import (
+    FloatArray,
+    check_choice,
+    check_data,
+    check_distances,
+    check_integer,
+    check_neighbor_lists,
+)
 from ._threads import resolve_threads
 
 Metric = str | Callable[..., float]
@@ -123,6 +130,8 @@ def neighbor_graph(
     k = check_integer(k, "k", low=1)
     check_choice(method, "method", METHODS)
     threads = resolve_threads(n_threads)
+    if isinstance(X, tuple):
+        return _graph_of_sparse(check_neighbor_lists(X, "X"), k)
     if isinstance(metric, str) and metric == "precomputed":
         distances = check_distances(X, "X")
         return _graph_of_sparse(distances, k) if sparse.issparse(distances) else _graph_of_dense(distances, k)

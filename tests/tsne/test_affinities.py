@@ -140,3 +140,110 @@ def test_errors(digits):
         affinities.perplexity(np.where(digits == 0, np.nan, digits), 10)
     with pytest.raises(ValueError, match="X must have shape"):
         affinities.perplexity(np.ones(5), 2)
+
+
+def conditionals(X, k, perplexity):
+    """Return the reference's neighbours, distances and conditional probabilities."""
+    indices, distances = reference.nearest_neighbors(X, k)
+    return indices, distances, reference.conditional_probabilities(distances, perplexity)[0]
+
+
+def test_multiscale_is_the_mean_over_perplexities(digits):
+    """The conditional probabilities are means over one graph of three times the largest perplexity."""
+    found = affinities.multiscale(digits, [5, 30])
+    indices, _, narrow = conditionals(digits, 90, 5)
+    wide = conditionals(digits, 90, 30)[2]
+    expected = reference.joint_probabilities(indices, (narrow + wide) / 2)
+    np.testing.assert_allclose(found.P.toarray(), expected, rtol=1e-3, atol=1e-9)
+    assert found.bandwidths.shape == (400, 2)
+    assert (found.bandwidths[:, 0] < found.bandwidths[:, 1]).all()
+    same = affinities.multiscale(digits, [20])
+    np.testing.assert_allclose(same.P.toarray(), affinities.perplexity(digits, 20).P.toarray(), rtol=1e-14)
+    with pytest.raises(TypeError, match="perplexities must be a sequence"):
+        affinities.multiscale(digits, 30)
+
+
+def test_uniform(digits):
+    """Every one of k neighbours weighs 1 / k."""
+    found = affinities.uniform(digits, 15)
+    indices = reference.nearest_neighbors(digits, 15)[0]
+    expected = reference.joint_probabilities(indices, np.full(indices.shape, 1 / 15))
+    np.testing.assert_allclose(found.P.toarray(), expected, atol=1e-17)
+    np.testing.assert_allclose(found.row_perplexity, 15)
+    assert affinities.uniform(digits[:4], 15).P.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("sigma", [1e-100, 0.1, 10, 1e300])
+def test_fixed_sigma(digits, sigma):
+    """Gaussians of one bandwidth; a tiny one leaves the nearest neighbour, a huge one all alike."""
+    found = affinities.fixed_sigma(digits, sigma, n_neighbors=20)
+    indices, distances, _ = conditionals(digits, 20, 5)
+    with np.errstate(over="ignore"):
+        exponents = ((distances / sigma) ** 2 - (distances[:, :1] / sigma) ** 2) / 2
+    exponents[distances == distances[:, :1]] = 0
+    weights = np.exp(-np.minimum(exponents, 708))
+    expected = reference.joint_probabilities(indices, weights / weights.sum(axis=1, keepdims=True))
+    # distances are off by 1e-7, their squares over sigma^2 reach 1e5
+    np.testing.assert_allclose(found.P.toarray(), expected, rtol=2e-2, atol=1e-9)
+    with pytest.raises(ValueError, match=r"sigma must be in \(0, inf\], got 0"):
+        affinities.fixed_sigma(digits, 0)
+
+
+def test_lists_of_neighbors(digits):
+    """(indices, distances) in any order within a row, as other libraries return them."""
+    indices, distances = reference.nearest_neighbors(digits, 60)
+    expected = affinities.perplexity(digits, 20).P.toarray()
+    for order in (slice(None), slice(None, None, -1)):
+        found = affinities.perplexity((indices[:, order], distances[:, order]), 20)
+        np.testing.assert_allclose(found.P.toarray(), expected, rtol=1e-3, atol=1e-8)
+    with_self = (np.c_[np.arange(400), indices], np.c_[np.zeros(400), distances])
+    np.testing.assert_allclose(
+        affinities.perplexity(with_self, 20).P.toarray(), expected, rtol=1e-3, atol=1e-8
+    )
+    for bad, message in (
+        ((indices,), "tuple of 1"),
+        ((indices, distances[:, :5]), "both of shape"),
+        ((indices + 1, distances), r"indices in \[0, 400\), got 1 to 400"),
+        ((indices, -distances), "distances of at least 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            affinities.perplexity(bad, 20)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.coo_array])
+def test_given(digits, form):
+    """A joint P comes back; anything else is made symmetric and divided by its sum."""
+    P = affinities.perplexity(digits, 10).P
+    found = affinities.given(form(P.toarray()))
+    np.testing.assert_allclose(found.P.toarray(), P.toarray(), rtol=1e-12)
+    assert found.entropy == pytest.approx(affinities.perplexity(digits, 10).entropy, rel=1e-12)
+    skew = np.triu(np.ones((4, 4)), 0) * 7
+    joint = affinities.given(form(skew))
+    np.testing.assert_allclose(joint.P.toarray(), (1 - np.eye(4)) / 12)
+    np.testing.assert_allclose(joint.row_perplexity, [3, 2, 1, 0])
+    for bad, message in ((np.eye(3), "positive number off its diagonal"), (-np.ones((2, 2)), "at least 0")):
+        with pytest.raises(ValueError, match=message):
+            affinities.given(form(bad))
+
+
+@pytest.mark.parametrize("strength", [0, 0.4, 1])
+def test_supervise(digits, strength):
+    """Pairs of different known classes weigh less; the object that was given is left as it was."""
+    labels = load_digits().target[:400].copy()
+    labels[:50] = -1
+    old = affinities.perplexity(digits, 10)
+    before = old.P.toarray()
+    found = affinities.supervise(old, labels, strength)
+    known = labels >= 0
+    differ = (labels[:, None] != labels) & known[:, None] & known
+    expected = np.where(differ, (1 - strength) * before, before)
+    np.testing.assert_allclose(found.P.toarray(), expected / expected.sum(), rtol=1e-12)
+    np.testing.assert_array_equal(old.P.toarray(), before)
+    assert abs(found.P - found.P.T).max() == 0
+    names = np.where(known, np.array(list("abcdefghij"))[labels], "?")
+    again = affinities.supervise(old.P, names, strength, unknown="?").P.toarray()
+    np.testing.assert_allclose(again, found.P.toarray(), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"strength must be in \[0, 1\], got 2"):
+        affinities.supervise(old, labels, 2)
+    with pytest.raises(ValueError, match="labels must leave some neighbours of the same class"):
+        affinities.supervise(old, np.arange(400), 1)

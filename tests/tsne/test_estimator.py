@@ -66,7 +66,7 @@ def test_loss_trace(fitted):
     assert (loss.kl_divergence >= 0).all()
 
 
-@pytest.mark.parametrize("method", ["auto", "exact", "barnes_hut"])
+@pytest.mark.parametrize("method", ["auto", "exact", "barnes_hut", "fft"])
 def test_the_thread_count_changes_no_bit(digits, method):
     """A whole run has the same bytes on 1, 2, 3 and 5 threads."""
     options = {"max_iter": 100, "random_state": 0, "method": method}
@@ -123,7 +123,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("case", AWKWARD)
-@pytest.mark.parametrize("method", ["exact", "barnes_hut"])
+@pytest.mark.parametrize("method", ["exact", "barnes_hut", "fft"])
 def test_awkward_data_gives_a_finite_map(case, method):
     """No NaN, no crash, a loss that is finite and not negative."""
     X = AWKWARD[case](np.random.default_rng(0))

@@ -68,6 +68,72 @@ def test_barnes_hut_is_the_reference_cell_by_cell(at_level, n_threads, n_compone
         assert_same_repulsion(expected, actual, Y, dtype, terms=16)
 
 
+@pytest.mark.parametrize("dof", [0.5, 3.0])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_barnes_hut_with_dof(at_level, n_components, dof):
+    """Heavier and lighter tails see the same cells, in float64 to the 1e-13 of the exponential."""
+    Y = scatter(257, n_components, np.float64)
+    expected = ref.repulsive_forces(Y, method="barnes_hut", dof=dof)
+    actual = gradient.repulsive_forces(Y, method="barnes_hut", dof=dof)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=0, atol=257 * 1e-13)
+    assert actual[1] == pytest.approx(expected[1], abs=257**2 * 1e-13)
+
+
+@pytest.mark.parametrize("dof", [1.0, 0.5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_fft_is_the_spline_interpolation(at_level, n_threads, n_components, dtype, dof):
+    """The grid, the splines and the convolution are those of the reference, on a grid of another size.
+
+    The inverse of the splines' transform is at most 3^2 in each dimension, twice; potentials are up to n, and
+    slopes are divided by a spacing of a quarter or more. The smaller grid feels its periodic image by 2e-6.
+    """
+    rng = np.random.default_rng(0)
+    for n_points in (1, 2, 65):
+        Y = (rng.normal(size=(n_points, n_components)) * 4).astype(dtype)
+        expected = ref.repulsive_forces(Y, method="fft", dof=dof)
+        actual = gradient.repulsive_forces(Y, method="fft", dof=dof, n_threads=n_threads)
+        tolerance = 4 * 81 * n_points * EPS[dtype] + 2e-6
+        assert np.abs(actual[0] - expected[0]).max() <= tolerance
+        assert abs(actual[1] - expected[1]) <= tolerance * n_points
+
+
+@pytest.mark.parametrize("dof", [1.0, 2.0])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_fft_converges_to_the_exact_sum(at_level, n_components, dof):
+    """With a finer grid forces approach the exact ones, in every dimension and for every dof."""
+    Y = np.random.default_rng(0).normal(size=(300, n_components)) * 3
+    exact, sum_q = ref.repulsive_forces(Y, dof=dof)
+    errors = []
+    for tolerance in (0.1, 0.01, 1e-3) if n_components == 3 else (0.1, 0.01, 1e-4):
+        forces, sum_fft = gradient.repulsive_forces(Y, method="fft", tolerance=tolerance, dof=dof)
+        errors.append(np.linalg.norm(forces - exact) / np.linalg.norm(exact))
+        assert errors[-1] <= tolerance
+        assert sum_fft == pytest.approx(sum_q, rel=tolerance)
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("method", ["exact", "barnes_hut", "fft"])
+@pytest.mark.parametrize("scale", [1e-8, 1e-4, 1e-2, 1.0])
+def test_small_maps_keep_their_precision(method, scale):
+    """At the start all points are within 1e-4, where w is 1 to 8 digits: float32 forces still hold to 2 %."""
+    Y = (np.random.default_rng(0).normal(size=(3000, 2)) * scale).astype(np.float32)
+    expected, sum_q = gradient.repulsive_forces(Y.astype(np.float64), method="exact")
+    forces, actual_sum = gradient.repulsive_forces(Y, method=method)
+    assert np.linalg.norm(forces - expected) <= 0.02 * np.linalg.norm(expected)
+    assert actual_sum == pytest.approx(sum_q, rel=1e-2)
+
+
+@pytest.mark.parametrize("case", ["all equal", "line", "duplicates", "far outlier", "two far clusters", "tiny"])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_fft_on_hard_cases(n_components, case):
+    """A map that spreads without bound neither takes unbounded memory nor gives NaN."""
+    Y = HARD_CASES[case](300, n_components)
+    forces, sum_q = gradient.repulsive_forces(Y, method="fft")
+    assert np.isfinite(forces).all()
+    assert np.isfinite(sum_q)
+
+
 HARD_CASES = {
     "all equal": lambda n, d: np.ones((n, d)),
     "line": lambda n, d: np.repeat(np.linspace(0, 30, n)[:, None], d, axis=1),
@@ -111,7 +177,7 @@ def test_barnes_hut_handles_many_coincident_points(at_level):
 def test_repulsion_has_the_same_bits_on_any_number_of_threads(at_level):
     """Thread counts 1, 2, 3 and 5 give equal bytes in both methods."""
     Y = scatter(5000, 2, np.float32)
-    for method in ("exact", "barnes_hut"):
+    for method in ("exact", "barnes_hut", "fft", "auto"):
         results = [gradient.repulsive_forces(Y, method=method, n_threads=n) for n in (1, 2, 3, 5)]
         assert {(forces.tobytes(), sum_q) for forces, sum_q in results} == {(results[0][0].tobytes(), results[0][1])}
 

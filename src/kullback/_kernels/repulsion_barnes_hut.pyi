@@ -42,6 +42,7 @@ def accumulate_repulsion(
     groups: npt.NDArray[Any],
     order: npt.NDArray[Any],
     n_groups: int,
+    dof: float,
     queue_out: npt.NDArray[Any],
     sources_out: npt.NDArray[Any],
     sums_out: npt.NDArray[Any],

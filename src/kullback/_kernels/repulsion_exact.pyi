@@ -5,6 +5,7 @@ import numpy.typing as npt
 BLOCK_POINTS: int
 
 def accumulate_repulsion(
+    rows: npt.NDArray[Any],
     columns: npt.NDArray[Any],
     dof: float,
     sums_out: npt.NDArray[Any],

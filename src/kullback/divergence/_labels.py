@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import check_labels, check_probability
+from .._arrays import check_class_labels, check_probability
 from ._rows import RowOptions, reduce_rows, row_values
 
 
@@ -32,7 +32,7 @@ def label_loss(
     if not -q.ndim <= axis < q.ndim:
         raise ValueError(f"axis must be in [{-q.ndim}, {q.ndim - 1}] for shape {q.shape}, got {axis}")
     batch = q.shape[: axis % q.ndim] + q.shape[axis % q.ndim + 1 :]
-    index, kept = check_labels(labels, batch, q.shape[axis], ignore_index)
+    index, kept = check_class_labels(labels, batch, q.shape[axis], ignore_index)
     where = options.get("where")
     kept = kept if where is None else kept & np.broadcast_to(np.asarray(where), batch)
     inner: dict[str, Any] = {

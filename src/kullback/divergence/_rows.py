@@ -20,7 +20,7 @@ from .._arrays import (
     check_same_rows,
     check_smoothing,
     check_temperature,
-    check_weights,
+    check_row_weights,
     check_where,
     raise_bad_row,
 )
@@ -53,6 +53,7 @@ MEASURES = {
             "support",
             "max_ratio",
             "min_entropy",
+            "mixture",
             "top1_agreement",
             "mass",
         )
@@ -207,7 +208,7 @@ def reduce_rows(
 ) -> Any:
     """Reduce over rows, weighted, without those that ``keep`` leaves out; shape the result and store it."""
     check_choice(reduction, "reduction", ("none", "mean", "sum"))
-    weighting = check_weights(weights, batch, reduction)
+    weighting = check_row_weights(weights, batch, reduction)
     values = np.asarray(values)
     if reduction == "none":
         if keep is not None:

@@ -68,8 +68,8 @@ def pairwise_divergence(
 
     Notes
     -----
-    "kl", "cross_entropy" and "hellinger" are matrix products; pairs so near that the product cancels are
-    evaluated again term by term.
+    "kl", "cross_entropy" and "hellinger" are matrix products, and "js" takes one logarithm an element; pairs so
+    near that this cancels are evaluated again term by term.
     """
     check_choice(measure, "measure", tuple(_NAMES))
     unit = 1.0 if base is None else 1.0 / math.log(check_base(base))
@@ -140,6 +140,10 @@ class _Tiles:
         elif measure == "hellinger":
             self.roots = np.sqrt(p), np.sqrt(q)
             self.product = self._affinity
+        elif measure in ("js", "js_distance"):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                self.halves = [np.where(x > 0, x * np.log(x), 0.0).sum(axis=1) / 2 for x in (p, q)]
+            self.product = self._mixture
 
     def __call__(self, rows: slice, columns: slice) -> FloatArray:
         number = MEASURES[self.measure]
@@ -166,6 +170,16 @@ class _Tiles:
         if self.zero_q is not None:
             values[(self.p[rows] @ self.zero_q[columns].T) > 0] = np.inf
         return values * self.unit
+
+    def _mixture(self, rows: slice, columns: slice) -> FloatArray:
+        """JS = H(m) - (H(p) + H(q)) / 2: one logarithm an element, where the difference is large."""
+        values = np.empty((rows.stop - rows.start, columns.stop - columns.start))
+        p, q, slow = self.p[rows], self.q[columns], (self.slow[0][rows], self.slow[1][columns])
+        kernel.all_pairs["double"](p, q, *slow, MEASURES["mixture"], 1.0, self.scratch, values, self.n_threads)
+        values += self.halves[0][rows, None]
+        values += self.halves[1][columns]
+        values *= self.unit
+        return np.sqrt(np.maximum(values, 0.0)) if self.measure == "js_distance" else values
 
     def _affinity(self, rows: slice, columns: slice) -> FloatArray:
         return np.sqrt(np.maximum(1 - self.roots[0][rows] @ self.roots[1][columns].T, 0.0))

@@ -39,12 +39,15 @@ def repulsive_forces(
     *,
     method: str = "auto",
     theta: float = 0.5,
+    tolerance: float | None = None,
     dof: float = 1.0,
     n_threads: int | None = None,
 ) -> tuple[Array, float]:
     """Return sum_j w_ij^(1 + 1/dof) (y_i - y_j) and Z = sum over i != j of w_ij: eq. 8, second term."""
     if method == "barnes_hut":
-        return _barnes_hut(np.asarray(Y), theta)
+        return _barnes_hut(np.asarray(Y), theta, dof)
+    if method == "fft":
+        return _splines(np.asarray(Y, dtype=np.float64), 4, 0.45 * (theta / 0.5) ** 0.7, dof)
     differences, base = _pairs(Y, dof)
     w = base**-dof
     np.fill_diagonal(w, 0)
@@ -57,6 +60,7 @@ def tsne_gradient(
     *,
     method: str = "auto",
     theta: float = 0.5,
+    tolerance: float | None = None,
     dof: float = 1.0,
     exaggeration: float = 1.0,
     n_threads: int | None = None,
@@ -72,6 +76,7 @@ def tsne_loss(
     *,
     method: str = "auto",
     theta: float = 0.5,
+    tolerance: float | None = None,
     dof: float = 1.0,
     exact: bool = False,
     n_threads: int | None = None,
@@ -179,14 +184,61 @@ def _sources(Y: Array, cell: _Cell, group: npt.NDArray[np.intp], theta: float) -
             yield Y[point], 1
 
 
-def _barnes_hut(Y: Array, theta: float) -> tuple[Array, float]:
+def _barnes_hut(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
     Y = Y.astype(np.float64)
     root = _grow(Y, np.arange(len(Y)), *_quantise(Y))
     forces, sum_q = np.zeros(Y.shape), -float(len(Y))
     for group in _groups(root):
         centres, masses = map(np.array, zip(*_sources(Y, root, group, theta), strict=True))
         differences = Y[group][:, None, :] - centres[None, :, :]
-        w = 1 / (1 + np.sum(differences**2, axis=2))
-        forces[group] = np.einsum("ij,ijd->id", masses * w**2, differences)
+        base = 1 + np.sum(differences**2, axis=2) / dof
+        w = base**-dof
+        forces[group] = np.einsum("ij,ijd->id", masses * w / base, differences)
         sum_q += float(np.sum(masses * w))
     return forces, sum_q
+
+
+# ---- FFT ---------------------------------------------------------------------------------------------
+
+
+def _spline(x: Array, order: int) -> Array:
+    """Return the cardinal B-spline of ``order`` centred at 0 (Schoenberg 1946), by the recurrence of de Boor."""
+    if order == 1:
+        return np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0)
+    left, right = x + order / 2, order / 2 - x
+    return (left * _spline(x + 0.5, order - 1) + right * _spline(x - 0.5, order - 1)) / (order - 1)
+
+
+def _splines(Y: Array, order: int, spacing: float, dof: float) -> tuple[Array, float]:
+    """Interpolate w by splines on both sides: w(y - y') = sum_mn B(y - m) G(m - n) B(y' - n), exact at the nodes.
+
+    The slope of the potential u(y) = sum_j w(y - y_j) is the repulsion: grad u = - 2 sum_j w^(1 + 1/dof) (y - y_j).
+    """
+    n_components = Y.shape[1]
+    low = Y.min(axis=0)
+    while 0 < np.max(Y.max(axis=0) - low) < 48 * spacing:
+        spacing /= 2
+    scaled = (Y - low) / spacing + (order + 1) / 2
+    half = int(1.5 * scaled.max()) + 24  # nodes; as many again keep the periodic images away
+    nodes = np.arange(2 * half)
+    values = [_spline(scaled[:, k, None] - nodes, order) for k in range(n_components)]
+    slopes = [  # B_n'(x) = B_{n-1}(x + 1/2) - B_{n-1}(x - 1/2)
+        _spline(scaled[:, k, None] - nodes + 0.5, order - 1) - _spline(scaled[:, k, None] - nodes - 0.5, order - 1)
+        for k in range(n_components)
+    ]
+    letters = "abc"[:n_components]
+    each = ",".join("i" + letter for letter in letters)
+    charges = np.einsum(f"{each}->{letters}", *values, optimize=True)
+    distance = np.minimum(nodes, 2 * half - nodes)
+    squared = sum(np.meshgrid(*[(distance * spacing) ** 2] * n_components, indexing="ij"))
+    spectrum = np.fft.fftn(charges) * np.fft.fftn((1 + squared / dof) ** -dof)
+    at_nodes = np.fft.fft(_spline(distance.astype(float), order))  # what the splines themselves do to a spectrum
+    for axis in range(n_components):
+        spectrum /= np.expand_dims(at_nodes**2, tuple(k for k in range(n_components) if k != axis))
+    potential = np.fft.ifftn(spectrum).real
+    forces = [
+        np.einsum(f"{letters},{each}->i", potential, *values[:k], slopes[k], *values[k + 1 :], optimize=True)
+        for k in range(n_components)
+    ]
+    at_points = np.einsum(f"{letters},{each}->i", potential, *values, optimize=True)
+    return -0.5 / spacing * np.stack(forces, axis=1), float(at_points.sum()) - len(Y)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import FloatArray, check_affinities, check_integer, check_positions, check_real
+from .._arrays import FloatArray, check_affinities, check_integer, check_positions, check_real, check_tolerance
 from .._kernels import attraction, descent
 from .._threads import resolve_threads
 from ..divergence import Decomposition
-from .._repulsion import BarnesHutRepulsion, make_repulsion
+from .._repulsion import EXACT_POINTS, ZOrder, make_repulsion
 from ..gradient import entropy_of, loss_of
 
 LOSS_DTYPE = np.dtype(
@@ -32,7 +32,7 @@ class Embedding:
         Joint probabilities: symmetric, non-negative, no diagonal, sum 1.
     init : array-like of shape (n_points, n_components)
         Where the descent starts. It is copied.
-    method, theta, dof, n_threads
+    method, theta, tolerance, dof, n_threads
         As in `kullback.gradient.repulsive_forces`.
 
     Attributes
@@ -56,6 +56,7 @@ class Embedding:
         *,
         method: str = "auto",
         theta: float = 0.5,
+        tolerance: float | None = None,
         dof: float = 1.0,
         n_threads: int | None = None,
     ) -> None:
@@ -65,17 +66,19 @@ class Embedding:
         self._dof = check_real(dof, "dof", low=0, open_low=True)
         self._repulsion = make_repulsion(
             start.shape, start.dtype, method=method, theta=check_real(theta, "theta", low=0, high=1),
-            dof=self._dof, n_threads=self._n_threads,
+            tolerance=check_tolerance(tolerance), dof=self._dof, n_threads=self._n_threads,
         )  # fmt: skip
         self._affinities = check_affinities(P, n_points, start.dtype, "P")
         self._entropy = entropy_of(self._affinities[0])
         self._order = np.arange(n_points, dtype=np.int32)
+        self._z_order = ZOrder(start.shape, self._n_threads) if n_points > EXACT_POINTS and n_components <= 3 else None
         self._positions = start.copy()
         self._velocity = np.zeros_like(start)
         self._gains = np.ones_like(start)
         self._centre = np.zeros(n_components)
         self._attraction = np.empty_like(start)
         self._repelled = np.empty_like(start)
+        self._rates = np.empty(5)
         self._block_sums = np.empty((-(-n_points // descent.BLOCK_POINTS), n_components + 1))
         self._row_sums = np.empty(-(-n_points // attraction.BLOCK_ROWS))
         self._loss: list[tuple[int, float, float, float]] = []
@@ -151,9 +154,14 @@ class Embedding:
                 self._sort_points()
             sum_q = self._evaluate_forces()
             kl = self._record_loss(sum_q).kl_divergence if check else np.inf
-            rates = np.array([exaggeration, 1 / sum_q, learning_rate, momentum, max_step])
+            if not sum_q > 0:
+                raise ArithmeticError(
+                    f"the points are so far apart that Z = {sum_q} is all rounding after {self.n_iter} iterations; "
+                    'lower the learning rate or use method="exact"'
+                )
+            self._rates[:] = exaggeration, 1 / sum_q, learning_rate, momentum, max_step
             gradient_norm = descent.descend(
-                self._positions, self._velocity, self._gains, self._attraction, self._repelled, rates,
+                self._positions, self._velocity, self._gains, self._attraction, self._repelled, self._rates,
                 self._centre, self._block_sums, self._n_threads,
             )  # fmt: skip
             self.n_iter += 1
@@ -184,9 +192,9 @@ class Embedding:
 
     def _sort_points(self) -> None:
         """Bring points, P and the state of the descent into Z-order."""
-        if not isinstance(self._repulsion, BarnesHutRepulsion):
+        if self._z_order is None:
             return  # so few points that they are all near in memory
-        order = self._repulsion.order_points(self._positions)
+        order = self._z_order(self._positions)
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order), dtype=order.dtype)
         permuted = tuple(np.empty_like(part) for part in self._affinities)

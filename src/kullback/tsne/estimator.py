@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, validate_data
 from .. import affinities
 from .._arrays import FloatArray, check_choice, check_integer, check_real
 from .._threads import resolve_threads
-from .._repulsion import choose_method
+from .._repulsion import METHODS, check_method, choose_accuracy
 from . import initialization
 from .embedding import Embedding
 
@@ -30,7 +30,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     Parameters
     ----------
     n_components : int, default 2
-        Dimensions of the embedding. Barnes-Hut serves up to three.
+        Dimensions of the embedding. Barnes-Hut and the FFT serve up to three.
     perplexity : float, default 30
         Effective number of neighbours of a point; below n_samples. ``3 * perplexity`` neighbours are used.
     early_exaggeration : float, default 12
@@ -53,11 +53,11 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Above 0: a progress bar on standard error.
     random_state : int, RandomState or None, default None
         Seed of the initialisation and the approximate neighbour search.
-    method : {"auto", "exact", "barnes_hut"}, default "auto"
-        ``"exact"``: all pairs, in the gradient as in P. ``"auto"`` is Barnes-Hut with an exact gradient for few
-        points.
+    method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
+        How repulsion is summed: see `kullback.gradient.repulsive_forces`. ``"exact"`` also gives every pair of
+        points an entry in P, as in scikit-learn.
     angle : float in [0, 1], default 0.5
-        Barnes-Hut's trade of accuracy for speed (theta).
+        Trade of accuracy for speed: Barnes-Hut's theta, or an FFT grid with the same error.
     n_jobs : int, optional
         Threads; None or -1 for all. The result does not depend on it, bit for bit.
 
@@ -153,8 +153,8 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         check_real(self.perplexity, "perplexity", low=0, open_low=True)
         if self.perplexity >= n_samples:
             raise ValueError(f"perplexity must be less than n_samples = {n_samples}, got {self.perplexity!r}")
-        shape = (n_samples, self.n_components)
-        method = choose_method(self.method, shape, 1.0)
+        check_choice(self.method, "method", METHODS)
+        check_method(self.method, self.n_components, choose_accuracy(self.angle, None))
         random_state = check_random_state(self.random_state)
 
         self.affinities_ = affinities.perplexity(
@@ -167,7 +167,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             random_state=random_state,
         )
         embedding = Embedding(
-            self.affinities_.P, self._initialise(X, random_state), method=method, theta=self.angle, n_threads=n_threads
+            self.affinities_.P, self._initialise(X, random_state), method=self.method, theta=self.angle, n_threads=n_threads
         )
         self._descend(embedding)
 

@@ -1,0 +1,195 @@
+"""The command line as a user meets it: in a process of its own, with good files and with bad ones."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def kullback_command(tmp_path):
+    """Return a function that runs ``kullback`` with arguments in an empty folder."""
+
+    def run(*arguments):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-m", "kullback.cli", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Write a small matrix in every format; return it."""
+    X = np.random.default_rng(0).normal(size=(60, 4)).round(3)
+    np.save(tmp_path / "x.npy", X)
+    np.savez(tmp_path / "x.npz", data=X, other=X[:, :2])
+    np.savez(tmp_path / "single.npz", data=X)
+    np.savetxt(tmp_path / "x.csv", X, delimiter=",")
+    np.savetxt(tmp_path / "named.csv", X, delimiter=",", header="a,b,c,d", comments="")
+    np.save(tmp_path / "labels.npy", np.repeat(["one", "two", "three"], 20))
+    (tmp_path / "labels.csv").write_text("\n".join(["one", "two", "three"] * 20))
+    return X
+
+
+SMALL = ("--perplexity", 5, "--max-iter", 60)
+
+
+def test_every_format_gives_the_same_map(kullback_command, data, tmp_path):
+    """The formats are read to the same numbers, and the seed and the threads decide nothing else."""
+    for i, name in enumerate(("x.npy", "x.npz:data", "single.npz", "x.csv", "named.csv")):
+        done = kullback_command("embed", name, "-o", f"{i}.npy", "--n-jobs", i % 2 + 1, *SMALL)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    maps = [np.load(tmp_path / f"{i}.npy") for i in range(5)]
+    assert maps[0].shape == (60, 2)
+    assert len({a.tobytes() for a in maps}) == 1
+
+
+def test_digits_with_a_plot(kullback_command, tmp_path):
+    """The bundled data set: the map, the picture, and the identity of the three numbers that are printed."""
+    done = kullback_command(
+        "embed", "digits", "-o", "d.npy", "--plot", "d.png", "--max-iter", 60, "--seed", 3
+    )
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "d.npy").shape == (1797, 2)
+    assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.npy", "d.png"]
+    entropy, cross_entropy, kl = (float(x) for x in re.findall(r"([\d.]+) nats", done.stdout))
+    assert kl == pytest.approx(cross_entropy - entropy, abs=2e-4)  # four decimals are printed
+
+
+@pytest.mark.parametrize("labels", ["labels.npy", "labels.csv"])
+def test_labels_and_formats_of_the_plot(kullback_command, data, tmp_path, labels):
+    """Names as labels, a vector picture, no report."""
+    done = kullback_command(
+        "embed", "x.npy", "-o", "m.npy", "--plot", "m.svg", "--labels", labels, "--quiet", *SMALL
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert b"<svg" in (tmp_path / "m.svg").read_bytes()
+
+
+def test_divergence(kullback_command, tmp_path):
+    """Means over rows and their standard errors, in nats or bits."""
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(6), size=(2, 9))
+    np.save(tmp_path / "p.npy", p)
+    np.savetxt(tmp_path / "q.csv", q, delimiter=",", fmt="%.17g")
+    kl = (p * np.log(p / q)).sum(axis=1)
+    entropy = -(p * np.log(p)).sum(axis=1)
+    done = kullback_command("divergence", "p.npy", "q.csv")
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^(\S.*?) +([\d.e-]+) \+- ([\d.e-]+) nats$", done.stdout, re.M)
+    assert [name.strip() for name, _, _ in rows] == ["H(p)", "H(p, q)", "KL(p || q)"]
+    assert float(rows[0][1]) == pytest.approx(entropy.mean(), rel=1e-9)
+    assert float(rows[2][1]) == pytest.approx(kl.mean(), rel=1e-9)
+    assert float(rows[2][2]) == pytest.approx(kl.std(ddof=1) / 3, rel=6e-3)  # three digits are printed
+    assert done.stdout.startswith("9 rows of 6")
+    bits = kullback_command("divergence", "p.npy", "q.csv", "--base", 2).stdout
+    found = re.search(r"KL\(p \|\| q\) +([\d.]+) .* bits", bits)
+    assert float(found[1]) == pytest.approx(kl.mean() / np.log(2), rel=1e-9)
+
+
+def test_divergence_of_vectors_and_infinity(kullback_command, tmp_path):
+    """One vector is one row, without a standard error; no mass where p has some is infinite."""
+    np.save(tmp_path / "p.npy", [0.5, 0.5])
+    np.save(tmp_path / "q.npy", [1.0, 0.0])
+    done = kullback_command("divergence", "p.npy", "q.npy")
+    assert done.returncode == 0, done.stderr
+    assert "1 row of 2" in done.stdout
+    assert re.search(r"KL\(p \|\| q\) +inf nats", done.stdout)
+
+
+BAD = {
+    "missing.npy": (None, "missing.npy: No such file or directory"),
+    "empty.npy": (b"", "empty.npy: is empty"),
+    "empty.csv": (b"", "empty.csv: is empty"),
+    "blank.csv": (b"\n\n", "blank.csv: holds no numbers"),
+    "ragged.csv": (b"1,2\n3,4\n5\n", "ragged.csv: line 3 has 1 columns, the lines before 2"),
+    "words.csv": (b"1,2\n3,four\n", "words.csv: line 2, column 2: not a number: 'four'"),
+    "nan.csv": (b"1,2\n3,nan\n", "nan.csv: must be finite, got NaN or infinity in row 1"),
+    "binary.csv": (b"\xff\xfe\x00\x01", "binary.csv: not a readable .csv file"),
+    "broken.npy": (b"not an array", "broken.npy: not a readable .npy file"),
+    "broken.npz": (b"not an archive", "broken.npz: not a readable .npz file"),
+    "data.txt": (b"1,2\n", "data.txt: must be a file .npy, .npz:key or .csv"),
+    "x.npz": ("keep", "name one of its arrays as x.npz:KEY, from data, other"),
+    "x.npz:none": ("keep", "name one of its arrays as x.npz:KEY, from data, other"),
+    "text.npy": (np.array([["a"], ["b"]]), "text.npy: must hold real numbers, got dtype"),
+    "object.npy": (np.array([[1], ["b"]], dtype=object), "object.npy: not a readable .npy file"),
+    "cube.npy": (np.zeros((2, 2, 2)), "cube.npy: must have two dimensions"),
+    "none.npy": (np.zeros((0, 3)), "none.npy: is empty, shape (0, 3)"),
+    "inf.npy": (np.array([[0.0], [np.inf]]), "inf.npy: must be finite, got NaN or infinity in row 1"),
+    "one.npy": (np.zeros((1, 3)), "minimum of 2"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_status_2(kullback_command, data, tmp_path, name):
+    """The line names the file and what is wrong with it; nothing is written."""
+    content, message = BAD[name]
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif isinstance(content, np.ndarray):
+        np.save(tmp_path / name, content, allow_pickle=True)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = kullback_command("embed", name, "-o", "out.npy", "--plot", "out.png", *SMALL)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.startswith("kullback: error: ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed", "x.npy"], "the following arguments are required: -o/--output"),
+        ([], "the following arguments are required"),
+        (["embed", "x.npy", "-o", "no/o.npy"], "no/o.npy: its directory does not exist"),
+        (["embed", "x.npy", "-o", "."], ".: is a directory"),
+        (["embed", "x.npy", "-o", "a.png", "--plot", "a.png"], "-o and --plot must be different files"),
+        (["embed", "x.npy", "-o", "a.npy", "--plot", "a.bad"], "a.bad: its name must end in one of"),
+        (
+            ["embed", "x.npy", "-o", "a.npy", "--plot", "a.png", "--components", "3"],
+            "only 2 components can be drawn",
+        ),
+        (["embed", "x.npy", "-o", "a.npy", "--perplexity", "60"], "perplexity must be less than"),
+        (
+            ["embed", "x.npy", "-o", "a.npy", "--perplexity", "many"],
+            "argument --perplexity: invalid float value",
+        ),
+        (
+            ["embed", "x.npy", "-o", "a.npy", "--labels", "x.npy"],
+            "x.npy: must hold one label for each of 60 rows",
+        ),
+        (["embed", "x.npy", "-o", "a.npy", "--frobnicate"], "unrecognized arguments: --frobnicate"),
+        (
+            ["divergence", "x.npy", "x.npz:other"],
+            "x.npz:other: must have the shape of x.npy, (60, 4), got (60, 2)",
+        ),
+        (["divergence", "x.npy", "x.npy"], "must"),
+    ],
+)
+def test_bad_options_are_one_line_and_status_2(kullback_command, data, tmp_path, arguments, message):
+    """The line says what is wrong; nothing is written."""
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = kullback_command(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_help_and_version(kullback_command):
+    """Both go to standard output."""
+    import kullback
+
+    assert kullback_command("--version").stdout == f"kullback {kullback.__version__}\n"
+    assert "embed" in kullback_command("--help").stdout
+    assert "--perplexity" in kullback_command("embed", "--help").stdout
