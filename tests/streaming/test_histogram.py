@@ -73,12 +73,13 @@ def test_comparing_kernel_equals_scipy(level, n_threads, n_bins):
     q[0], q[4, ::2], q[8] = p[0], q[4, ::2] * 0 + 3, 10**9
     kernel = _kernels.load("histogram", level)
     for code, name in enumerate(MEASURES):
-        out = np.empty(9)
-        kernel.compare_counts(p, q, code, 0.0, out, n_threads)
+        out, totals = np.empty(9), np.empty(9, np.int64)
+        kernel.compare_counts(p, q, code, 0.0, out, totals, n_threads)
         expected = [naive_measures(p[i % 3], q[i])[name] for i in range(9)]
         # terms of about 1 with errors of a few eps, n_bins of them, cancelling to the sum
         np.testing.assert_allclose(out, expected, rtol=1e-13, atol=1e-15)
         assert out[0] == 0
+        assert (totals == q.sum(1)).all()
         assert (out >= 0).all()
 
 
@@ -177,6 +178,9 @@ def test_fixed_reference(tmp_path):
     for i, day in enumerate(days):
         assert (compared["psi"][i] == day.result()["psi"]).all()
     assert total.reset() == reference
+    for bad in (-1, 1 << 51):
+        with pytest.raises(ValueError, match="must not be negative"):
+            reference.compare(np.full((3, 6), bad))
 
 
 def test_chunking_and_merging_change_no_bit(n_threads):
