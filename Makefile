@@ -18,7 +18,6 @@ test: $(VENV)/installed $(VENV)/group-test
 
 lint: $(VENV)/installed $(VENV)/group-test $(VENV)/group-lint
 	$(BIN)/ruff check
-	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
 bench: $(VENV)/installed $(VENV)/group-bench

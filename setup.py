@@ -43,6 +43,7 @@ class BuildKernels(build_ext):
     """Attach the flags that this compiler takes, leaving out levels that it cannot make."""
 
     def accepts(self, flags: list[str]) -> bool:
+        """Return whether the compiler takes the flags and links with them."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
             source.write_text("int main(void) { return 0; }\n")
@@ -54,6 +55,7 @@ class BuildKernels(build_ext):
         return True
 
     def build_extensions(self) -> None:
+        """Build the levels that the compiler can make, on all cores."""
         flags = {level: march for level, march in LEVELS.items() if self.accepts(march)} | {"cpu": []}
         openmp = ["-fopenmp"] if self.accepts(["-fopenmp"]) else []
         simd = ["-fopenmp-simd"] if self.accepts(["-fopenmp-simd"]) else []  # the pragma of ext/_numeric.pxd

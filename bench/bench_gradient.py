@@ -74,7 +74,7 @@ def bench_repulsion(benchmark, map_points, full, method, theta):
 
 @pytest.mark.parametrize("method", ["barnes_hut", "fft"])
 def bench_repulsion_opentsne(benchmark, map_points, method):
-    """openTSNE's repulsion of the same map, in float64 as it wants it."""
+    """OpenTSNE's repulsion of the same map, in float64 as it wants it."""
     kernels, quad_tree = peer("openTSNE._tsne"), peer("openTSNE.quad_tree")
     Y = map_points.astype(np.float64)
     forces = np.zeros_like(Y)

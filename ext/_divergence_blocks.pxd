@@ -154,10 +154,10 @@ cdef inline void add_tile(const Job* job, const floating* p, const floating* q, 
         for r in range(n_rows):
             add_block(job, p + r * n, q + r * n, n, terms, region, states + r * STATE)
         return
-    for r in range(n_rows):
-        states[r * STATE] += sum_of(p + r * n, n)
+    for r in range(n_rows):  # by the function that add_block uses, for the same bits
+        states[r * STATE] += mass_of(p + r * n, n, &unusual)
         if job.has_q:
-            states[r * STATE + 1] += sum_of(q + r * n, n)
+            states[r * STATE + 1] += mass_of(q + r * n, n, &unusual)
     for m in range(job.n_measures):
         if job.measures[m] >= TOP1:
             continue

@@ -183,7 +183,7 @@ cdef inline double finish_shifted(double mass, double more, Sums* sums) noexcept
 
 cdef inline double finish_logits(int measure, const double* state, bint wide, Sums* sums) noexcept nogil:
     """Return one measure of a row in nats; clear ``settled`` where a second sweep in float64 must decide."""
-    cdef double p = state[MASS_P], q = state[MASS_P] + state[EXCESS], value, h
+    cdef double p = state[MASS_P], q = state[MASS_P] + state[EXCESS], value, h = 0
     if measure == MASS:
         return state[CENTRE] + log(p)
     if measure == TOP1:

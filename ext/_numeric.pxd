@@ -99,7 +99,7 @@ cdef extern from *:
     /* Largest value. Only where NaN may be ignored does the comparison vectorise, hence the attribute;
        a NaN may win or not, and shows elsewhere. */
     #if defined(__GNUC__) && !defined(__clang__)
-    #define KB_FINITE __attribute__((optimize("finite-math-only")))
+    #define KB_FINITE __attribute__((unused, optimize("finite-math-only")))
     #else
     #define KB_FINITE
     #endif

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[Any]
+SparseParts = tuple[FloatArray, FloatArray, FloatArray]  # values, columns, row starts
 
 
 # ---- Scalars -------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
 
 def check_affinities(
     affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str
-) -> tuple[FloatArray, ...]:
+) -> SparseParts:
     """Return the CSR parts (values, int32 columns, int64 row starts) of a joint distribution P.
 
     P is square, non-negative, without a diagonal and sums to 1 within sqrt(eps) of float32.
@@ -120,10 +121,7 @@ def check_data(X: Any, name: str) -> Any:
     if array.shape[0] >= 2**30:
         raise ValueError(f"{name} must have fewer than 2**30 rows, got {array.shape[0]}")
     dtype = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
-    if sparse.issparse(array):
-        array = array.astype(dtype, copy=False)
-    else:
-        array = np.ascontiguousarray(array, dtype=dtype)
+    array = array.astype(dtype, copy=False) if sparse.issparse(array) else np.ascontiguousarray(array, dtype=dtype)
     _check_finite(array.data if sparse.issparse(array) else array, name)
     return array
 
@@ -137,6 +135,17 @@ def check_distances(X: Any, name: str) -> Any:
     if values.size and values.min() < 0:
         raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
     return array
+
+
+def check_rows_of_probabilities(rows: Any, name: str) -> FloatArray:
+    """Return rows that are not negative, each divided by its sum, dense."""
+    array: FloatArray = rows if isinstance(rows, np.ndarray) else rows.toarray()
+    if array.min() < 0:
+        raise ValueError(f"{name} must hold probabilities of at least 0, got {array.min()}")
+    sums = array.sum(axis=1, keepdims=True)
+    if not (np.isfinite(sums).all() and sums.all()):
+        raise ValueError(f"{name} must have rows with a positive, finite sum, got {sums.min()} in row {sums.argmin()}")
+    return np.asarray(array / sums)
 
 
 def check_neighbor_lists(lists: tuple[Any, ...], name: str) -> Any:
@@ -387,7 +396,8 @@ def raise_bad_row(
     if operand.kind == _KINDS["bfloat16"]:
         values = (values.astype(np.uint32) << 16).view(np.float32)
     raise ValueError(
-        f"{names[which]} must sum to 1 within {operand.tolerance:.2g} along its axis, got {values.sum(dtype=np.float64):.9g}"
+        f"{names[which]} must sum to 1 within {operand.tolerance:.2g} along its axis, "
+        f"got {values.sum(dtype=np.float64):.9g}"
         f"{where}; pass normalize=True to divide by the sum"
     )
 

@@ -6,6 +6,7 @@ returns Z, the sum of ``w_ij`` over i != j.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,11 +15,15 @@ from scipy import fft
 
 from ._arrays import FloatArray, aligned_empty, check_choice
 from ._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft
+from ._threads import useful_threads
 
 METHODS = ("auto", "exact", "barnes_hut", "fft")
 
 EXACT_POINTS = 2000
 """Up to here ``auto`` is exact: it costs less than 1.5 x Barnes-Hut at theta = 0.5 and has no error."""
+
+POINTS_PER_THREAD = 512
+"""Points of a force that are worth a thread: about 50 microseconds of work."""
 
 MOST_NODES = 2**24
 """Grid nodes of the FFT, doubled sizes included, at the most: beyond, the spacing widens (docs/gradient.md)."""
@@ -71,7 +76,8 @@ class ZOrder:
         self.finest_side = repulsion_barnes_hut.order_points(
             positions, self.codes, self.order, self.histogram, self.bounds, self.n_threads
         )
-        return self.order[0]
+        order: npt.NDArray[np.int32] = self.order[0]
+        return order
 
 
 class BarnesHutRepulsion:
@@ -160,7 +166,8 @@ class FFTRepulsion:
         needed = [max(int(extent / spacing) + self.order + 2, self.LEAST_NODES // 2) for extent in spans]
         # in a map smaller than the kernel, w is all but constant: 1 is taken off, or rounding would drown the slope
         offset = 1.0 if span < 1 else 0.0
-        if (spacing, offset) == (self.spacing, self.offset) and all(has >= n for has, n in zip(self.n_nodes, needed, strict=True)):
+        fits = all(has >= n for has, n in zip(self.n_nodes, needed, strict=True)) if self.n_nodes else False
+        if fits and (spacing, offset) == (self.spacing, self.offset):
             return
         # a little more than is needed, so that a growing map does not change its grid at every iteration
         self.n_nodes = tuple(fft.next_fast_len(2 * (n + n // 16), real=True) // 2 for n in needed)
@@ -189,7 +196,7 @@ class FFTRepulsion:
             transform /= np.expand_dims(
                 spline**2, tuple(other for other in range(self.n_components) if other != axis)
             )
-        return transform.astype(self.dtype)
+        return np.asarray(transform, self.dtype)
 
     def _convolve(self, charges: FloatArray) -> FloatArray:
         """Return the convolution of charges with w, on the grid; rows of zeros are never transformed."""
@@ -212,7 +219,7 @@ class AutoRepulsion:
     def __init__(
         self, shape: tuple[int, int], dtype: npt.DTypeLike, accuracy: Accuracy, dof: float, n_threads: int
     ) -> None:
-        self.make = {
+        self.make: dict[str, Callable[[], Repulsion]] = {
             "exact": lambda: ExactRepulsion(shape, dtype, dof, n_threads),
             "barnes_hut": lambda: BarnesHutRepulsion(shape, dtype, accuracy.theta, dof, n_threads),
             "fft": lambda: FFTRepulsion(shape, dtype, accuracy.spline, dof, n_threads),
@@ -303,6 +310,7 @@ def make_repulsion(
 ) -> Repulsion:
     """Return the engine for ``method``, with its scratch memory."""
     accuracy = choose_accuracy(theta, tolerance)
+    n_threads = useful_threads(n_threads, shape[0], POINTS_PER_THREAD)
     check_method(method, shape[1], accuracy)
     engine = AutoRepulsion(shape, dtype, accuracy, dof, n_threads)
     if method == "auto" and shape[0] > EXACT_POINTS and shape[1] <= 3:

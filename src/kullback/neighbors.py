@@ -26,6 +26,7 @@ from ._arrays import (
     check_distances,
     check_integer,
     check_neighbor_lists,
+    check_rows_of_probabilities,
 )
 from ._threads import resolve_threads
 
@@ -36,6 +37,9 @@ METHODS = ("auto", "exact", "approximate")
 EXACT_WORK = 5e9
 """``auto`` is exact up to so many differences of coordinates: 10,000 rows of 50, 0.4 s on two cores."""
 
+SERIAL_WORK = 1e7
+"""Below so many differences of coordinates, 1 ms, one thread serves as well, and a busy machine better."""
+
 N_PROBES = 16
 """Lists of the inverted file that are searched for a row. With about n^0.75 / 16 lists, the recall of 90
 neighbours measured 0.986 to 0.995 on images of digits (4,000 to 63,000 rows of 50)."""
@@ -45,6 +49,13 @@ POINTS_PER_LIST = 64
 
 FAR = 1e16
 """Rows so many times farther from the median than the typical row: their squares would overflow float32."""
+
+DENSE_ELEMENTS = 2**26
+"""Sparse data of up to so many elements are searched as dense ones: 256 MB in float32."""
+
+DISTRIBUTION_METRICS = ("hellinger", "jensen_shannon")
+
+FAISS_METRICS = ("euclidean", "sqeuclidean", "l2")
 
 _faiss_lock = threading.Lock()
 
@@ -77,7 +88,8 @@ def nearest_neighbors(
     k : int >= 1
         Neighbours. Where there are not so many other rows, all of them are returned: n_points - 1 columns.
     metric : str or callable, default "euclidean"
-        "euclidean", "sqeuclidean" and "cosine" go through faiss, "precomputed" through a partial sort, any
+        "euclidean", "sqeuclidean", "cosine" and, for rows that are distributions, "hellinger" go through faiss,
+        "precomputed" and "jensen_shannon" (the root of the divergence, in nats) through a partial sort, any
         other through `sklearn.neighbors.NearestNeighbors` by brute force.
     metric_params : dict, optional
         Further keyword arguments of the metric.
@@ -110,9 +122,7 @@ def nearest_neighbors(
     k = min(k, n_points - 1)
     if (counts < k).any():
         row = int(np.argmax(counts < k))
-        raise ValueError(
-            f"X must hold at least k = {k} candidates in every row, got {counts[row]} in row {row}"
-        )
+        raise ValueError(f"X must hold at least k = {k} candidates in every row, got {counts[row]} in row {row}")
     return graph.columns.reshape(n_points, k).astype(np.int64), graph.distances.reshape(n_points, k)
 
 
@@ -137,12 +147,20 @@ def neighbor_graph(
         return _graph_of_sparse(distances, k) if sparse.issparse(distances) else _graph_of_dense(distances, k)
     X = check_data(X, "X")
     k = min(k, X.shape[0] - 1)
+    if metric in (*FAISS_METRICS, "cosine") and sparse.issparse(X) and math.prod(X.shape) <= DENSE_ELEMENTS:
+        X = X.toarray()  # even with few entries a row, faiss on dense rows is faster than products of sparse ones
     if metric == "cosine" and not sparse.issparse(X) and not metric_params:
         lengths = np.linalg.norm(X, axis=1, keepdims=True)
         if lengths.all() and np.isfinite(lengths).all():
             indices, distances = _euclidean(X / lengths, k, method, threads, random_state)
             return _regular_graph(indices, distances * distances / 2)
-    if metric in ("euclidean", "sqeuclidean", "l2") and not sparse.issparse(X) and not metric_params:
+    if isinstance(metric, str) and metric in DISTRIBUTION_METRICS:
+        X = check_rows_of_probabilities(X, "X")
+        if metric == "hellinger":  # the Euclidean distance between square roots, over the root of 2
+            indices, distances = _euclidean(np.sqrt(X), k, method, threads, random_state)
+            return _regular_graph(indices, distances * distances.dtype.type(0.5**0.5))
+        return _regular_graph(*_jensen_shannon(X, k))
+    if metric in FAISS_METRICS and not sparse.issparse(X) and not metric_params:
         indices, distances = _euclidean(X, k, method, threads, random_state)
         return _regular_graph(indices, distances * distances if metric == "sqeuclidean" else distances)
     return _regular_graph(*_scikit_learn(X, k, metric, metric_params, threads))
@@ -209,9 +227,7 @@ def _scale_rows(X: FloatArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any
         rows = X - centre
     reach = np.maximum(rows.max(axis=1), -rows.min(axis=1))
     positive = reach[reach > 0]
-    typical = (
-        np.partition(positive, len(positive) // 2)[len(positive) // 2] if len(positive) else X.dtype.type(1)
-    )
+    typical = np.partition(positive, len(positive) // 2)[len(positive) // 2] if len(positive) else X.dtype.type(1)
     scale = np.ldexp(X.dtype.type(1), np.frexp(min(typical, np.finfo(X.dtype).max))[1] - 1)
     with np.errstate(over="ignore"):
         far = np.flatnonzero(~(reach / scale <= FAR))
@@ -241,6 +257,8 @@ def _search(
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
     """Return the k + 1 nearest rows, themselves included, and their squared distances."""
     n_points, n_features = rows.shape
+    if n_points**2 * n_features < SERIAL_WORK:
+        n_threads = 1
     exact = method == "exact" or (
         method == "auto" and (n_points <= 2_000 or n_points**2 * max(n_features, 50) <= EXACT_WORK)
     )
@@ -298,13 +316,39 @@ def _scikit_learn(
 ) -> tuple[npt.NDArray[Any], FloatArray]:
     from sklearn.neighbors import NearestNeighbors
 
+    rest = dict(metric_params or {})
+    order = rest.pop("p", 2)  # Minkowski's, which scikit-learn wants to be given apart
     search = NearestNeighbors(
-        n_neighbors=k, algorithm="brute", metric=metric, metric_params=metric_params, n_jobs=n_threads
+        n_neighbors=k, algorithm="brute", metric=metric, p=order, metric_params=rest or None, n_jobs=n_threads
     )
     distances, indices = search.fit(X).kneighbors()
     distances = np.maximum(distances, 0)
     _sort_ties(indices, distances)
     return indices, distances
+
+
+def _jensen_shannon(rows: FloatArray, k: int) -> tuple[npt.NDArray[Any], FloatArray]:
+    """Return the k nearest by the root of the Jensen-Shannon divergence, block by block."""
+    from scipy.spatial.distance import cdist
+
+    indices = np.empty((len(rows), k), dtype=np.int64)
+    found = np.empty((len(rows), k), dtype=rows.dtype)
+    step = max(1, 2**22 // len(rows))
+    for start in range(0, len(rows), step):
+        between = np.nan_to_num(cdist(rows[start : start + step], rows, "jensenshannon"))
+        for i, row in enumerate(between, start):
+            indices[i], found[i] = _nearest_in_row(row, i, k)
+    return indices, found
+
+
+def _nearest_in_row(row: FloatArray, i: int, k: int) -> tuple[npt.NDArray[Any], FloatArray]:
+    """Return the k nearest others of point i from its distances to all, ties by index."""
+    # every candidate at the distance of the last one that is kept, so that ties are broken by index
+    limit = np.partition(row, k)[k] if k < len(row) else np.inf
+    candidates = np.flatnonzero(row <= limit)
+    candidates = candidates[candidates != i]
+    order = candidates[np.lexsort((candidates, row[candidates]))][:k]
+    return order, row[order]
 
 
 def _graph_of_dense(distances: FloatArray, k: int) -> Graph:
@@ -313,13 +357,7 @@ def _graph_of_dense(distances: FloatArray, k: int) -> Graph:
     indices = np.empty((n_points, k), dtype=np.int64)
     found = np.empty((n_points, k), dtype=distances.dtype)
     for i, row in enumerate(distances):
-        candidates = np.argpartition(row, k) if k < n_points - 1 else np.arange(n_points)
-        # every candidate at the distance of the last one that is kept, so that ties are broken by index
-        limit = row[candidates[: k + 1]].max()
-        candidates = np.flatnonzero(row <= limit)
-        candidates = candidates[candidates != i]
-        order = candidates[np.lexsort((candidates, row[candidates]))][:k]
-        indices[i], found[i] = order, row[order]
+        indices[i], found[i] = _nearest_in_row(row, i, k)
     return _regular_graph(indices, found)
 
 

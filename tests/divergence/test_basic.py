@@ -31,7 +31,7 @@ def test_every_level_matches_reference(at_level, name, size, dtype, n_threads, d
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("size", [10, 1000, 200_000])
+@pytest.mark.parametrize("size", [10, 50, 100, 1000, 200_000])
 def test_bits_do_not_depend_on_threads_batch_or_position(at_level, name, size, draw):
     """One row gives the same bits alone, in a batch, at an odd address, and with any thread count."""
     p, q = draw((7, size), np.float32, 3), draw((7, size), np.float32, 4)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from kullback.divergence import kl_divergence
 
+from kullback.divergence import kl_divergence
 from kullback.streaming import PairedDivergence
 
 

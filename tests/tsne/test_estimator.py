@@ -29,7 +29,7 @@ def fitted(digits):
 
 def test_digits_keep_their_neighbours(digits, fitted):
     """A map of digits separates them: 1-neighbour accuracy in two dimensions stays above 90 %."""
-    X, y = digits
+    _, y = digits
     assert fitted.embedding_.shape == (500, 2)
     assert fitted.embedding_.dtype == np.float32
     half = KNeighborsClassifier(1).fit(fitted.embedding_[::2], y[::2]).score(fitted.embedding_[1::2], y[1::2])

@@ -116,9 +116,7 @@ def test_k_is_at_most_the_other_rows():
     assert indices.shape == (5, 4)
 
 
-@pytest.mark.parametrize(
-    "metric", ["cosine", "manhattan", "chebyshev", "correlation", "hamming", "sqeuclidean"]
-)
+@pytest.mark.parametrize("metric", ["cosine", "manhattan", "chebyshev", "correlation", "hamming", "sqeuclidean"])
 def test_other_metrics(digits, metric):
     """Distances are those of scikit-learn's brute-force search."""
     X = digits[:200] + 1
@@ -126,6 +124,29 @@ def test_other_metrics(digits, metric):
     true, _ = NearestNeighbors(n_neighbors=8, metric=metric, algorithm="brute").fit(X).kneighbors()
     np.testing.assert_allclose(distances, true, rtol=1e-4, atol=1e-6)
     assert (indices != np.arange(200)[:, None]).all()
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_metrics_of_distributions(digits, form):
+    """Rows are divided by their sums; Hellinger and Jensen-Shannon distances by their definitions."""
+    counts = digits[:60]
+    p = counts / counts.sum(axis=1, keepdims=True)
+    middle = (p[:, None] + p) / 2
+
+    def relative(a, b):
+        return np.where(a > 0, a * np.log(np.where(a > 0, a, 1) / np.where(b > 0, b, 1)), 0).sum(axis=2)
+
+    shannon = np.sqrt((relative(p[:, None] + 0 * p, middle) + relative(p + 0 * middle, middle)) / 2)
+    hellinger = np.sqrt(((np.sqrt(p)[:, None] - np.sqrt(p)) ** 2).sum(axis=2) / 2)
+    for metric, distances in (("jensen_shannon", shannon), ("hellinger", hellinger)):
+        np.fill_diagonal(distances, np.inf)
+        found, values = nearest_neighbors(form(counts), 7, metric=metric)
+        np.testing.assert_allclose(values, np.sort(distances, axis=1)[:, :7], rtol=1e-5)
+        assert (found != np.arange(60)[:, None]).all()
+        with pytest.raises(ValueError, match="X must hold probabilities of at least 0"):
+            nearest_neighbors(-counts, 7, metric=metric)
+        with pytest.raises(ValueError, match=r"rows with a positive, finite sum, got 0\.0 in row 0"):
+            nearest_neighbors(np.zeros((5, 3)), 2, metric=metric)
 
 
 def test_sparse_and_callable(digits):

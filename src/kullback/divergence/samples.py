@@ -6,8 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
-from scipy.special import digamma, gammaln
 
 from .._arrays import check_base, check_integer, check_samples
 from .._threads import resolve_threads
@@ -29,6 +27,8 @@ def kl_divergence_from_samples(
     Q. Wang, S. R. Kulkarni and S. Verdu (2009), Divergence estimation for multidimensional densities via
     k-nearest-neighbor distances, eq. 25.
     """
+    from scipy.special import digamma
+
     k = check_integer(k, "k", low=1)
     x, y = check_samples(x, "x", k), check_samples(y, "y", k - 1)
     if x.shape[1] != y.shape[1]:
@@ -58,6 +58,8 @@ def differential_entropy_from_samples(
     L. F. Kozachenko and N. N. Leonenko (1987), Sample estimate of the entropy of a random vector; A. Kraskov,
     H. Stogbauer and P. Grassberger (2004), Estimating mutual information, eq. 20.
     """
+    from scipy.special import digamma, gammaln
+
     k = check_integer(k, "k", low=1)
     x = check_samples(x, "x", k)
     n, d = x.shape
@@ -72,6 +74,8 @@ def _distances(
     x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], k: int, workers: int, skip: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the distance to the k-th neighbour in y after ``skip``, and its rank; ties look further out."""
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(y)
     found = tree.query(x, k=[k + skip], workers=workers)[0][:, 0]
     rank = np.full(len(x), float(k))

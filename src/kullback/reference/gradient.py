@@ -31,7 +31,8 @@ def _pairs(Y: npt.ArrayLike, dof: float) -> tuple[Array, Array]:
 def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: int | None = None) -> Array:
     """Return sum_j p_ij w_ij^(1/dof) (y_i - y_j): the first term of van der Maaten (2014), eq. 8."""
     differences, base = _pairs(Y, dof)
-    return np.einsum("ij,ijd->id", _dense(P) / base, differences)
+    forces: Array = np.einsum("ij,ijd->id", _dense(P) / base, differences)
+    return forces
 
 
 def repulsive_forces(

@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_array, validate_data
 
 from .. import affinities
 from .._arrays import FloatArray, check_choice, check_integer, check_real
-from .._threads import resolve_threads
 from .._repulsion import METHODS, check_method, choose_accuracy
+from .._threads import resolve_threads
 from . import initialization
 from .embedding import Embedding
 
@@ -167,7 +167,11 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             random_state=random_state,
         )
         embedding = Embedding(
-            self.affinities_.P, self._initialise(X, random_state), method=self.method, theta=self.angle, n_threads=n_threads
+            self.affinities_.P,
+            self._initialise(X, random_state),
+            method=self.method,
+            theta=self.angle,
+            n_threads=n_threads,
         )
         self._descend(embedding)
 
@@ -198,7 +202,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         init = check_array(self.init, dtype=np.float32, input_name="init", ensure_min_samples=0)
         if init.shape != (X.shape[0], self.n_components):
             raise ValueError(f"init must have shape {(X.shape[0], self.n_components)}, got {init.shape}")
-        return init
+        return np.asarray(init)
 
     def _descend(self, embedding: Embedding) -> None:
         phases = (
