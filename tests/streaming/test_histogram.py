@@ -43,9 +43,7 @@ def naive_measures(p, q):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    ("n", "n_features", "n_edges"), [(0, 1, 1), (1, 2, 2), (7, 129, 3), (600, 3, 8), (257, 1, 49)]
-)
+@pytest.mark.parametrize(("n", "n_features", "n_edges"), [(0, 1, 1), (1, 2, 2), (7, 129, 3), (600, 3, 8), (257, 1, 49)])
 def test_counting_kernel_equals_digitize(level, n_threads, dtype, n, n_features, n_edges):
     """Every value lands where numpy.digitize puts it, whatever the parts, ties and NaN included."""
     rng = np.random.default_rng(n)
@@ -139,9 +137,7 @@ def test_corrections_and_errors_hold_in_simulation():
 
 def test_categories_and_others():
     """Unknown categories are counted in a last bin; strings and integers work, in the given order."""
-    acc = HistogramDivergence(categories=["b", "a"]).update(
-        np.array(["a", "b", "zz"]), np.array(["b", "b", "aa"])
-    )
+    acc = HistogramDivergence(categories=["b", "a"]).update(np.array(["a", "b", "zz"]), np.array(["b", "b", "aa"]))
     assert acc.counts_p.tolist() == [[1, 1, 1]]
     assert acc.counts_q.tolist() == [[2, 0, 1]]
     numbers = HistogramDivergence(categories=[5, -1], n_features=2).update(np.array([[5, -1], [-1, 7]]))
@@ -161,9 +157,7 @@ def test_fixed_reference(tmp_path):
     """A fixed reference survives reset and files, refuses p, and is not added twice."""
     reference = HistogramDivergence(edges=EDGES, n_features=3).update(values(100)).fix_reference()
     reference.save(tmp_path / "reference.npz")
-    days = [
-        HistogramDivergence.load(tmp_path / "reference.npz").update(q=values(50, seed=i)) for i in range(3)
-    ]
+    days = [HistogramDivergence.load(tmp_path / "reference.npz").update(q=values(50, seed=i)) for i in range(3)]
     total = days[0] + days[1] + days[2]
     assert (total.counts_p == reference.counts_p).all()
     assert total.counts_q.sum() == 450
