@@ -186,17 +186,22 @@ cdef double sum_chi2(Pair pair) noexcept nogil:
 
 
 cdef double divergence(
-    int measure, const int64_t* p, const int64_t* q, Py_ssize_t n_bins, double smoothing
+    int measure, const int64_t* p, const int64_t* q, Py_ssize_t n_bins, double smoothing, int64_t* n_q_out
 ) noexcept nogil:
+    """Return the divergence, or -1 where a count of q is negative or 2^51 or more."""
     cdef Py_ssize_t i
-    cdef int64_t n_p = 0, n_q = 0, only_p = 0, only_q = 0
+    cdef int64_t n_p = 0, n_q = 0, only_p = 0, only_q = 0, bits = 0
     cdef double total
     cdef Pair pair
     for i in range(n_bins):
         n_p += p[i]
         n_q += q[i]
+        bits |= q[i]
         only_p += (q[i] == 0) & (p[i] != 0)
         only_q += (p[i] == 0) & (q[i] != 0)
+    n_q_out[0] = n_q
+    if bits >> 51:
+        return -1
     if n_p + smoothing == 0 or n_q + smoothing == 0:
         return NAN
     if smoothing == 0:  # infinities are decided here, so that the sums have no branch
@@ -225,10 +230,12 @@ def compare_counts(
     const int64_t[:, ::1] q,  # IN: row x bin; counts below 2^52
     int measure,
     double smoothing,         # added to every count of both sides
-    double[::1] values_out,   # OUT: one per row of q
+    double[::1] values_out,   # OUT: one per row of q; -1 where a count is out of range
+    int64_t[::1] totals_out,  # OUT: the sum of each row of q
     int n_threads,
 ):
     """Compute one divergence, in nats, of each row of counts from its reference."""
     cdef Py_ssize_t row
     for row in prange(q.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        values_out[row] = divergence(measure, &p[row % p.shape[0], 0], &q[row, 0], q.shape[1], smoothing)
+        values_out[row] = divergence(measure, &p[row % p.shape[0], 0], &q[row, 0], q.shape[1], smoothing,
+                                     &totals_out[row])

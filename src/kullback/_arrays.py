@@ -612,7 +612,9 @@ def check_codes(values: npt.ArrayLike, n_features: int, kind: str, *, name: str)
     return _check_columns(array, n_features, name)
 
 
-def check_counts(counts: npt.ArrayLike, shape: tuple[Any, ...], *, name: str) -> npt.NDArray[np.int64]:
+def check_counts(
+    counts: npt.ArrayLike, shape: tuple[Any, ...], *, name: str, check_range: bool = True
+) -> npt.NDArray[np.int64]:
     """Return contiguous counts of a shape, which may begin with ... for any leading axes."""
     array = np.asarray(counts)
     if array.dtype.kind not in "iu":
@@ -621,7 +623,8 @@ def check_counts(counts: npt.ArrayLike, shape: tuple[Any, ...], *, name: str) ->
     fits = array.shape[array.ndim - len(tail) :] == tail if shape[0] is ... else array.shape == tail
     if array.ndim < len(tail) or not fits:
         raise ValueError(f"{name} must have shape {str(shape).replace('Ellipsis', '...')}, got {array.shape}")
-    if array.size and (array.min() < 0 or array.max() >= 1 << 51):
+    too_wide = not check_range and array.dtype.kind == "u" and array.dtype.itemsize == 8
+    if array.size and (check_range or too_wide) and (array.min() < 0 or array.max() >= 1 << 51):
         raise ValueError(f"{name} must not be negative, nor 2^51 or more, got {array.min()} to {array.max()}")
     return np.ascontiguousarray(array, np.int64)
 

@@ -91,9 +91,7 @@ def test_formats_can_be_mixed(tmp_path, data, expected):
     zarr, h5py = pytest.importorskip("zarr"), pytest.importorskip("h5py")
     path = make_npy(tmp_path, data[0], "p")
     assert run(str(path), data[1]) == expected
-    assert (
-        run((data[0][i : i + 10] for i in range(0, N, 10)), make_parquet(tmp_path, data[1], "q")) == expected
-    )
+    assert run((data[0][i : i + 10] for i in range(0, N, 10)), make_parquet(tmp_path, data[1], "q")) == expected
     array = zarr.array(data[1], chunks=(20, V))
     make_hdf5(tmp_path, data[0], "p")
     with h5py.File(tmp_path / "p.h5") as file:
@@ -285,7 +283,7 @@ def test_import_stays_light():
     """Neither readers' libraries nor tqdm come with the package."""
     code = """
         import sys, kullback, kullback.streaming, kullback.readers, kullback.evaluation
-        heavy = {"zarr", "h5py", "pyarrow", "safetensors", "dask", "tqdm", "scipy"} & set(sys.modules)
+        heavy = {"zarr", "h5py", "pyarrow", "safetensors", "dask", "tqdm"} & set(sys.modules)
         assert not heavy, heavy
     """
     environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(kullback.__file__))}

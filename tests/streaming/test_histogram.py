@@ -43,9 +43,7 @@ def naive_measures(p, q):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    ("n", "n_features", "n_edges"), [(0, 1, 1), (1, 2, 2), (7, 129, 3), (600, 3, 8), (257, 1, 49)]
-)
+@pytest.mark.parametrize(("n", "n_features", "n_edges"), [(0, 1, 1), (1, 2, 2), (7, 129, 3), (600, 3, 8), (257, 1, 49)])
 def test_counting_kernel_equals_digitize(level, n_threads, dtype, n, n_features, n_edges):
     """Every value lands where numpy.digitize puts it, whatever the parts, ties and NaN included."""
     rng = np.random.default_rng(n)
@@ -73,12 +71,13 @@ def test_comparing_kernel_equals_scipy(level, n_threads, n_bins):
     q[0], q[4, ::2], q[8] = p[0], q[4, ::2] * 0 + 3, 10**9
     kernel = _kernels.load("histogram", level)
     for code, name in enumerate(MEASURES):
-        out = np.empty(9)
-        kernel.compare_counts(p, q, code, 0.0, out, n_threads)
+        out, totals = np.empty(9), np.empty(9, np.int64)
+        kernel.compare_counts(p, q, code, 0.0, out, totals, n_threads)
         expected = [naive_measures(p[i % 3], q[i])[name] for i in range(9)]
         # terms of about 1 with errors of a few eps, n_bins of them, cancelling to the sum
         np.testing.assert_allclose(out, expected, rtol=1e-13, atol=1e-15)
         assert out[0] == 0
+        assert (totals == q.sum(1)).all()
         assert (out >= 0).all()
 
 
@@ -138,9 +137,7 @@ def test_corrections_and_errors_hold_in_simulation():
 
 def test_categories_and_others():
     """Unknown categories are counted in a last bin; strings and integers work, in the given order."""
-    acc = HistogramDivergence(categories=["b", "a"]).update(
-        np.array(["a", "b", "zz"]), np.array(["b", "b", "aa"])
-    )
+    acc = HistogramDivergence(categories=["b", "a"]).update(np.array(["a", "b", "zz"]), np.array(["b", "b", "aa"]))
     assert acc.counts_p.tolist() == [[1, 1, 1]]
     assert acc.counts_q.tolist() == [[2, 0, 1]]
     numbers = HistogramDivergence(categories=[5, -1], n_features=2).update(np.array([[5, -1], [-1, 7]]))
@@ -160,9 +157,7 @@ def test_fixed_reference(tmp_path):
     """A fixed reference survives reset and files, refuses p, and is not added twice."""
     reference = HistogramDivergence(edges=EDGES, n_features=3).update(values(100)).fix_reference()
     reference.save(tmp_path / "reference.npz")
-    days = [
-        HistogramDivergence.load(tmp_path / "reference.npz").update(q=values(50, seed=i)) for i in range(3)
-    ]
+    days = [HistogramDivergence.load(tmp_path / "reference.npz").update(q=values(50, seed=i)) for i in range(3)]
     total = days[0] + days[1] + days[2]
     assert (total.counts_p == reference.counts_p).all()
     assert total.counts_q.sum() == 450
@@ -177,6 +172,9 @@ def test_fixed_reference(tmp_path):
     for i, day in enumerate(days):
         assert (compared["psi"][i] == day.result()["psi"]).all()
     assert total.reset() == reference
+    for bad in (-1, 1 << 51):
+        with pytest.raises(ValueError, match="must not be negative"):
+            reference.compare(np.full((3, 6), bad))
 
 
 def test_chunking_and_merging_change_no_bit(n_threads):

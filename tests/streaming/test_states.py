@@ -8,7 +8,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from kullback.streaming import HistogramDivergence, PairedDivergence, RowDivergence, SupportDivergence
+from kullback.streaming import (
+    HistogramDivergence,
+    PairedDivergence,
+    RowDivergence,
+    RowValues,
+    SupportDivergence,
+)
 
 
 def make(kind):
@@ -18,6 +24,8 @@ def make(kind):
     if kind == "row":
         acc = RowDivergence(("kl", "entropy_p"), quantiles=(0.5,), groups=True)
         return acc.update(p, q, weights=rng.random(40), group=np.arange(40) % 3)
+    if kind == "values":
+        return RowValues(("a", "b"), quantiles=(0.1,)).update(rng.normal(size=(2, 40)))
     if kind == "histogram":
         return HistogramDivergence(edges=[0.1, 0.3], n_features=5).update(p, q).fix_reference()
     if kind == "support":
@@ -27,7 +35,7 @@ def make(kind):
     return PairedDivergence(clusters=True).update(p, q, r, cluster=np.arange(40) // 7)
 
 
-KINDS = ("row", "histogram", "support", "logits", "paired")
+KINDS = ("row", "values", "histogram", "support", "logits", "paired")
 
 
 def mutations(state):
@@ -57,8 +65,8 @@ def mutations(state):
         {"version": 2}, {"version": "1"}, {"format": "kullback.streaming.Nothing"}, {"surplus": 1},
         {"configuration": {}} if "edges" in header["configuration"] else {"configuration": {"surplus": 1}},
         {"configuration": None}, {"configuration": []}, {"configuration": {"measures": "kl"}},
-        {"configuration": header["configuration"] | {"base": "e"}},
-        {"configuration": header["configuration"] | {"base": float("nan")}},
+        {"configuration": header["configuration"] | {"base": "e", "quantiles": 3}},
+        {"configuration": header["configuration"] | {"base": float("nan"), "quantiles": [3]}},
         {"configuration": header["configuration"] | {"n_threads": None, "surplus": 2}},
     ):  # fmt: skip
         yield f"header with {change}", state | {"header": header | change}
@@ -189,7 +197,8 @@ def test_a_failed_merge_changes_nothing():
         acc = make(kind)
         before = acc.copy()
         others = [make(other) for other in KINDS if other != kind]
-        others.append(type(acc)(**(acc._configuration() | {"base": 3.0})))
+        change = {"quantiles": (0.2,)} if kind == "values" else {"base": 3.0}
+        others.append(type(acc)(**(acc._configuration() | change)))
         for other in others:
             with pytest.raises((TypeError, ValueError), match="other must"):
                 acc.merge(other)

@@ -63,9 +63,7 @@ def test_probabilities_equal_scipy(n, n_threads):
 def test_generalised_and_normalised():
     """normalize=False is SciPy's kl_div; True divides by the totals; "check" refuses them."""
     p, q = np.array([0.5, 1.0, 2.0]), np.array([1.0, 1.5, 0.25])
-    assert SupportDivergence(normalize=False).update(p, q).result().kl == pytest.approx(
-        kl_div(p, q).sum(), rel=1e-14
-    )
+    assert SupportDivergence(normalize=False).update(p, q).result().kl == pytest.approx(kl_div(p, q).sum(), rel=1e-14)
     true = SupportDivergence(("kl", "entropy_p"), normalize=True, base=2).update(p, q).result()
     assert true.kl == pytest.approx(entropy(p, q, base=2), rel=1e-14)
     assert true["entropy_p"] == pytest.approx(entropy(p, base=2), rel=1e-14)
@@ -82,9 +80,7 @@ def test_nearly_equal_sides_keep_their_digits(distance):
     with mpmath.workdps(60):
         big_p, big_q = [mpmath.mpf(x) for x in p], [mpmath.mpf(x) for x in q]
         sum_p, sum_q = mpmath.fsum(big_p), mpmath.fsum(big_q)
-        exact = mpmath.fsum(
-            a / sum_p * mpmath.log(a / sum_p / (b / sum_q)) for a, b in zip(big_p, big_q, strict=True)
-        )
+        exact = mpmath.fsum(a / sum_p * mpmath.log(a / sum_p / (b / sum_q)) for a, b in zip(big_p, big_q, strict=True))
         found = SupportDivergence(normalize=True).update(p, q).result().kl
         # (q - p) / p of two float64 is exact to eps relative to itself where they are within 2 x
         assert abs(found / exact - 1) < 1e-13

@@ -189,11 +189,14 @@ def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> 
     return row_value(tables.reshape(flat), product.reshape(flat), "kl", {**options, "normalize": True})
 
 
-_COMPARED = {
-    **{name: name for name in ("kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance")},
+COMPARED = {
+    **{
+        name: name
+        for name in ("kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance")
+    },
     **{name: name for name in ("jeffreys", "hellinger", "total_variation", "chi2", "top1_agreement")},
 }
-assert set(_COMPARED.values()) <= set(MEASURES)
+assert set(COMPARED.values()) <= set(MEASURES)
 
 
 def compare(
@@ -213,8 +216,8 @@ def compare(
     if isinstance(measures, str):
         measures = (measures,)
     for name in measures:
-        check_choice(name, "measures", tuple(_COMPARED))
+        check_choice(name, "measures", tuple(COMPARED))
     if not measures:
-        raise ValueError(f"measures must name at least one of {', '.join(_COMPARED)}")
+        raise ValueError(f"measures must name at least one of {', '.join(COMPARED)}")
     names = tuple(dict.fromkeys(measures))
     return dict(zip(names, row_values(p, q, names, **check_options(options)), strict=True))

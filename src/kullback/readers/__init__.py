@@ -4,5 +4,6 @@ Each reader is a thin adapter over the format's own library, which is imported o
 """
 
 from ._sources import Source, open_source
+from .llama import LlamaLogits, LogitsReport, compare_logits
 
-__all__ = ["Source", "open_source"]
+__all__ = ["LlamaLogits", "LogitsReport", "Source", "compare_logits", "open_source"]

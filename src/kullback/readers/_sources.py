@@ -316,7 +316,8 @@ def open_source(source: Any) -> Source:
     """Return rows from an array, a path, an array-like object that slices, or an iterable of blocks.
 
     Paths: ``x.npy``; ``x.zarr`` or ``x.zarr:NAME``; ``x.h5:NAME`` (also ``.hdf5``);
-    ``x.safetensors:NAME``; ``x.parquet:COLUMN``. A ``Source`` is returned as it is.
+    ``x.safetensors:NAME``; ``x.parquet:COLUMN``; any file that begins as
+    llama.cpp's base logits do. A ``Source`` is returned as it is.
     """
     if isinstance(source, Source):
         return source
@@ -339,6 +340,10 @@ def _open_path(path: str) -> Source:
         path, _, name = path.rpartition(":")
     suffix = Path(path).suffix
     if suffix not in _OPENERS:
+        from .llama import LlamaLogits, is_llama_logits
+
+        if not name and os.path.isfile(path) and is_llama_logits(path):
+            return LlamaLogits(path)
         raise ValueError(
             f"{path!r} must end in one of {', '.join(_OPENERS)}, with :NAME where that needs one"
         )

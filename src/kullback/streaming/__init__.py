@@ -10,10 +10,10 @@ Three estimands, three classes, and a comparison:
 
 from .histogram import HistogramDivergence, HistogramResult
 from .paired import PairedDivergence, PairedResult
-from .row import RowDivergence, RowResult, RowStatistics
+from .row import RowDivergence, RowResult, RowStatistics, RowValues
 from .support import SupportDivergence, SupportResult
 
 __all__ = [
     "HistogramDivergence", "HistogramResult", "PairedDivergence", "PairedResult", "RowDivergence",
-    "RowResult", "RowStatistics", "SupportDivergence", "SupportResult",
+    "RowResult", "RowStatistics", "RowValues", "SupportDivergence", "SupportResult",
 ]  # fmt: skip

@@ -295,14 +295,14 @@ class HistogramDivergence(Accumulator):
         """Return the divergences of everything seen so far, corrected values and errors included."""
         p, q = (np.ascontiguousarray(self._counts[side][:, :-1]) for side in "pq")
         corrected, errors = {}, {}
-        values = self._divergences(p, q)
+        values, n_q = self._divergences(p, q)
         for name in self.measures:
             bias, error = _bias_and_error(name, p, q, self.smoothing)
             unit = self._unit(name)
             corrected[name] = values[name] - bias / unit
             errors[name] = error / unit
         missing = {side: self._counts[side][:, -1].copy() for side in "pq"}
-        return HistogramResult(values, corrected, errors, p.sum(1), q.sum(1), missing["p"], missing["q"])
+        return HistogramResult(values, corrected, errors, p.sum(1), n_q, missing["p"], missing["q"])
 
     def compare(self, counts: ArrayLike) -> HistogramResult:
         """Return the divergences of many histograms from the p side, without corrections and errors.
@@ -313,24 +313,30 @@ class HistogramDivergence(Accumulator):
             Shape ``(..., n_features, n_bins)``, for example one per day.
         """
         p = np.ascontiguousarray(self._counts["p"][:, :-1])
-        q = _arrays.check_counts(counts, (..., self.n_features, self.n_bins), name="counts")
+        shape = (..., self.n_features, self.n_bins)
+        q = _arrays.check_counts(counts, shape, name="counts", check_range=False)
         n_p, missing_p = p.sum(1), self._counts["p"][:, -1].copy()
-        values = self._divergences(p, q)
-        return HistogramResult(values, n_p=n_p, n_q=q.sum(-1), missing_p=missing_p)
+        values, n_q = self._divergences(p, q)
+        return HistogramResult(values, n_p=n_p, n_q=n_q, missing_p=missing_p)
 
     def _unit(self, name: str) -> float:
         return math.log(self.base) if self.base is not None and name in _IN_NATS else 1.0
 
-    def _divergences(self, p: NDArray[np.int64], q: NDArray[np.int64]) -> dict[str, Values]:
+    def _divergences(
+        self, p: NDArray[np.int64], q: NDArray[np.int64]
+    ) -> tuple[dict[str, Values], NDArray[np.int64]]:
+        """Return each measure of each row of q, and the totals of the rows."""
         rows = q.reshape(-1, self.n_bins)
-        values = {}
+        values, totals = {}, np.empty(len(rows), np.int64)
         for name in self.measures:
             out = np.empty(len(rows))
             histogram_kernel.compare_counts(
-                p, rows, MEASURES.index(name), self.smoothing, out, resolve_threads(self.n_threads)
+                p, rows, MEASURES.index(name), self.smoothing, out, totals, resolve_threads(self.n_threads)
             )
+            if (out < 0).any():
+                _arrays.check_counts(q, q.shape, name="counts")
             values[name] = out.reshape(q.shape[:-1]) / self._unit(name)
-        return values
+        return values, totals.reshape(q.shape[:-1])
 
 
 def _bias_and_error(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -134,71 +134,29 @@ class RowResult(Mapping[str, RowStatistics]):
         return "\n".join(lines)
 
 
-class RowDivergence(Accumulator):
-    """Statistics over rows (tokens, examples) of per-row divergences, from chunks.
-
-    Counts, means and errors come from exact sums, so any chunking, any order of merging and any
-    thread count give the same bits.
+class RowValues(Accumulator):
+    """Statistics over rows of values that were computed elsewhere, from chunks.
 
     Parameters
     ----------
     measures
-        Names of measures; see ``kullback.divergence``.
-    from_logits
-        Whether ``p`` and ``q`` are logits or log-probabilities.
-    quantiles
-        Probabilities in [0, 1]. A quantile is the value of rank ``max(1, ceil(probability * n))``
-        ("inverted_cdf" of NumPy), exact in rank and to a relative 2^-11 in value. Weights only
-        leave rows out (weight 0); they do not change ranks.
-    groups
-        Whether rows carry a group label; statistics are kept for each group and for all rows.
-    base, normalize
-        As for ``kullback.divergence.kl_divergence``.
-    n_threads
-        Threads of the kernels; no bit of the result depends on it.
-
-    Notes
-    -----
-    A row whose value is not a number is counted as ``n_nonfinite`` and left out. An infinite value
-    is legitimate: it makes ``mean`` and ``max`` infinite, is counted as ``n_infinite``, and leaves
-    ``mean_finite`` alone.
-
-    With weights w and values d, the mean is sum(w d) / sum(w), and its standard error that of a
-    ratio estimator, sqrt(n / (n - 1) sum(w^2 (d - mean)^2)) / sum(w) (Cochran 1977, section 6.13),
-    which for equal weights is s / sqrt(n). Each w d is rounded once; all sums are exact.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from kullback.streaming import RowDivergence
-    >>> p = np.array([[0.5, 0.5], [0.25, 0.75]])
-    >>> RowDivergence().update(p, p).result().kl.mean
-    0.0
+        Names of the values.
+    quantiles, groups
+        As for ``RowDivergence``, which also says how rows are counted.
     """
 
-    _format = "kullback.streaming.RowDivergence"
+    _format = "kullback.streaming.RowValues"
 
     def __init__(
         self,
-        measures: Sequence[str] = ("kl",),
+        measures: Sequence[str],
         *,
-        from_logits: bool = False,
         quantiles: Sequence[float] | None = None,
         groups: bool = False,
-        base: float | None = None,
-        normalize: bool | str = "check",
-        n_threads: int | None = None,
     ) -> None:
         self.measures = _arrays.check_names(measures, name="measures")
-        self.from_logits = _arrays.check_flag(from_logits, name="from_logits")
         self.quantiles = _arrays.check_probabilities(quantiles or (), name="quantiles")
         self.groups = _arrays.check_flag(groups, name="groups")
-        self.base = base
-        self.normalize = normalize
-        self.n_threads = n_threads
-        self._evaluate: Callable[..., list[NDArray[np.float64]]] = row_measures(
-            self.measures, from_logits=self.from_logits, base=base, normalize=normalize, n_threads=n_threads
-        )
         self._labels = Labels()
         self._weighted = False
         self._pending = 0
@@ -206,14 +164,7 @@ class RowDivergence(Accumulator):
         self._allocate(0 if groups else 1)
 
     def _configuration(self) -> dict[str, Any]:
-        return {
-            "measures": list(self.measures),
-            "from_logits": self.from_logits,
-            "quantiles": list(self.quantiles),
-            "groups": self.groups,
-            "base": self.base,
-            "normalize": self.normalize,
-        }
+        return {"measures": list(self.measures), "quantiles": list(self.quantiles), "groups": self.groups}
 
     def _allocate(self, n_groups: int) -> None:
         n = n_groups * len(self.measures)
@@ -222,35 +173,30 @@ class RowDivergence(Accumulator):
         self._counts = np.zeros((n, 4), np.int64)
         self._extremes = np.tile([math.inf, -math.inf], (n, 1))
 
-    def _clear(self) -> None:
-        n_threads = self.n_threads
-        super()._clear()
-        self.n_threads = n_threads
-
     # -- updating
 
     def update(
-        self,
-        p: ArrayLike,
-        q: ArrayLike,
-        labels: ArrayLike | None = None,
-        weights: ArrayLike | None = None,
-        group: ArrayLike | None = None,
-    ) -> RowDivergence:
+        self, values: Sequence[ArrayLike], weights: ArrayLike | None = None, group: ArrayLike | None = None
+    ) -> Self:
         """Add rows, and return ``self``; an error leaves the accumulator as it was.
 
         Parameters
         ----------
-        p, q
-            Distributions (or logits) along the last axis; all other axes count rows.
-        labels
-            Integer labels, one per row, for measures that need them.
-        weights
-            Non-negative weights, one per row; 0 leaves a row out altogether.
-        group
-            One label (int or str) for all rows, or one per row.
+        values
+            One array for each of the measures, of one value per row.
+        weights, group
+            As for ``RowDivergence.update``.
         """
-        values = self._evaluate(p, q, labels)
+        arrays = [np.ascontiguousarray(value, np.float64).reshape(-1) for value in values]
+        if len(arrays) != len(self.measures) or len({len(array) for array in arrays}) != 1:
+            raise ValueError(
+                f"values must be {len(self.measures)} arrays of equal length, got {[*map(len, arrays)]}"
+            )
+        return self._add(arrays, weights, group)
+
+    def _add(
+        self, values: list[NDArray[np.float64]], weights: ArrayLike | None, group: ArrayLike | None
+    ) -> Self:
         n_rows = len(values[0])
         row_weights = _NONE if weights is None else _arrays.check_weights(weights, n_rows)
         rows = _NO_GROUPS
@@ -308,7 +254,7 @@ class RowDivergence(Accumulator):
 
     # -- merging and states
 
-    def _fold(self, other: RowDivergence) -> None:
+    def _fold(self, other: Self) -> None:
         self._labels.refuse_other_kind(other._labels)
         other_n = other._n_statistics()
         if other is self:
@@ -429,6 +375,111 @@ class RowDivergence(Accumulator):
             )
             for measure, name in enumerate(self.measures)
         }  # fmt: skip
+
+
+class RowDivergence(RowValues):
+    """Statistics over rows (tokens, examples) of per-row divergences, from chunks.
+
+    Counts, means and errors come from exact sums, so any chunking, any order of merging and any
+    thread count give the same bits.
+
+    Parameters
+    ----------
+    measures
+        Those of ``kullback.divergence.compare``, and of labels: "log_loss", which is -log q[label], and
+        "log_loss_p", which is -log p[label].
+    from_logits
+        Whether ``p`` and ``q`` are logits or log-probabilities.
+    quantiles
+        Probabilities in [0, 1]. A quantile is the value of rank ``max(1, ceil(probability * n))``
+        ("inverted_cdf" of NumPy), exact in rank and to a relative 2^-11 in value. Weights only
+        leave rows out (weight 0); they do not change ranks.
+    groups
+        Whether rows carry a group label; statistics are kept for each group and for all rows.
+    base, normalize
+        As for ``kullback.divergence.kl_divergence``.
+    n_threads
+        Threads of the kernels; no bit of the result depends on it.
+
+    Notes
+    -----
+    A row whose value is not a number is counted as ``n_nonfinite`` and left out. An infinite value
+    is legitimate: it makes ``mean`` and ``max`` infinite, is counted as ``n_infinite``, and leaves
+    ``mean_finite`` alone.
+
+    With weights w and values d, the mean is sum(w d) / sum(w), and its standard error that of a
+    ratio estimator, sqrt(n / (n - 1) sum(w^2 (d - mean)^2)) / sum(w) (Cochran 1977, section 6.13),
+    which for equal weights is s / sqrt(n). Each w d is rounded once; all sums are exact.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kullback.streaming import RowDivergence
+    >>> p = np.array([[0.5, 0.5], [0.25, 0.75]])
+    >>> RowDivergence().update(p, p).result().kl.mean
+    0.0
+    """
+
+    _format = "kullback.streaming.RowDivergence"
+
+    def __init__(
+        self,
+        measures: Sequence[str] = ("kl",),
+        *,
+        from_logits: bool = False,
+        quantiles: Sequence[float] | None = None,
+        groups: bool = False,
+        base: float | None = None,
+        normalize: bool | str = "check",
+        n_threads: int | None = None,
+    ) -> None:
+        super().__init__(measures, quantiles=quantiles, groups=groups)
+        self.from_logits = _arrays.check_flag(from_logits, name="from_logits")
+        self.base = base
+        self.normalize = normalize
+        self.n_threads = n_threads
+        self._evaluate: Callable[..., list[NDArray[np.float64]]] = row_measures(
+            self.measures, from_logits=self.from_logits, base=base, normalize=normalize, n_threads=n_threads
+        )
+
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "measures": list(self.measures),
+            "from_logits": self.from_logits,
+            "quantiles": list(self.quantiles),
+            "groups": self.groups,
+            "base": self.base,
+            "normalize": self.normalize,
+        }
+
+    def _clear(self) -> None:
+        n_threads = self.n_threads
+        super()._clear()
+        self.n_threads = n_threads
+
+    def update(  # type: ignore[override]  # shares the mechanism, not the arguments
+        self,
+        p: ArrayLike,
+        q: ArrayLike,
+        labels: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        group: ArrayLike | None = None,
+    ) -> Self:
+        """Add rows, and return ``self``; an error leaves the accumulator as it was.
+
+        Parameters
+        ----------
+        p, q
+            Distributions (or logits) along the last axis; all other axes count rows.
+        labels
+            Integer labels, one per row, for measures that need them.
+        weights
+            Non-negative weights, one per row; 0 leaves a row out altogether.
+        group
+            One label (int or str) for all rows, or one per row.
+        """
+        values = self._evaluate(p, q, labels)
+        return self._add(values, weights, group)
 
 
 def _with_weights(sums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:

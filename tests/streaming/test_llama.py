@@ -1,0 +1,176 @@
+"""llama.cpp's base logits: files written here as that tool writes them."""
+
+import struct
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, rel_entr
+
+import kullback
+from kullback.readers import LlamaLogits, compare_logits, open_source
+from kullback.streaming import RowDivergence
+
+N_CTX, N_VOCAB, N_CHUNK = 12, 257, 3
+SCORED = N_CTX - 1 - N_CTX // 2
+
+
+def quantise(logits):
+    """One record: scale and minimum, then codes over the upper 16 nats."""
+    top, bottom = logits.max(), max(logits.min(), logits.max() - np.float32(16))
+    log_sum = np.float32(np.log(np.exp(logits - top, dtype=np.float32).sum(dtype=np.float64)))
+    scale = np.float32((top - bottom) / np.float32(65535))
+    codes = np.zeros(len(logits) + len(logits) % 2, np.uint16)
+    if scale:
+        steps = np.rint(np.float32(1 / scale) * (logits - bottom))
+        codes[: len(logits)] = np.where(logits > bottom, steps, 0)
+    return struct.pack("<ff", scale, bottom - top - log_sum) + codes.tobytes()
+
+
+def write(path, logits, tokens, magic=b"_logits_"):
+    """Write a file of base logits."""
+    content = magic + struct.pack("<iii", N_CTX, N_VOCAB, N_CHUNK) + tokens.astype("<i4").tobytes()
+    path.write_bytes(content + b"".join(quantise(row) for row in logits))
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Make logits of two models whose lowest values are clipped, and a file of the first."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(0, 4, (N_CHUNK * SCORED, N_VOCAB)).astype(np.float32)
+    base[3] = base[3, 0]  # all equal: no scale
+    second = (base + rng.normal(0, 0.1, base.shape)).astype(np.float32)
+    tokens = rng.integers(0, N_VOCAB, (N_CHUNK, N_CTX))
+    write(tmp_path / "base.kld", base, tokens)
+    return tmp_path / "base.kld", base, second, tokens
+
+
+def test_reader_returns_what_was_written(data):
+    """Values to half a step, labels of the right positions, any block."""
+    path, base, _, tokens = data
+    source = open_source(path)
+    assert isinstance(source, LlamaLogits)
+    assert (source.n_rows, source.n_columns) == base.shape
+    assert (source.labels == tokens[:, N_CTX // 2 + 1 :].reshape(-1)).all()
+    rows = source.read(0, source.n_rows)
+    log_p = log_softmax(base.astype(float), axis=-1)
+    kept = base > base.max(-1, keepdims=True) - 15.99
+    assert np.abs(rows - log_p)[kept].max() <= 16 / 65535 / 2 + 2**-17
+    assert (~kept).any()
+    for start, stop in ((0, 1), (4, 9), (14, 99)):
+        assert (source.read(start, stop) == rows[start:stop]).all()
+    source.close()
+
+
+def test_bounds_hold_the_true_divergence(data):
+    """KL of the unquantised base lies within the bounds, row by row and in the mean; they are narrow."""
+    path, base, second, _ = data
+    report = compare_logits(path, second, progress=False)
+    log_p, log_q = (log_softmax(x.astype(float), axis=-1) for x in (base, second))
+    true = rel_entr(np.exp(log_p), np.exp(log_q)).sum(-1)
+    low, high = report.kl_bounds
+    assert low <= true.mean() <= high
+    assert low <= report.kl.mean <= high
+    assert high - low < 0.01 * true.mean()
+    from kullback.readers.llama import _per_row
+
+    source = LlamaLogits(path)
+    values = _per_row(source, open_source(second), 0, len(base), source.labels)
+    assert (values["kl_low"] <= true).all()
+    assert (true <= values["kl_high"]).all()
+    source.close()
+
+
+@pytest.mark.parametrize("max_memory", [1, 200_000, 256 << 20])
+def test_report_equals_its_formulas(data, max_memory):
+    """Every line of the report, from the stored log-probabilities, whatever the block."""
+    path, _, second, tokens = data
+    report = compare_logits(path, second, progress=False, max_memory=max_memory)
+    source = LlamaLogits(path)
+    scale, minimum, codes = source.read_codes(0, source.n_rows)
+    source.close()
+    raw = codes * scale[:, None] + minimum[:, None]
+    log_p, log_q = log_softmax(raw, axis=-1), log_softmax(second.astype(float), axis=-1)
+    labels = tokens[:, N_CTX // 2 + 1 :].reshape(-1)
+    rows, n = np.arange(len(labels)), len(labels)
+    nll, nll_base = -log_q[rows, labels], -log_p[rows, labels]
+    kl = rel_entr(np.exp(log_p), np.exp(log_q)).sum(-1)
+    change = np.exp(-nll) - np.exp(-nll_base)
+    error = nll.std(ddof=1) / n**0.5
+    assert report.n_tokens == n
+    assert report.perplexity == pytest.approx((np.exp(nll.mean()), np.exp(nll.mean()) * error))
+    ratio = np.exp((nll - nll_base).mean())
+    assert report.perplexity_ratio == pytest.approx((ratio, ratio * (nll - nll_base).std(ddof=1) / n**0.5))
+    assert report.kl.mean == pytest.approx(kl.mean(), rel=1e-10)
+    assert report.kl.standard_error == pytest.approx(kl.std(ddof=1) / n**0.5, rel=1e-9)
+    assert report.top1_agreement[0] == (raw.argmax(-1) == second.argmax(-1)).mean()
+    assert report.p_change.mean == pytest.approx(change.mean(), rel=1e-9)
+    assert report.p_change_rms == pytest.approx((change**2).mean() ** 0.5, rel=1e-9)
+    for name in ("PPL(second)/PPL(base)", "Same top token", "99.9 % of KL", "unquantised"):
+        assert name in repr(report)
+    assert report.to_dict()["kl"]["n_rows"] == n
+
+
+def test_two_files_and_equal_models(data, tmp_path):
+    """A file against itself: no divergence, and bounds that begin at 0."""
+    path, _, second, tokens = data
+    same = compare_logits(path, path, progress=False)
+    assert (same.kl.mean, same.top1_agreement[0], same.perplexity_ratio[0]) == (0, 1, 1)
+    assert same.kl_bounds[0] == 0 < same.kl_bounds[1] < 1e-3
+    write(tmp_path / "second.kld", second, tokens)
+    both = compare_logits(path, tmp_path / "second.kld", progress=False)
+    assert both.kl.mean == pytest.approx(compare_logits(path, second, progress=False).kl.mean, rel=0.01)
+    rng = np.random.default_rng(1)
+    arrays = compare_logits(second, second[:, ::-1], rng.integers(0, N_VOCAB, len(second)), progress=False)
+    assert arrays.kl_bounds is None
+    assert "unquantised" not in repr(arrays)
+
+
+def test_evaluate_reads_it(data):
+    """The stored rows, as logits, with the file's own labels."""
+    path, _, second, _ = data
+    source = LlamaLogits(path)
+    rows, labels = source.read(0, source.n_rows), source.labels
+    options = {"measures": ("kl", "log_loss"), "from_logits": True}
+    expected = RowDivergence(**options).update(rows, second, labels).result()
+    assert kullback.evaluate(path, second, labels=labels, batch_rows=4, progress=False, **options) == expected
+    assert kullback.evaluate(source, second, labels=labels, progress=False, **options) == expected
+    source.close()
+    report = compare_logits(path, second, progress=False)
+    # evaluate's rows are float32: log-probabilities below 32 rounded to 2^-20 at worst
+    assert report.kl.mean == pytest.approx(expected.kl.mean, abs=1e-5)
+
+
+@pytest.mark.parametrize("cut", [5, 19, 30, 500, -1])
+def test_truncated_files_are_refused(data, cut):
+    """A file that is too short, anywhere."""
+    path = data[0]
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ValueError, match=r"speaks of|no file of llama|must end in"):
+        compare_logits(path, data[2], progress=False)
+
+
+def test_damaged_files_are_refused(data, tmp_path):
+    """Headers, tokens and scales that cannot be, and sides that do not fit."""
+    path, base, second, tokens = data
+    good = path.read_bytes()
+    for place, value, message in (
+        (8, -1, "damaged"),
+        (12, 1 << 30, "speaks of"),
+        (20, N_VOCAB, "tokens outside"),
+    ):
+        path.write_bytes(good[:place] + struct.pack("<i", value) + good[place + 4 :])
+        with pytest.raises(ValueError, match=message):
+            LlamaLogits(path)
+    first = 20 + 4 * tokens.size
+    path.write_bytes(good[:first] + struct.pack("<f", np.nan) + good[first + 4 :])
+    with pytest.raises(ValueError, match="damaged between rows"):
+        compare_logits(path, second, progress=False)
+    path.write_bytes(good)
+    for other, message in ((second[1:], "second must have 15 rows"), (second[:, 1:], "one vocabulary")):
+        with pytest.raises(ValueError, match=message):
+            compare_logits(path, other, progress=False)
+    with pytest.raises(ValueError, match="labels must be given"):
+        compare_logits(base, second, progress=False)
+    write(tmp_path / "foreign.bin", base, tokens, magic=b"_Logits_")
+    with pytest.raises(ValueError, match="no file of llama"):
+        LlamaLogits(tmp_path / "foreign.bin")
