@@ -16,7 +16,7 @@ if X86:
     LEVELS |= {"v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
 OPTIMISE = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 REDUCE = ["-fassociative-math"]  # lets sums vectorise; compile time only, see docs/architecture.md
-EXACT = {"divergence_rows", "exact_sum", "support"}  # order of operations is their meaning: no REDUCE
+EXACT = {"divergence_pairs", "divergence_rows", "exact_sum", "support"}  # their order of operations is their meaning
 CPU = "kullback._kernels.cpu"
 
 

@@ -1,214 +1,320 @@
-"""Row-wise divergences of probabilities: sums of element terms, then one formula a row.
+"""Row-wise divergences of probabilities or logits: sums of element terms, then one formula a row.
 
-A row is cut into pieces of fixed size and those into blocks that stay in cache. Each block is
-mapped to terms (see _divergence_terms.pxd) and summed in float64; pieces are added in order. Neither
-threads nor neighbouring rows touch the arithmetic of a row, so they change no bit of its result.
-Rows that are short, strided or of another dtype pass through contiguous tiles, never a full copy.
+A row is cut into pieces of fixed size and those into blocks that stay in cache. Each block is mapped
+to terms (_divergence_terms.pxd) and summed in float64; pieces are added in order. Neither threads nor
+neighbouring rows touch the arithmetic of a row, so they change no bit of its result. Rows that are
+short, strided or of another dtype pass through contiguous tiles, never a full copy.
 """
 
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 from cython cimport floating
 from cython.parallel cimport prange, threadid
+from libc.math cimport INFINITY, exp, log, log1p
 
-from _divergence_finish cimport CHECK, PLAIN, finish_measure
-from _divergence_terms cimport map_terms, mass_slow, term_slow
-from _numeric cimport sum_double, sum_float, unusual_double, unusual_float
-from _pack cimport FLOAT32, FLOAT64, FIRST_INTEGER, pack
+from _divergence_blocks cimport (
+    BEST_P, BLOCK, CENTRE, Job, LANE, MAX_GROUP, MAX_MEASURES, Operand, PIECE, Region, SHIFT, STATE, add_tile,
+    max_of, note_best, row_data, tile_of,
+)
+from _divergence_finish cimport CHECK, DIVIDE, Sums, finish_measure
+from _divergence_logits cimport (
+    EXCESS, MASS_P, add_logits, finish_logits, has_one_sweep, merge_logits,
+)
+from _divergence_terms cimport (
+    AFFINITY, ALPHA, MASS, MAX_RATIO, RENYI, RENYI_ENTROPY, SUPPORT, TOP1, TSALLIS_ENTROPY, exp_fast, gather,
+)
+from _pack cimport FIRST_INTEGER, FLOAT64, pack
 
-cdef enum:
-    BLOCK = 1024       # elements: operands and terms of a float64 block are 24 KiB, inside any L1 cache
-    PIECE = 64 * 1024  # elements: what one thread takes of a row so long that it is shared
-    STATE = 16         # sums a row: mass of p, mass of q, then one for each measure
-    MAX_GROUP = 128    # rows that pass through one tile
 BLOCK_ELEMENTS = BLOCK
+LANE_ELEMENTS = LANE
 PIECE_ELEMENTS = PIECE
 STATE_SUMS = STATE
 MAX_GROUP_ROWS = MAX_GROUP
-
-cdef struct Operand:
-    const char* data
-    Py_ssize_t outer, row, item  # strides in bytes
-    int kind
-
-cdef struct Job:
-    Operand p, q
-    bint has_q
-    Py_ssize_t n_outer, n_inner, n
-    Py_ssize_t group       # rows in a tile
-    const int* measures
-    int n_measures
-    const double* options  # see reduce_rows
-    double* values
-    unsigned char* status
-
-cdef struct Region:        # the scratch of one thread
-    double* p
-    double* q
-    double* terms
-    double* wide_p
-    double* wide_q
-    double* wide_terms
-    double* rows
-    double* pieces
+MOST_MEASURES = MAX_MEASURES
 
 
-cdef inline double sum_of(const floating* x, Py_ssize_t n) noexcept nogil:
-    if floating is float:
-        return sum_float(x, n)
-    else:
-        return sum_double(x, n)
-
-
-cdef inline bint unusual(const floating* x, Py_ssize_t n) noexcept nogil:
-    if floating is float:
-        return unusual_float(x, n)
-    else:
-        return unusual_double(x, n)
-
-
-cdef inline const char* row_data(const Operand* x, Py_ssize_t n_inner, Py_ssize_t row) noexcept nogil:
-    return x.data + (row // n_inner) * x.outer + (row % n_inner) * x.row
-
-
-cdef void add_slow(const Job* job, const double* p, const double* q, Py_ssize_t n, double* state) noexcept nogil:
-    """Add a block that holds subnormals, infinities, NaN or negative values."""
-    cdef Py_ssize_t i
+cdef void clear_state(const Job* job, double* state) noexcept nogil:
     cdef int m
-    for i in range(n):
-        state[0] += mass_slow(p[i])
-        state[1] += mass_slow(q[i])
-        for m in range(job.n_measures):
-            state[2 + m] += term_slow(job.measures[m], p[i], q[i])
+    for m in range(max(2 + job.n_measures, 6)):
+        state[m] = 0
+    if job.logits:
+        state[CENTRE] = -INFINITY
+        state[SHIFT] = 0
+    if job.top1:
+        state[BEST_P] = state[BEST_P + 2] = -INFINITY
+        state[BEST_P + 1] = state[BEST_P + 3] = 0
 
 
-cdef void add_block(const Job* job, const floating* p, const floating* q, Py_ssize_t n, floating* terms,
-                    const Region* region, double* state) noexcept nogil:
-    """Add one block of one row; float32 blocks with unusual values are worked in float64."""
-    cdef Py_ssize_t i
-    cdef int m
-    if unusual(p, n) or (job.has_q and unusual(q, n)):
-        if floating is float:
-            for i in range(n):
-                region.wide_p[i] = p[i]
-                region.wide_q[i] = q[i]
-            add_block[double](job, region.wide_p, region.wide_q, n, region.wide_terms, region, state)
-        else:
-            add_slow(job, p, q, n, state)
+cdef void find_shift(const Job* job, Py_ssize_t row, const Region* region, double* state, floating* kind) noexcept nogil:
+    """Guess how far p's logits lie above q's: the difference of the log-sum-exps of the row's first block."""
+    cdef Py_ssize_t n = min(job.block, job.n)
+    cdef double best_p, best_q
+    cdef const floating* p
+    cdef const floating* q
+    cdef Job plain
+    if not job.has_q:
         return
-    state[0] += sum_of(p, n)
-    if job.has_q:
-        state[1] += sum_of(q, n)
-    for m in range(job.n_measures):
-        map_terms(job.measures[m], p, q, n, terms)
-        state[2 + m] += sum_of(terms, n)
-
-
-cdef void add_tile(const Job* job, const floating* p, const floating* q, Py_ssize_t n_rows, Py_ssize_t n,
-                   floating* terms, const Region* region, double* states) noexcept nogil:
-    """Add a contiguous tile of (n_rows, n); a small one is mapped as a whole."""
-    cdef Py_ssize_t r
-    cdef int m
-    if n_rows == 1 or n_rows * n > BLOCK or unusual(p, n_rows * n) or (job.has_q and unusual(q, n_rows * n)):
-        for r in range(n_rows):
-            add_block(job, p + r * n, q + r * n, n, terms, region, states + r * STATE)
+    p = tile_of(&job.p, job, row, 1, 0, n, <floating*>region.p)
+    q = tile_of(&job.q, job, row, 1, 0, n, <floating*>region.q)
+    best_p, best_q = max_of(p, n), max_of(q, n)
+    if not (-INFINITY < best_p < INFINITY and -INFINITY < best_q < INFINITY):
         return
-    for r in range(n_rows):
-        states[r * STATE] += sum_of(p + r * n, n)
-        if job.has_q:
-            states[r * STATE + 1] += sum_of(q + r * n, n)
-    for m in range(job.n_measures):
-        map_terms(job.measures[m], p, q, n_rows * n, terms)
-        for r in range(n_rows):
-            states[r * STATE + 2 + m] += sum_of(terms + r * n, n)
-
-
-cdef inline const floating* tile_of(const Operand* x, const Job* job, Py_ssize_t row, Py_ssize_t n_rows,
-                                    Py_ssize_t start, Py_ssize_t n, floating* out) noexcept nogil:
-    """Return a contiguous tile: the caller's own memory where that is one, else a packed copy."""
-    cdef const char* data = row_data(x, job.n_inner, row) + start * x.item
-    cdef int native = FLOAT32 if floating is float else FLOAT64
-    if x.kind == native and x.item == <Py_ssize_t>sizeof(floating) and (<size_t>data) % sizeof(floating) == 0 \
-            and (n_rows == 1 or x.row == n * x.item):
-        return <const floating*>data
-    pack(data, x.kind, x.row, x.item, n_rows, n, out)
-    return out
+    state[SHIFT] = <floating>((best_p - best_q) * job.inverse_temperature)
+    plain = job[0]
+    plain.top1, plain.n_inner_sums = False, 0
+    add_logits(&plain, p, q, n, 0, region, state)
+    best_q = state[SHIFT] - log1p(state[EXCESS] / state[MASS_P])
+    best_p = state[SHIFT]
+    clear_state(job, state)
+    state[SHIFT] = <floating>best_q if -INFINITY < best_q < INFINITY else best_p
 
 
 cdef void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t piece, const Region* region,
                     double* states, floating* kind) noexcept nogil:
     """Set ``states`` to the sums of one piece of consecutive rows."""
-    cdef Py_ssize_t i, n, start = piece * PIECE
+    cdef Py_ssize_t r, n, start = piece * PIECE
     cdef Py_ssize_t end = min(start + PIECE, job.n)
     cdef const floating* p
     cdef const floating* q
-    for i in range(n_rows * STATE):
-        states[i] = 0
+    for r in range(n_rows):
+        clear_state(job, states + r * STATE)
+        if job.logits:
+            find_shift(job, row + r, region, states + r * STATE, kind)
     while start < end:
-        n = min(<Py_ssize_t>BLOCK, end - start)
+        n = min(job.block, end - start)
         p = tile_of(&job.p, job, row, n_rows, start, n, <floating*>region.p)
         q = p
         if job.has_q:
             q = tile_of(&job.q, job, row, n_rows, start, n, <floating*>region.q)
-        add_tile(job, p, q, n_rows, n, <floating*>region.terms, region, states)
+        if job.logits:
+            for r in range(n_rows):
+                add_logits(job, p + r * n, q + r * n, n, start, region, states + r * STATE)
+        else:
+            add_tile(job, p, q, n_rows, n, <floating*>region.terms, region, states)
+            if job.top1:
+                for r in range(n_rows):
+                    note_best(p + r * n, n, start, states + r * STATE + BEST_P)
+                    note_best(q + r * n, n, start, states + r * STATE + BEST_P + 2)
         start += n
 
 
-cdef inline void any_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t piece,
-                           const Region* region, double* states) noexcept nogil:
-    if job.p.kind == FLOAT64 or job.p.kind >= FIRST_INTEGER or job.q.kind == FLOAT64 or job.q.kind >= FIRST_INTEGER:
+cdef void any_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t piece, const Region* region,
+                    double* states) noexcept nogil:
+    if job.wide:
         add_piece[double](job, row, n_rows, piece, region, states, NULL)
     else:
         add_piece[float](job, row, n_rows, piece, region, states, NULL)
 
 
-cdef void sweep_again(const Job* job, Py_ssize_t row, const Region* region, double* state) noexcept nogil:
-    """Replace the sums of a row by those of p / sum p and q / sum q in float64."""
-    cdef Py_ssize_t i, n, start = 0
-    cdef double sum_p = state[0], sum_q = state[1]
-    for i in range(STATE):
-        state[i] = 0
-    while start < job.n:
-        n = min(<Py_ssize_t>BLOCK, job.n - start)
-        pack(row_data(&job.p, job.n_inner, row) + start * job.p.item, job.p.kind, 0, job.p.item, 1, n, region.wide_p)
+cdef void merge_states(const Job* job, double* state, double* other) noexcept nogil:
+    """Add the sums of a later piece."""
+    cdef int m
+    for m in range(2):
+        if job.top1 and other[BEST_P + 2 * m] > state[BEST_P + 2 * m]:
+            state[BEST_P + 2 * m] = other[BEST_P + 2 * m]
+            state[BEST_P + 2 * m + 1] = other[BEST_P + 2 * m + 1]
+    if job.logits:
+        merge_logits(state, other)
+        return
+    state[0] += other[0]
+    state[1] += other[1]
+    for m in range(job.n_measures):
+        state[2 + m] = gather(job.measures[m], state[2 + m], other[2 + m])
+
+
+cdef void to_probabilities(const Job* job, double* x, Py_ssize_t n, double offset) noexcept nogil:
+    """Divide a packed block by its row's sum, or take exp(logit - log-sum-exp)."""
+    cdef Py_ssize_t i
+    cdef double scale = job.inverse_temperature
+    if job.logits:
         for i in range(n):
-            region.wide_p[i] = region.wide_p[i] / sum_p
-        if job.has_q:
-            pack(row_data(&job.q, job.n_inner, row) + start * job.q.item, job.q.kind, 0, job.q.item, 1, n,
-                 region.wide_q)
+            x[i] = exp_fast(x[i] * scale - offset)
+        if job.smoothing != 0:
             for i in range(n):
-                region.wide_q[i] = region.wide_q[i] / sum_q
-        add_block[double](job, region.wide_p, region.wide_q if job.has_q else region.wide_p, n,
-                          region.wide_terms, region, state)
+                x[i] = (x[i] + job.smoothing) / (1 + job.n * job.smoothing)
+    else:
+        for i in range(n):
+            x[i] = (x[i] + job.smoothing) / offset
+
+
+cdef void sweep_again(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const double* offsets, const Region* region,
+                      double* states) noexcept nogil:
+    """Set ``states`` to the sums of rows of probabilities that are normalised element by element in float64."""
+    cdef Job plain = job[0]
+    cdef Py_ssize_t r, n, start = 0
+    plain.logits = False
+    plain.top1 = False
+    for r in range(n_rows):
+        clear_state(&plain, states + r * STATE)
+    while start < job.n:
+        n = min(job.block, job.n - start)
+        pack(row_data(&job.p, job.n_inner, row) + start * job.p.item, job.p.kind, job.p.row, job.p.item, n_rows, n,
+             region.p)
+        for r in range(n_rows):
+            to_probabilities(job, region.p + r * n, n, offsets[2 * r])
+        if job.has_q:
+            pack(row_data(&job.q, job.n_inner, row) + start * job.q.item, job.q.kind, job.q.row, job.q.item, n_rows, n,
+                 region.q)
+            for r in range(n_rows):
+                to_probabilities(job, region.q + r * n, n, offsets[2 * r + 1])
+        add_tile[double](&plain, region.p, region.q if job.has_q else region.p, n_rows, n, region.terms, region, states)
         start += n
 
 
-cdef void finish_row(const Job* job, Py_ssize_t row, const Region* region, double* state) noexcept nogil:
-    """Turn the sums of a row into its values and its status."""
-    cdef int m, mode = <int>job.options[1]
-    cdef Py_ssize_t n_rows = job.n_outer * job.n_inner
+cdef void check_row(const Job* job, Py_ssize_t row, const double* state) noexcept nogil:
+    """Note why a row fails: 1, 2: a bad entry in p, q; 3, 4: a bad sum of p, q."""
+    cdef int m
+    cdef double mass, added = job.smoothing * job.n
+    for m in range(2 if job.has_q else 1):
+        mass = state[m]
+        if job.logits and m == 1:
+            mass += state[0]
+        if mass != mass:
+            job.status[row] = 1 + m
+        elif job.logits:
+            if mass == 0:
+                job.status[row] = 3 + m
+        elif mass == added or not (-job.options[2 + m] <= mass - added - 1 <= job.options[2 + m]):
+            job.status[row] = 3 + m
+        if job.status[row]:
+            return
+
+
+cdef double log_sum_exp(const Job* job, const Operand* x, Py_ssize_t row, const Region* region) noexcept nogil:
+    """Return the log-sum-exp of one row by two plain sweeps, for rows whose first block misled the shift."""
+    cdef Py_ssize_t i, n, start
+    cdef int sweep
+    cdef double largest = -INFINITY, total = 0
+    for sweep in range(2):
+        start = 0
+        while start < job.n:
+            n = min(job.block, job.n - start)
+            pack(row_data(x, job.n_inner, row) + start * x.item, x.kind, 0, x.item, 1, n, region.terms)
+            if sweep == 0:
+                largest = max(largest, max_of(region.terms, n) * job.inverse_temperature)
+            else:
+                for i in range(n):
+                    total += exp(region.terms[i] * job.inverse_temperature - largest)
+            start += n
+    return largest + log(total)
+
+
+cdef void find_offsets(const Job* job, Py_ssize_t row, const Region* region, const double* state, double* offsets) noexcept nogil:
+    """Find what makes each row a distribution: its sum, or the log-sum-exp of its logits."""
+    cdef double p = state[0], q = state[1]
+    if not job.logits:
+        offsets[0], offsets[1] = p, q
+        return
+    q = p + state[EXCESS]
+    offsets[0] = state[CENTRE] + log(p)
+    offsets[1] = state[CENTRE] - state[SHIFT] + log(q)
+    if p == p and q == q and not (1e-30 < p < INFINITY and 1e-4 * p < q < INFINITY):
+        offsets[0] = log_sum_exp(job, &job.p, row, region)
+        if job.has_q:
+            offsets[1] = log_sum_exp(job, &job.q, row, region)
+
+
+cdef bint finish_swept(const Job* job, const int* places, Py_ssize_t row, double* state, double* offsets) noexcept nogil:
+    """Write the values of a row that was swept again; correct its offsets by what its sums are off one."""
+    cdef Sums sums
+    cdef int m
     cdef bint settled = True
-    if mode == CHECK:  # 1, 2: negative or NaN in p, q; 3, 4: the sum of p, q
-        if state[0] != state[0]:
-            job.status[row] = 1
-        elif job.has_q and state[1] != state[1]:
-            job.status[row] = 2
-        elif state[0] == 0 or not (-job.options[2] <= state[0] - 1 <= job.options[2]):
-            job.status[row] = 3
-        elif job.has_q and (state[1] == 0 or not (-job.options[3] <= state[1] - 1 <= job.options[3])):
-            job.status[row] = 4
+    cdef Py_ssize_t n_all = job.n_outer * job.n_inner
+    sums.alpha, sums.unit = job.options[4], job.options[0]
+    sums.precision = 2e-14 if job.wide else 1e-7
+    sums.p, sums.q = state[0], state[1] if job.has_q else state[0]
     for m in range(job.n_measures):
-        job.values[m * n_rows + row] = finish_measure(
-            job.measures[m], state[2 + m], state[0], state[1], mode, job.options[0], &settled)
-    if not settled:
-        sweep_again(job, row, region, state)
-        for m in range(job.n_measures):
-            job.values[m * n_rows + row] = finish_measure(
-                job.measures[m], state[2 + m], state[0], state[1], mode, job.options[0], &settled)
+        sums.total, sums.settled = state[2 + m], True
+        job.values[places[m] * n_all + row] = finish_measure(job.measures[m], DIVIDE, &sums)
+        settled &= sums.settled
+    for m in range(2):
+        if job.logits:
+            offsets[m] += log(sums.p if m == 0 else sums.q)
+        else:
+            offsets[m] *= sums.p if m == 0 else sums.q
+    return settled
+
+
+cdef void sweep_rows(const Job* job, const int* places, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
+                     double* offsets) noexcept nogil:
+    """Sweep rows again, at most twice: the second time from sums that are exact to rounding."""
+    cdef int sweep
+    cdef Py_ssize_t r
+    cdef bint settled
+    for sweep in range(2):
+        settled = True
+        sweep_again(job, row, n_rows, offsets, region, region.pieces)
+        for r in range(n_rows):
+            settled &= finish_swept(job, places, row + r, region.pieces + r * STATE, offsets + 2 * r)
+        if settled:
+            return
+
+
+cdef void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region, double* states) noexcept nogil:
+    """Turn the sums of rows into values; sweep again the rows and measures that ask for it."""
+    cdef int m, n_now = 0, n_later = 0
+    cdef int[MAX_MEASURES] now
+    cdef int[MAX_MEASURES] later
+    cdef int[MAX_MEASURES] now_places
+    cdef int[MAX_MEASURES] later_places
+    cdef double[2 * MAX_GROUP] offsets
+    cdef Py_ssize_t r
+    cdef Job part = job[0]
+    for m in range(job.n_measures):  # what logits cannot give in one sweep, all rows of the tile get together
+        if job.logits and (not has_one_sweep(job.measures[m]) or job.smoothing != 0):
+            later[n_later], later_places[n_later] = job.measures[m], m
+            n_later += 1
+        else:
+            now[n_now], now_places[n_now] = job.measures[m], m
+            n_now += 1
+    part.measures, part.n_measures = &now[0], n_now
+    for r in range(n_rows):
+        if <int>job.options[1] == CHECK:
+            check_row(job, row + r, states + r * STATE)
+        find_offsets(job, row + r, region, states + r * STATE, &offsets[2 * r])
+        finish_row(&part, &now_places[0], row + r, region, states + r * STATE, &offsets[2 * r])
+    if n_later > 0:
+        part.measures, part.n_measures = &later[0], n_later
+        sweep_rows(&part, &later_places[0], row, n_rows, region, &offsets[0])
+
+
+cdef void finish_row(const Job* job, const int* places, Py_ssize_t row, const Region* region, double* state,
+                     double* offsets) noexcept nogil:
+    """Finish one row; ``places`` says which line of the values each measure fills."""
+    cdef int m, n_again = 0
+    cdef int[MAX_MEASURES] again
+    cdef int[MAX_MEASURES] again_places
+    cdef Py_ssize_t n_all = job.n_outer * job.n_inner
+    cdef double value
+    cdef Sums sums
+    cdef Job second
+    sums.alpha, sums.unit = job.options[4], job.options[0]
+    sums.precision = 2e-14 if job.wide else 5e-7
+    for m in range(job.n_measures):
+        sums.settled = True
+        sums.p, sums.q = state[0], state[1] if job.has_q else state[0]
+        if job.logits:
+            value = finish_logits(job.measures[m], state, job.wide, &sums)
+            value = value if job.measures[m] == TOP1 or job.measures[m] == MASS else value * sums.unit
+            if job.measures[m] == MASS:
+                value = offsets[0]
+        elif job.measures[m] == TOP1:
+            value = state[BEST_P + 1] == state[BEST_P + 3]
+        else:
+            sums.total = state[2 + m]
+            value = finish_measure(job.measures[m], <int>job.options[1], &sums)
+        job.values[places[m] * n_all + row] = value
+        if not sums.settled:
+            again[n_again], again_places[n_again] = job.measures[m], places[m]
+            n_again += 1
+    if n_again > 0:
+        second = job[0]
+        second.measures, second.n_measures = &again[0], n_again
+        sweep_rows(&second, &again_places[0], row, 1, region, offsets)
 
 
 cdef Region thread_region(const Job* job, double* scratch, Py_ssize_t size) noexcept nogil:
     cdef Region region
-    cdef Py_ssize_t tile = job.group * min(job.n, <Py_ssize_t>BLOCK)
+    cdef Py_ssize_t tile = job.group * min(job.n, job.block)
     scratch += threadid() * size
     region.rows = scratch
     region.pieces = region.rows + job.group * STATE
@@ -216,7 +322,7 @@ cdef Region thread_region(const Job* job, double* scratch, Py_ssize_t size) noex
     region.wide_p = region.terms + BLOCK
     region.wide_q = region.wide_p + BLOCK
     region.wide_terms = region.wide_q + BLOCK
-    region.p = region.wide_terms + BLOCK
+    region.p = region.terms + 4 * LANE
     region.q = region.p + tile
     return region
 
@@ -229,14 +335,12 @@ cdef void run_group(const Job* job, Py_ssize_t group, double* scratch, Py_ssize_
     cdef Py_ssize_t i, piece, n_pieces = (job.n + PIECE - 1) // PIECE
     cdef Region region = thread_region(job, scratch, size)
     first += (group // groups_per_outer) * job.n_inner
-    for i in range(n_rows * STATE):
-        region.rows[i] = 0
-    for piece in range(n_pieces):
+    any_piece(job, first, n_rows, 0, &region, region.rows)
+    for piece in range(1, n_pieces):
         any_piece(job, first, n_rows, piece, &region, region.pieces)
-        for i in range(n_rows * STATE):
-            region.rows[i] += region.pieces[i]
-    for i in range(n_rows):
-        finish_row(job, first + i, &region, region.rows + i * STATE)
+        for i in range(n_rows):
+            merge_states(job, region.rows + i * STATE, region.pieces + i * STATE)
+    finish_rows(job, first, n_rows, &region, region.rows)
 
 
 cdef void run_piece(const Job* job, Py_ssize_t task, double* partials, double* scratch, Py_ssize_t size) noexcept nogil:
@@ -246,30 +350,17 @@ cdef void run_piece(const Job* job, Py_ssize_t task, double* partials, double* s
     any_piece(job, task // n_pieces, 1, task % n_pieces, &region, partials + task * STATE)
 
 
-cdef void add_partials(const Job* job, Py_ssize_t row, const double* partials, double* scratch,
-                       Py_ssize_t size) noexcept nogil:
+cdef void merge_pieces(const Job* job, Py_ssize_t row, double* partials, double* scratch, Py_ssize_t size) noexcept nogil:
     """Add the pieces of a row in order and finish it."""
-    cdef Py_ssize_t i, piece, n_pieces = (job.n + PIECE - 1) // PIECE
+    cdef Py_ssize_t piece, n_pieces = (job.n + PIECE - 1) // PIECE
     cdef Region region = thread_region(job, scratch, size)
-    for i in range(STATE):
-        region.rows[i] = 0
-    for piece in range(n_pieces):
-        for i in range(STATE):
-            region.rows[i] += partials[(row * n_pieces + piece) * STATE + i]
-    finish_row(job, row, &region, region.rows)
+    cdef double* first = partials + row * n_pieces * STATE
+    for piece in range(1, n_pieces):
+        merge_states(job, first, first + piece * STATE)
+    finish_rows(job, row, 1, &region, first)
 
 
-cdef int fill_operand(object source, int kind, Operand* operand, Py_buffer* view) except -1:
-    PyObject_GetBuffer(source, view, PyBUF_STRIDED_RO)
-    operand.data = <const char*>view.buf
-    operand.outer = view.strides[0]
-    operand.row = view.strides[1]
-    operand.item = view.strides[2]
-    operand.kind = kind
-    return 0
-
-
-cdef void run_job(Job* job, double* scratch, Py_ssize_t size, int n_threads) noexcept nogil:
+cdef void run_job(const Job* job, double* scratch, Py_ssize_t size, int n_threads) noexcept nogil:
     cdef Py_ssize_t task, n_rows = job.n_outer * job.n_inner, n_pieces = (job.n + PIECE - 1) // PIECE
     cdef Py_ssize_t n_groups = job.n_outer * ((job.n_inner + job.group - 1) // job.group)
     cdef double* partials = scratch + n_threads * size
@@ -277,7 +368,7 @@ cdef void run_job(Job* job, double* scratch, Py_ssize_t size, int n_threads) noe
         for task in prange(n_rows * n_pieces, num_threads=n_threads, schedule="dynamic"):
             run_piece(job, task, partials, scratch, size)
         for task in prange(n_rows, num_threads=n_threads, schedule="dynamic"):
-            add_partials(job, task, partials, scratch, size)
+            merge_pieces(job, task, partials, scratch, size)
     elif n_threads == 1:
         for task in range(n_groups):
             run_group(job, task, scratch, size)
@@ -286,40 +377,63 @@ cdef void run_job(Job* job, double* scratch, Py_ssize_t size, int n_threads) noe
             run_group(job, task, scratch, size)
 
 
+cdef int fill_operand(object source, int kind, Operand* operand, Py_buffer* view) except -1:
+    PyObject_GetBuffer(source, view, PyBUF_STRIDED_RO)
+    operand.data = <const char*>view.buf
+    operand.outer, operand.row, operand.item = view.strides[0], view.strides[1], view.strides[2]
+    operand.kind = kind
+    return 0
+
+
+cdef void fill_job(Job* job, const int[::1] measures, const double[::1] options) noexcept nogil:
+    cdef int m
+    job.measures, job.n_measures, job.options = &measures[0], <int>measures.shape[0], &options[0]
+    job.n_inner_sums = <int>options[5]
+    job.logits, job.inverse_temperature, job.smoothing = options[6] != 0, options[7], options[8]
+    job.wide = job.p.kind == FLOAT64 or job.p.kind >= FIRST_INTEGER or job.q.kind == FLOAT64 \
+        or job.q.kind >= FIRST_INTEGER
+    job.top1 = False
+    for m in range(job.n_measures):
+        job.top1 |= measures[m] == TOP1
+        if not job.logits and measures[m] in (AFFINITY, ALPHA, MAX_RATIO, RENYI, RENYI_ENTROPY, SUPPORT, TSALLIS_ENTROPY):
+            job.wide = True  # powers leave the range of float32
+
+
 def reduce_rows(
     object p,                         # IN: three axes (outer, inner, element), any strides
     object q,                         # IN: the same shape, or None
     int p_kind,                       # IN: element types, see _pack.pxd
     int q_kind,
-    const int[::1] measures,          # IN: at most STATE - 2
-    const double[::1] options,        # IN: unit, normalisation mode, tolerance of p's sum, of q's
+    const int[::1] measures,          # IN: at most MAX_MEASURES
+    const double[::1] options,        # IN: unit, normalisation mode, tolerance of p's sum, of q's, alpha,
+                                      # inner sums of logits (0 none, 1 of p, 2 of both), whether logits,
+                                      # 1 / temperature, smoothing
     double[::1] values_out,           # OUT: measures x rows
     unsigned char[::1] status_out,    # OUT: why a row fails the check, 0 where it passes
     double[::1] scratch,              # scratch: n_threads regions, then STATE sums for each piece
     Py_ssize_t region_size,
-    Py_ssize_t group,                 # IN: rows that pass through one tile
+    Py_ssize_t group,                 # IN: rows that pass through one tile, at most MAX_GROUP
+    Py_ssize_t block,                 # IN: elements of each, at most BLOCK
     int n_threads,
 ):
     """Write every measure of every row; return the first row that fails the check, or -1."""
     cdef Job job
     cdef Py_buffer p_view, q_view
     cdef Py_ssize_t row
+    if status_out.shape[0] == 0:
+        return -1
     fill_operand(p, p_kind, &job.p, &p_view)
     try:
         job.n_outer, job.n_inner, job.n = p_view.shape[0], p_view.shape[1], p_view.shape[2]
         job.q = job.p
         job.has_q = q is not None
-        job.group = group
-        job.measures = &measures[0]
-        job.n_measures = <int>measures.shape[0]
-        job.options = &options[0]
-        if status_out.shape[0] == 0:
-            return -1
+        job.group, job.block = group, block
         job.values = &values_out[0]
         job.status = &status_out[0]
         if job.has_q:
             fill_operand(q, q_kind, &job.q, &q_view)
         try:
+            fill_job(&job, measures, options)
             with nogil:
                 run_job(&job, &scratch[0], region_size, n_threads)
         finally:

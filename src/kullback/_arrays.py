@@ -199,8 +199,11 @@ _KIND_OF = {np.dtype(name): kind for name, kind in _KINDS.items() if name != "bf
 _TOLERANCES = [2**-11.5, 2**-26.0, 2**-5.0, 2**-3.5, *[np.inf] * 8]
 
 
-def check_distribution(value: npt.ArrayLike, name: str) -> Distribution:
-    """Return ``value`` as an array of at least one axis, of a dtype that the kernels read."""
+def check_distribution(value: npt.ArrayLike, name: str, from_logits: bool = False) -> Distribution:
+    """Return ``value`` as an array of at least one axis, of a dtype that the kernels read.
+
+    uint16 is a view of bfloat16 where logits are asked for, and counts elsewhere.
+    """
     array = value if type(value) is np.ndarray else np.asarray(value)
     kind = _KIND_OF.get(array.dtype)
     if kind is None:
@@ -215,6 +218,8 @@ def check_distribution(value: npt.ArrayLike, name: str) -> Distribution:
             )
     if array.ndim == 0:
         raise ValueError(f"{name} must have at least one axis, got a scalar")
+    if from_logits and kind == _KINDS["uint16"]:
+        kind = _KINDS["bfloat16"]
     return Distribution(array, kind, _TOLERANCES[kind])
 
 
@@ -225,6 +230,110 @@ def check_normalize(value: object) -> int:
     if isinstance(value, str) and value == "check":
         return 2
     raise ValueError(f"normalize must be 'check', True or False, got {value!r}")
+
+
+def check_temperature(value: object, from_logits: bool) -> float:
+    """Return a temperature: positive and finite, and 1 unless logits are given."""
+    temperature = check_real(value, "temperature", low=0, open_low=True)
+    if not np.isfinite(temperature):
+        raise ValueError(f"temperature must be positive and finite, got {value!r}")
+    if temperature != 1 and not from_logits:
+        raise ValueError(f"temperature must be 1 unless from_logits=True, got {value!r}")
+    return temperature
+
+
+def check_smoothing(value: object, normalize: object) -> float:
+    """Return an amount to add to every probability: finite and >= 0."""
+    smoothing = check_real(value, "smoothing", low=0)
+    if not np.isfinite(smoothing):
+        raise ValueError(f"smoothing must be finite and >= 0, got {value!r}")
+    if smoothing > 0 and normalize is False:
+        raise ValueError(f"smoothing must be 0 with normalize=False, got {value!r}")
+    return smoothing
+
+
+def check_where(where: npt.ArrayLike, batch: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return a mask of rows, broadcast to the batch."""
+    array = np.asarray(where)
+    if array.dtype != np.bool_:
+        raise TypeError(f"where must be boolean, one value a row, got dtype {array.dtype}")
+    try:
+        return np.broadcast_to(array, batch)
+    except ValueError:
+        raise ValueError(f"where must broadcast to the rows' shape {batch}, got {array.shape}") from None
+
+
+def check_row_weights(
+    weights: npt.ArrayLike | None, batch: tuple[int, ...], reduction: str
+) -> npt.NDArray[np.float64] | None:
+    """Return weights of rows, finite and >= 0, broadcast to the batch."""
+    if weights is None:
+        return None
+    array = np.asarray(weights)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"weights must hold real numbers, got dtype {array.dtype}")
+    if reduction == "none":
+        raise ValueError("weights need reduction='mean' or 'sum', got reduction='none'")
+    if array.size and not (np.isfinite(array).all() and array.min() >= 0):
+        raise ValueError("weights must be finite and >= 0, got a negative, infinite or NaN one")
+    try:
+        return np.broadcast_to(array.astype(np.float64), batch)
+    except ValueError:
+        raise ValueError(f"weights must broadcast to the rows' shape {batch}, got {array.shape}") from None
+
+
+def check_out(out: object, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Return an array that results are written to: float64, writeable and of the result's shape."""
+    if not isinstance(out, np.ndarray) or out.dtype != np.float64:
+        raise TypeError(f"out must be a float64 array, got {getattr(out, 'dtype', type(out).__name__)}")
+    if out.shape != shape or not out.flags.writeable:
+        raise ValueError(f"out must be writeable and have the result's shape {shape}, got {out.shape}")
+    return out
+
+
+def check_order(alpha: object) -> float:
+    """Return the order of a Renyi or Tsallis measure: in [0, inf]."""
+    return check_real(alpha, "alpha", low=0)
+
+
+def check_finite(value: object, name: str) -> float:
+    """Return a finite number."""
+    number = check_real(value, name)
+    if not np.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
+
+
+def check_probability(value: object, name: str) -> float:
+    """Return a number in [0, 1]."""
+    return check_real(value, name, low=0, high=1)
+
+
+def check_tables(value: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    """Return joint tables as float64 of at least two axes, finite and >= 0."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim < 2:
+        raise ValueError(f"{name} must have at least two axes, got shape {array.shape}")
+    array = array.astype(np.float64)
+    if array.size and not (np.isfinite(array).all() and array.min() >= 0):
+        raise ValueError(f"{name} must be finite and >= 0, got a negative, infinite or NaN entry")
+    return array
+
+
+def check_class_labels(labels: npt.ArrayLike, shape: tuple[int, ...], n_classes: int, ignore_index: int | None) -> Any:
+    """Return labels as intp and the mask of those that count; each in [0, n_classes) or ``ignore_index``."""
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers, got dtype {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"labels must have one entry a row, shape {shape}, got {array.shape}")
+    kept = np.ones(shape, dtype=bool) if ignore_index is None else array != ignore_index
+    wrong = kept & ((array < 0) | (array >= n_classes))
+    if wrong.any():
+        raise ValueError(f"labels must be in [0, {n_classes}), got {array[wrong].flat[0]}")
+    return np.where(kept, array, 0).astype(np.intp), kept
 
 
 def check_base(value: object) -> float:
@@ -271,12 +380,16 @@ def raise_bad_row(
     arrays: Sequence[npt.NDArray[Any]],
     row: tuple[int, ...],
     names: tuple[str, str],
+    from_logits: bool = False,
 ) -> None:
     """Raise the error of a row that failed ``normalize="check"``; ``arrays`` have their rows last."""
     which = (status - 1) % 2
     operand = operands[which]
     assert operand is not None
     where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
+    if from_logits:
+        what = "a NaN or +inf entry" if status <= 2 else "only -inf"
+        raise ValueError(f"{names[which]} must hold logits < inf, at least one of them finite, got {what}{where}")
     if status <= 2:
         raise ValueError(f"{names[which]} must hold probabilities >= 0, got a negative or NaN entry{where}")
     values = arrays[which][row]
@@ -287,6 +400,72 @@ def raise_bad_row(
         f"got {values.sum(dtype=np.float64):.9g}"
         f"{where}; pass normalize=True to divide by the sum"
     )
+
+
+def check_rows(value: npt.ArrayLike, name: str, normalize: object) -> npt.NDArray[np.float64]:
+    """Return distributions, one a row, in float64 and divided by their sums."""
+    if normalize is not True and normalize != "check":
+        raise ValueError(f"normalize must be 'check' or True, got {normalize!r}")
+    operand = check_distribution(value, name)
+    if operand.array.ndim != 2 or operand.array.shape[1] == 0:
+        raise ValueError(f"{name} must have shape (n_rows, n_elements), got {operand.array.shape}")
+    array = operand.array
+    if operand.kind == _KINDS["bfloat16"]:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    rows = np.array(array, dtype=np.float64, order="C")
+    sums = rows.sum(axis=1)
+    bad = ~(rows >= 0).all(axis=1)
+    wrong = bad | (sums == 0) | ~np.isfinite(sums)
+    if normalize == "check":
+        wrong |= ~(np.abs(sums - 1) <= operand.tolerance)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        if bad[row]:
+            raise ValueError(f"{name} must hold probabilities >= 0, got a negative or NaN entry in row {row}")
+        raise ValueError(f"{name} must have rows that sum to 1, got {sums[row]:.9g} in row {row}")
+    rows /= sums[:, None]
+    return rows
+
+
+def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[int, ...], n_classes: int) -> Any:
+    """Return the top k of P: distinct indices in range, and log-probabilities in descending order, of mass <= 1."""
+    index, logs = np.asarray(indices), np.asarray(log_probs)
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"indices must be integers, got dtype {index.dtype}")
+    if logs.dtype.kind not in "fiu":
+        raise TypeError(f"log_probs must hold real numbers, got dtype {logs.dtype}")
+    if index.shape != logs.shape or index.shape[:-1] != shape or not 1 <= index.shape[-1] <= n_classes:
+        raise ValueError(
+            f"indices and log_probs must have shape {(*shape, 'k')} with k in [1, {n_classes}], "
+            f"got {index.shape} and {logs.shape}"
+        )
+    wrong = (index < 0) | (index >= n_classes)
+    if wrong.any():
+        raise ValueError(f"indices must be in [0, {n_classes}), got {index[wrong].flat[0]}")
+    if index.shape[-1] > 1 and (np.diff(np.sort(index, axis=-1), axis=-1) == 0).any():
+        raise ValueError("indices must be distinct in every row, got a repeated one")
+    logs = logs.astype(np.float64)
+    if np.isnan(logs).any() or (logs[..., 1:] > logs[..., :-1]).any():
+        raise ValueError("log_probs must be in descending order in every row, got an increase or NaN")
+    mass = np.exp(logs).sum(axis=-1)
+    if (mass > 1 + 1e-3).any():
+        raise ValueError(f"log_probs must have a mass of at most 1, got {mass.max():.9g}")
+    return index.astype(np.intp), logs
+
+
+def check_samples(value: npt.ArrayLike, name: str, k: int) -> npt.NDArray[np.float64]:
+    """Return samples as (n, d), finite, with more than k of them."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] == 0 or array.shape[0] <= k:
+        raise ValueError(f"{name} must have shape (n_samples, n_features) with n_samples > k = {k}, got {array.shape}")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got an infinite or NaN entry")
+    return array
 
 
 # ---- Labels --------------------------------------------------------------------------------------

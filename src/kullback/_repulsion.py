@@ -15,11 +15,15 @@ from scipy import fft
 
 from ._arrays import FloatArray, aligned_empty, check_choice
 from ._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft
+from ._threads import useful_threads
 
 METHODS = ("auto", "exact", "barnes_hut", "fft")
 
 EXACT_POINTS = 2000
 """Up to here ``auto`` is exact: it costs less than 1.5 x Barnes-Hut at theta = 0.5 and has no error."""
+
+POINTS_PER_THREAD = 512
+"""Points of a force that are worth a thread: about 50 microseconds of work."""
 
 MOST_NODES = 2**24
 """Grid nodes of the FFT, doubled sizes included, at the most: beyond, the spacing widens (docs/gradient.md)."""
@@ -306,6 +310,7 @@ def make_repulsion(
 ) -> Repulsion:
     """Return the engine for ``method``, with its scratch memory."""
     accuracy = choose_accuracy(theta, tolerance)
+    n_threads = useful_threads(n_threads, shape[0], POINTS_PER_THREAD)
     check_method(method, shape[1], accuracy)
     engine = AutoRepulsion(shape, dtype, accuracy, dof, n_threads)
     if method == "auto" and shape[0] > EXACT_POINTS and shape[1] <= 3:

@@ -41,3 +41,11 @@ def resolve_threads(n_threads: int | None, *, name: str = "n_threads") -> int:
     if count < 0:
         return max(1, available_threads() + 1 + count)
     return count if cpu.openmp() else 1
+
+
+def useful_threads(n_threads: int, n_items: int, items_per_thread: int) -> int:
+    """Return how many of ``n_threads`` have enough to do to be worth their barrier.
+
+    On a machine whose cores are busy with other work, a thread that comes late to a barrier costs a time slice.
+    """
+    return max(1, min(n_threads, n_items // items_per_thread))

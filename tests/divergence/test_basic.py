@@ -31,7 +31,7 @@ def test_every_level_matches_reference(at_level, name, size, dtype, n_threads, d
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@pytest.mark.parametrize("size", [10, 1000, 200_000])
+@pytest.mark.parametrize("size", [10, 50, 100, 1000, 200_000])
 def test_bits_do_not_depend_on_threads_batch_or_position(at_level, name, size, draw):
     """One row gives the same bits alone, in a batch, at an odd address, and with any thread count."""
     p, q = draw((7, size), np.float32, 3), draw((7, size), np.float32, 4)
@@ -68,8 +68,8 @@ def test_layouts(at_level, name, size, layout, draw):
         q = q[:1, :1]
         expected = call(kullback, name, p, np.broadcast_to(q, p.shape).copy())
     actual = call(kullback, name, p, q, axis=axis)
-    # float64 sums of the same terms in another order
-    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    # the same terms, of which fours are added in float32 in another order: two roundings
+    np.testing.assert_allclose(actual, expected, rtol=2 * 2.0**-24)
     kept = call(kullback, name, p, q, axis=axis, keepdims=True)
     assert kept.shape == tuple(1 if k == axis % 4 else n for k, n in enumerate(p.shape))
 

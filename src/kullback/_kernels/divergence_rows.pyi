@@ -1,7 +1,9 @@
 from typing import Any
 
 BLOCK_ELEMENTS: int
+LANE_ELEMENTS: int
 PIECE_ELEMENTS: int
+MOST_MEASURES: int
 STATE_SUMS: int
 MAX_GROUP_ROWS: int
 
@@ -17,5 +19,6 @@ def reduce_rows(
     scratch: Any,
     region_size: int,
     group: int,
+    block: int,
     n_threads: int,
 ) -> int: ...

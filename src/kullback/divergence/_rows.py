@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,15 @@ import numpy.typing as npt
 from .._arrays import (
     Distribution,
     check_base,
+    check_choice,
     check_distribution,
     check_normalize,
+    check_out,
     check_same_rows,
+    check_smoothing,
+    check_temperature,
+    check_row_weights,
+    check_where,
     raise_bad_row,
 )
 from .._kernels import divergence_rows as kernel
@@ -23,12 +29,44 @@ from .._threads import resolve_threads
 
 FloatArray = npt.NDArray[np.float64]
 
-MEASURES = {"kl": 0, "reverse_kl": 1, "entropy_p": 2, "entropy_q": 3, "cross_entropy": 4}
+MEASURES = {
+    name: number
+    for number, name in enumerate(
+        (
+            "kl",
+            "reverse_kl",
+            "entropy_p",
+            "entropy_q",
+            "cross_entropy",
+            "js",
+            "js_distance",
+            "hellinger",
+            "affinity",
+            "total_variation",
+            "chi2",
+            "jeffreys",
+            "renyi",
+            "alpha",
+            "renyi_entropy",
+            "tsallis_entropy",
+            "perplexity_p",
+            "support",
+            "max_ratio",
+            "min_entropy",
+            "mixture",
+            "top1_agreement",
+            "mass",
+        )
+    )
+}
 """Numbers of the kernel's measures, see ext/_divergence_terms.pxd."""
 
+_INNER_P = frozenset(("entropy_p", "cross_entropy", "perplexity_p"))
+_INNER_Q = frozenset(("entropy_q", "reverse_kl"))
 _BLOCK, _PIECE, _STATE = kernel.BLOCK_ELEMENTS, kernel.PIECE_ELEMENTS, kernel.STATE_SUMS
 _SHORT = 128  # rows up to this length pass through tiles of several rows
-_STRIDED_GROUP = 32  # rows of a strided tile: 128 bytes of each float32 line, two cache lines
+_TALL_BLOCK = 248  # elements of a tile whose rows lie side by side: 128 rows of both operands stay in L2,
+# and a pitch that is no multiple of 512 bytes keeps its lines in different sets of L1
 _SINGLE_THREAD = 1 << 15  # elements below which waking a second thread costs more than it saves
 
 
@@ -38,8 +76,45 @@ def _measure_numbers(measures: tuple[str, ...]) -> npt.NDArray[np.int32]:
 
 
 @lru_cache(maxsize=256)
-def _options(unit: float, mode: int, tolerance_p: float, tolerance_q: float) -> FloatArray:
-    return np.array([unit, mode, tolerance_p, tolerance_q])
+def _options(
+    unit: float,
+    mode: int,
+    tolerance_p: float,
+    tolerance_q: float,
+    alpha: float,
+    inner: int,
+    from_logits: bool,
+    temperature: float,
+    smoothing: float,
+) -> FloatArray:
+    return np.array(
+        [unit, mode, tolerance_p, tolerance_q, alpha, inner, from_logits, 1 / temperature, smoothing],
+        dtype=np.float64,
+    )
+
+
+class RowOptions(TypedDict, total=False):
+    """Keywords that every function of rows takes; :func:`kullback.kl_divergence` describes them."""
+
+    axis: int
+    base: float | None
+    normalize: bool | str
+    weights: npt.ArrayLike | None
+    where: npt.ArrayLike | None
+    reduction: str
+    smoothing: float
+    from_logits: bool
+    temperature: float
+    keepdims: bool
+    n_threads: int | None
+    out: FloatArray | None
+
+
+def row_value(
+    p: npt.ArrayLike, q: npt.ArrayLike | None, measure: str, options: RowOptions, **extra: Any
+) -> Any:
+    """Return one measure, reduced as asked."""
+    return row_values(p, q, (measure,), **options, **extra)[0]
 
 
 def row_values(
@@ -50,38 +125,110 @@ def row_values(
     axis: int = -1,
     base: float | None = None,
     normalize: bool | str = "check",
+    weights: npt.ArrayLike | None = None,
+    where: npt.ArrayLike | None = None,
+    reduction: str = "none",
+    smoothing: float = 0.0,
+    from_logits: bool = False,
+    temperature: float = 1.0,
     keepdims: bool = False,
     n_threads: int | None = None,
+    out: FloatArray | None = None,
+    alpha: float = 0.0,
     names: tuple[str, str] = ("p", "q"),
+    transform: Callable[[list[Any]], list[Any]] | None = None,
 ) -> list[Any]:
-    """Return one array (or scalar, for one row) of values for each of ``measures``."""
-    first = check_distribution(p, names[0])
-    second = None if q is None else check_distribution(q, names[1])
+    """Return one array (or scalar, for one row or a reduction) of values for each of ``measures``.
+
+    ``transform`` turns the measures' values into those to return, before rows are reduced.
+    """
+    first = check_distribution(p, names[0], from_logits)
+    second = None if q is None else check_distribution(q, names[1], from_logits)
     mode = check_normalize(normalize)
     unit = 1.0 if base is None else 1.0 / math.log(check_base(base))
+    if temperature != 1.0 or smoothing != 0.0:
+        check_temperature(temperature, from_logits)
+        check_smoothing(smoothing, normalize)
     shape, axis = check_same_rows(first, second, axis, names)
     arrays = [_with_axis_last(part.array, shape, axis) for part in (first, second) if part is not None]
     length, batch = arrays[0].shape[-1], arrays[0].shape[:-1]
     n_rows = math.prod(batch)
     n_threads = 1 if n_threads is None and n_rows * length < _SINGLE_THREAD else resolve_threads(n_threads)
-    numbers = _measure_numbers(measures)
-    options = _options(unit, mode, first.tolerance, math.inf if second is None else second.tolerance)
+    keep = None if where is None else check_where(where, batch)
+    inner = (
+        (2 if not _INNER_Q.isdisjoint(measures) else not _INNER_P.isdisjoint(measures)) if from_logits else 0
+    )
+    options = _options(
+        unit,
+        mode,
+        first.tolerance,
+        math.inf if second is None else second.tolerance,
+        alpha,
+        int(inner),
+        bool(from_logits),
+        temperature,
+        smoothing,
+    )
     values = np.empty((len(measures), n_rows))
     start = 0
     for parts in _three_axes(arrays):
         count = parts[0].shape[0] * parts[0].shape[1]
         result = values if count == n_rows else np.empty((len(measures), count))
-        bad, status = _reduce(parts, (first, second), numbers, options, result, n_threads)
+        kept = None if keep is None else keep.reshape(-1)[start : start + count]
+        bad, status = _reduce(
+            parts, (first, second), _measure_numbers(measures), options, result, n_threads, kept
+        )
         if bad >= 0:
             row = np.unravel_index(start + bad, batch) if batch else ()
-            raise_bad_row(status, (first, second), arrays, tuple(int(i) for i in row), names)
+            position = tuple(int(i) for i in row)
+            raise_bad_row(status, (first, second), arrays, position, names, from_logits)
         if result is not values:
             values[:, start : start + count] = result
         start += count
-    if keepdims:
-        position = axis % len(shape)
-        return list(values.reshape(len(measures), *batch[:position], 1, *batch[position:]))
-    return list(values[:, 0]) if not batch else list(values.reshape(len(measures), *batch))
+    results = list(values[:, 0]) if not batch else list(values.reshape(len(measures), *batch))
+    if transform is not None:
+        results = transform(results)
+    if weights is None and keep is None and reduction == "none" and out is None and not keepdims:
+        return results
+    return [
+        reduce_rows(value, batch, axis % len(shape), weights, keep, reduction, keepdims, out)
+        for value in results
+    ]
+
+
+def reduce_rows(
+    values: Any,
+    batch: tuple[int, ...],
+    axis: int,
+    weights: npt.ArrayLike | None,
+    keep: npt.NDArray[np.bool_] | None,
+    reduction: str,
+    keepdims: bool,
+    out: FloatArray | None,
+) -> Any:
+    """Reduce over rows, weighted, without those that ``keep`` leaves out; shape the result and store it."""
+    check_choice(reduction, "reduction", ("none", "mean", "sum"))
+    weighting = check_row_weights(weights, batch, reduction)
+    values = np.asarray(values)
+    if reduction == "none":
+        if keep is not None:
+            values = np.where(keep, values, np.nan)
+        if keepdims:
+            values = np.expand_dims(values, axis)
+    else:
+        factor = np.ones(batch) if weighting is None else weighting
+        if keep is not None:
+            factor = np.where(keep, factor, 0.0)
+        total = np.where(factor == 0, 0.0, values)  # a row of no weight counts nothing, NaN or not
+        total = np.asarray(np.sum(total * factor))
+        if reduction == "mean":
+            with np.errstate(invalid="ignore", divide="ignore"):
+                total = total / factor.sum()
+        values = np.asarray(total).reshape((1,) * (len(batch) + 1) if keepdims else ())
+    if out is not None:
+        check_out(out, values.shape)[...] = values
+        return out
+    return values[()]
 
 
 def _reduce(
@@ -91,15 +238,17 @@ def _reduce(
     options: FloatArray,
     result: FloatArray,
     n_threads: int,
+    kept: npt.NDArray[np.bool_] | None,
 ) -> tuple[int, int]:
     """Run the kernel; return the first row that fails the check (or -1) and why."""
     first, second = operands
     length, n_rows = parts[0].shape[2], result.shape[1]
+    group, block = 1, _BLOCK
     if length <= _SHORT:
         group = min(kernel.MAX_GROUP_ROWS, _BLOCK // max(length, 1))
-    else:
-        group = 1 if all(part.strides[2] == part.itemsize for part in parts) else _STRIDED_GROUP
-    region = 2 * group * _STATE + 4 * _BLOCK + 2 * group * min(length, _BLOCK)
+    elif any(abs(part.strides[2]) > abs(part.strides[1]) > 0 for part in parts):
+        group, block = kernel.MAX_GROUP_ROWS, _TALL_BLOCK
+    region = 2 * group * _STATE + 4 * kernel.LANE_ELEMENTS + 2 * group * min(length, block)
     n_pieces = -(-length // _PIECE)
     scratch = np.empty(n_threads * region + (n_rows * n_pieces * _STATE if group == 1 else 0))
     status = np.zeros(n_rows, dtype=np.uint8)
@@ -115,8 +264,12 @@ def _reduce(
         scratch,
         region,
         group,
+        block,
         n_threads,
     )
+    if bad >= 0 and kept is not None:
+        failed = np.flatnonzero((status != 0) & kept)
+        bad = int(failed[0]) if failed.size else -1
     return bad, int(status[bad]) if bad >= 0 else 0
 
 

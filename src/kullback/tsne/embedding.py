@@ -17,8 +17,8 @@ from .._arrays import (
     check_tolerance,
 )
 from .._kernels import attraction, descent
-from .._repulsion import EXACT_POINTS, ZOrder, make_repulsion
-from .._threads import resolve_threads
+from .._repulsion import EXACT_POINTS, POINTS_PER_THREAD, ZOrder, make_repulsion
+from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
 from ..gradient import entropy_of, loss_of
 
@@ -69,7 +69,9 @@ class Embedding:
     ) -> None:
         start = check_positions(init, "init")
         n_points, n_components = start.shape
-        self._n_threads = resolve_threads(n_threads)
+        threads = resolve_threads(n_threads)
+        self._n_threads = useful_threads(threads, n_points, POINTS_PER_THREAD)
+        self._n_descent_threads = useful_threads(threads, n_points, 50_000)  # bound by memory below that
         self._dof = check_real(dof, "dof", low=0, open_low=True)
         self._repulsion = make_repulsion(
             start.shape, start.dtype, method=method, theta=check_real(theta, "theta", low=0, high=1),
@@ -169,7 +171,7 @@ class Embedding:
             self._rates[:] = exaggeration, 1 / sum_q, learning_rate, momentum, max_step
             gradient_norm = descent.descend(
                 self._positions, self._velocity, self._gains, self._attraction, self._repelled, self._rates,
-                self._centre, self._block_sums, self._n_threads,
+                self._centre, self._block_sums, self._n_descent_threads,
             )  # fmt: skip
             self.n_iter += 1
             if not check:

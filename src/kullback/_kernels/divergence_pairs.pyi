@@ -1,0 +1,29 @@
+from typing import Any
+
+BLOCK_ELEMENTS: int
+
+def flag_rows(rows: Any, unusual_out: Any) -> None: ...
+def all_pairs(
+    p: Any,
+    q: Any,
+    p_slow: Any,
+    q_slow: Any,
+    measure: int,
+    unit: float,
+    scratch: Any,
+    values_out: Any,
+    n_threads: int,
+) -> None: ...
+def listed_pairs(
+    p: Any,
+    q: Any,
+    p_slow: Any,
+    q_slow: Any,
+    rows: Any,
+    columns: Any,
+    measure: int,
+    unit: float,
+    scratch: Any,
+    values_out: Any,
+    n_threads: int,
+) -> None: ...
