@@ -68,7 +68,8 @@ def bhattacharyya_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack
     Options are those of :func:`kl_divergence`. A. Bhattacharyya (1943), On a measure of divergence between
     two statistical populations.
     """
-    unit = 1.0 if options.get("base") is None else np.log(options["base"])
+    base = options.get("base")
+    unit = 1.0 if base is None else float(np.log(base))
     plain = options.get("normalize", "check") is False
 
     def combine(values: list[Any]) -> list[Any]:
@@ -93,7 +94,8 @@ def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
         return row_value(p, q, "max_ratio", options)
     if order in (0, 1):
         return row_value(p, q, "kl" if order else "support", options)
-    factor = (order - 1) * (1.0 if options.get("base") is None else np.log(options["base"]))
+    base = options.get("base")
+    factor = (order - 1) * (1.0 if base is None else float(np.log(base)))
 
     def combine(values: list[Any]) -> list[Any]:  # near rows need the difference from 1, far ones the power itself
         near, far = (np.asarray(value) for value in values)

@@ -175,5 +175,5 @@ class _Tiles:
         values *= self.unit
         return np.sqrt(np.maximum(values, 0.0)) if self.measure == "js_distance" else values
 
-    def _affinity(self, rows: slice, columns: slice) -> FloatArray:
+    def _affinity(self, rows: slice, columns: slice) -> Any:
         return np.sqrt(np.maximum(1 - self.roots[0][rows] @ self.roots[1][columns].T, 0.0))
