@@ -149,11 +149,14 @@ cdef double sum_kl(Pair pair) noexcept nogil:
 
 
 cdef double sum_psi(Pair pair) noexcept nogil:
-    """Both directions of KL share one logarithm."""
+    """Both directions of KL share one logarithm, and one ratio with p - q = (p / q - 1) q."""
     cdef Py_ssize_t i
-    cdef double total = 0
+    cdef double total = 0, p, q, ratio
     for i in range(pair.n_bins):
-        total += xlogy(difference(p_of(&pair, i), q_of(&pair, i)), p_of(&pair, i), q_of(&pair, i))
+        p = p_of(&pair, i)
+        q = q_of(&pair, i)
+        ratio = (p if p > 0 else 1) / (q if q > 0 else 1)
+        total += (ratio - 1) * q * logarithm(ratio)
     return total
 
 
