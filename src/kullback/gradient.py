@@ -49,7 +49,7 @@ def repulsive_forces(
     method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
         ``"exact"`` is O(n^2) in any dimension; ``"barnes_hut"`` O(n log n) and ``"fft"`` O(n + g log g), for a
         grid of g nodes that grows with the volume of the map, in one to three dimensions. ``"auto"`` is exact
-        up to 2,000 points, and then takes what a measured cost model predicts to be the fastest.
+        up to 1,000 points, and then takes what a measured cost model predicts to be the fastest.
     theta : float in [0, 1], default 0.5
         Barnes-Hut: the largest side of a cell, relative to its distance, that is replaced by its centre of
         mass. 0 gives the exact sum. The FFT takes a grid of the same error as Barnes-Hut with this theta.
