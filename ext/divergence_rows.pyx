@@ -236,17 +236,23 @@ cdef bint finish_swept(const Job* job, const int* places, Py_ssize_t row, double
 
 cdef void sweep_rows(const Job* job, const int* places, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
                      double* offsets) noexcept nogil:
-    """Sweep rows again, at most twice: the second time from sums that are exact to rounding."""
-    cdef int sweep
-    cdef Py_ssize_t r
-    cdef bint settled
-    for sweep in range(2):
-        settled = True
-        sweep_again(job, row, n_rows, offsets, region, region.pieces)
-        for r in range(n_rows):
-            settled &= finish_swept(job, places, row + r, region.pieces + r * STATE, offsets + 2 * r)
-        if settled:
-            return
+    """Sweep rows again, and those that are still not settled a last time, from sums that are exact to rounding.
+
+    A sweep from better sums changes last bits, so each row's own sums decide whether it gets one, never a
+    neighbour's in the same tile. Rows that go on are swept in runs of neighbours.
+    """
+    cdef Py_ssize_t r, k, first = 0
+    cdef bint[MAX_GROUP] settled
+    sweep_again(job, row, n_rows, offsets, region, region.pieces)
+    for r in range(n_rows):
+        settled[r] = finish_swept(job, places, row + r, region.pieces + r * STATE, offsets + 2 * r)
+    for r in range(n_rows):
+        if settled[r]:
+            first = r + 1
+        elif r + 1 == n_rows or settled[r + 1]:  # rows first to r
+            sweep_again(job, row + first, r + 1 - first, offsets + 2 * first, region, region.pieces)
+            for k in range(first, r + 1):
+                finish_swept(job, places, row + k, region.pieces + (k - first) * STATE, offsets + 2 * k)
 
 
 cdef void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region, double* states) noexcept nogil:
@@ -272,7 +278,7 @@ cdef void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const R
             check_row(job, row + r, states + r * STATE)
         find_offsets(job, row + r, region, states + r * STATE, &offsets[2 * r])
         finish_row(&part, &now_places[0], row + r, region, states + r * STATE, &offsets[2 * r])
-    if n_later > 0:
+    if n_later > 0 and n_rows > 0:
         part.measures, part.n_measures = &later[0], n_later
         sweep_rows(&part, &later_places[0], row, n_rows, region, &offsets[0])
 
