@@ -10,11 +10,15 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .readers import Source
 
 INPUT_HELP = "a file .npy, .npz:key or .csv, or the name 'digits'"
 
@@ -91,10 +95,10 @@ def _make_parser() -> _Parser:
     embed.set_defaults(run=_embed)
 
     divergence = commands.add_parser("divergence", help="compare the rows of two matrices of probabilities")
-    divergence.add_argument(
-        "p", metavar="P", help="the true or reference distributions: .npy, .npz:key or .csv"
-    )
-    divergence.add_argument("q", metavar="Q", help="distributions of the same shape")
+    divergence.add_argument("p", metavar="P", help="the true or reference distributions: .npy, .npz:key or "
+                            ".csv; or base logits of llama.cpp")  # fmt: skip
+    divergence.add_argument("q", metavar="Q", help="distributions of the same shape; or, where P is a file "
+                            "of llama.cpp, another or logits in .npy, .h5:NAME, ...")  # fmt: skip
     divergence.add_argument("--base", type=float, help="base of the logarithm (default: e, that is nats)")
     divergence.add_argument("--normalize", choices=("check", "true", "false"), default="check",
                             help="check that rows sum to 1, divide by the sum, or neither")  # fmt: skip
@@ -167,6 +171,8 @@ def _embed(arguments: argparse.Namespace) -> None:
 
 
 def _divergence(arguments: argparse.Namespace) -> None:
+    if _is_llama(arguments.p):
+        return _compare_logits(arguments)
     p, q = (_read_matrix(name) for name in (arguments.p, arguments.q))
     if p.shape != q.shape:
         raise ValueError(f"{arguments.q}: must have the shape of {arguments.p}, {p.shape}, got {q.shape}")
@@ -183,6 +189,25 @@ def _divergence(arguments: argparse.Namespace) -> None:
         mean, error = _mean_and_error(values)
         spread = "" if math.isnan(error) else f" +- {error:.3g}"
         print(f"{name:<11} {mean:.10g}{spread} {unit}")
+
+
+def _compare_logits(arguments: argparse.Namespace) -> None:
+    """Print the report on llama.cpp's base logits beside a second model's."""
+    if (arguments.base, arguments.normalize, arguments.n_jobs) != (None, "check", None):
+        raise ValueError("--base, --normalize and --n-jobs do not apply to llama.cpp's logits")
+
+    from .readers import compare_logits
+
+    with (
+        closing(_open_logits(arguments.p)) as base,
+        closing(_open_logits(arguments.q)) as second,
+        np.errstate(invalid="ignore"),  # of bad logits, which are counted
+    ):
+        report = compare_logits(base, second)
+    if report.kl.n_nonfinite:
+        raise ValueError(f"{arguments.q}: {report.kl.n_nonfinite} of {report.n_tokens} rows are no logits: "
+                         "they hold NaN or inf, or nothing but -inf")  # fmt: skip
+    print(report)
 
 
 def _mean_and_error(values: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -223,6 +248,32 @@ def _read_matrix(name: str, *, vectors: bool = True) -> npt.NDArray[Any]:
         row = int(np.argmin(np.isfinite(array).all(axis=1)))
         raise ValueError(f"{name}: must be finite, got NaN or infinity in row {row}")
     return array
+
+
+def _is_llama(name: str) -> bool:
+    from .readers.llama import is_llama_logits
+
+    return os.path.isfile(name) and is_llama_logits(name)
+
+
+def _open_logits(name: str) -> Source:
+    """Return rows of logits that are read in blocks; .npz and .csv are read at once."""
+    from .readers import LlamaLogits, open_source
+
+    if _is_llama(name):
+        return LlamaLogits(name)
+    path = name if os.path.exists(name) else name.rpartition(":")[0] or name
+    os.stat(path)  # raises where there is no such file
+    if Path(path).suffix.lower() in (".npz", ".csv"):
+        return open_source(_read_matrix(name))
+    try:
+        source = open_source(name)
+    except (OSError, ValueError) as error:
+        text = _one_line(error)  # some libraries do not name the file
+        raise ValueError(text if path in text else f"{name}: {text}") from None
+    if source.dtype is not None and source.dtype.kind not in "fiubV":  # V: bfloat16
+        raise ValueError(f"{name}: must hold real numbers, got dtype {source.dtype}")
+    return source
 
 
 def _read_labels(name: str, n_rows: int) -> npt.NDArray[Any]:

@@ -105,6 +105,96 @@ def test_divergence_of_vectors_and_infinity(kullback_command, tmp_path):
     assert re.search(r"KL\(p \|\| q\) +inf nats", done.stdout)
 
 
+@pytest.fixture
+def logits(tmp_path, write_llama):
+    """Write llama.cpp's base logits, a second model's, and its logits as arrays; return the latter."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(0, 4, (10, 33)).astype(np.float32)  # two chunks of 12 tokens, 5 scored in each
+    second = base + rng.normal(0, 0.3, base.shape).astype(np.float32)
+    tokens = rng.integers(0, 33, (2, 12))
+    write_llama(tmp_path / "base.kld", base, tokens)
+    write_llama(tmp_path / "second.kld", second, tokens)
+    write_llama(tmp_path / "text.kld", second, (tokens + 1) % 33)
+    np.save(tmp_path / "second.npy", second)
+    np.savez(tmp_path / "second.npz", logits=second)
+    np.save(tmp_path / "short.npy", second[1:])
+    np.save(tmp_path / "narrow.npy", second[:, 1:])
+    np.save(tmp_path / "complex.npy", second + 1j)
+    np.save(tmp_path / "nan.npy", np.where(np.arange(10)[:, None] == 4, np.nan, second))
+    np.save(tmp_path / "huge.npy", 1e5 * second)
+    for name in ("broken.npy", "broken.h5", "broken.parquet", "broken.safetensors"):
+        (tmp_path / name).write_bytes(b"no such format")
+    good = (tmp_path / "base.kld").read_bytes()
+    (tmp_path / "cut.kld").write_bytes(good[:-1])
+    (tmp_path / "magic.kld").write_bytes(good[:8])
+    (tmp_path / "damaged.kld").write_bytes(good[:116] + b"\xff" * 4 + good[120:])  # scale is NaN
+    (tmp_path / "foreign.kld").write_bytes(b"_Logits_" + good[8:])
+    return second
+
+
+@pytest.mark.parametrize("second", ["second.kld", "second.npy", "second.npz:logits"])
+def test_divergence_of_llama_logits(kullback_command, logits, tmp_path, second):
+    """The report of the library, with each of its lines, whatever the format of the second model's logits."""
+    from kullback.readers import compare_logits
+
+    done = kullback_command("divergence", "base.kld", second)
+    assert (done.returncode, done.stderr) == (0, "")
+    given = tmp_path / second if second == "second.kld" else logits
+    assert done.stdout == f"{compare_logits(tmp_path / 'base.kld', given, progress=False)}\n"
+    assert done.stdout.startswith("10 tokens\n")
+    for name in (r"PPL\(second\)", r"PPL\(base\)", r"PPL\(second\)/PPL\(base\)", r"Mean KL \[nats\]",
+                 "Same top token", r"Mean change of p\(correct\)"):  # fmt: skip
+        assert re.search(rf"^{name} +-?[\d.]+ \+- [\d.]+$", done.stdout, re.M), name
+    ordered = re.findall(r"^(?:Maximum|Minimum|[\d.]+ % of) KL +([\d.]+)$", done.stdout, re.M)
+    assert len(ordered) == 10
+    assert ordered == sorted(ordered, key=float, reverse=True)
+    low, high = re.search(r"^KL of the unquantised base +([\d.]+) to ([\d.]+)$", done.stdout, re.M).groups()
+    mean = re.search(r"^Mean KL \[nats\] +([\d.]+)", done.stdout, re.M)[1]
+    assert float(low) <= float(mean) <= float(high)
+    assert float(low) < float(high)
+
+
+def test_perplexity_beyond_float64_is_infinite(kullback_command, logits):
+    """Logits of a broken model are reported, not a crash."""
+    done = kullback_command("divergence", "base.kld", "huge.npy")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^PPL\(second\) +inf", done.stdout, re.M)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["base.kld", "gone.kld"], "gone.kld: No such file or directory"),
+        (["base.kld", "gone.h5:logits"], "gone.h5: No such file or directory"),
+        (["base.kld", "foreign.kld"], "'foreign.kld' must end in one of"),
+        (["base.kld", "cut.kld"], "'cut.kld' has"),
+        (["base.kld", "broken.npy"], "'broken.npy' is no npy file that can be read"),
+        (["base.kld", "broken.h5:x"], "broken.h5:x: "),
+        (["base.kld", "broken.parquet:x"], "broken.parquet:x: "),
+        (["base.kld", "broken.safetensors:x"], "'broken.safetensors' is no safetensors file"),
+        (["base.kld", "text.kld"], "must be of the same text"),
+        (["base.kld", "short.npy"], "second must have 10 rows"),
+        (["base.kld", "narrow.npy"], "must have one vocabulary, got 33 and 32"),
+        (["base.kld", "complex.npy"], "complex.npy: must hold real numbers, got dtype complex"),
+        (["base.kld", "nan.npy"], "nan.npy: 1 of 10 rows are no logits"),
+        (["cut.kld", "second.npy"], "'cut.kld' has"),
+        (["magic.kld", "second.npy"], "'magic.kld' is no file of llama.cpp's base logits"),
+        (["damaged.kld", "second.npy"], "'damaged.kld' is damaged between rows"),
+        (["foreign.kld", "second.npy"], "foreign.kld: must be a file .npy"),
+        (["base.kld", "second.npy", "--base", "2"], "do not apply to llama.cpp's logits"),
+    ],
+)
+def test_bad_logits_are_one_line_and_status_2(kullback_command, logits, tmp_path, arguments, message):
+    """The line says what is wrong; nothing is written."""
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = kullback_command("divergence", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.startswith("kullback: error: ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
 BAD = {
     "missing.npy": (None, "missing.npy: No such file or directory"),
     "empty.npy": (b"", "empty.npy: is empty"),

@@ -14,33 +14,15 @@ N_CTX, N_VOCAB, N_CHUNK = 12, 257, 3
 SCORED = N_CTX - 1 - N_CTX // 2
 
 
-def quantise(logits):
-    """One record: scale and minimum, then codes over the upper 16 nats."""
-    top, bottom = logits.max(), max(logits.min(), logits.max() - np.float32(16))
-    log_sum = np.float32(np.log(np.exp(logits - top, dtype=np.float32).sum(dtype=np.float64)))
-    scale = np.float32((top - bottom) / np.float32(65535))
-    codes = np.zeros(len(logits) + len(logits) % 2, np.uint16)
-    if scale:
-        steps = np.rint(np.float32(1 / scale) * (logits - bottom))
-        codes[: len(logits)] = np.where(logits > bottom, steps, 0)
-    return struct.pack("<ff", scale, bottom - top - log_sum) + codes.tobytes()
-
-
-def write(path, logits, tokens, magic=b"_logits_"):
-    """Write a file of base logits."""
-    content = magic + struct.pack("<iii", N_CTX, N_VOCAB, N_CHUNK) + tokens.astype("<i4").tobytes()
-    path.write_bytes(content + b"".join(quantise(row) for row in logits))
-
-
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path, write_llama):
     """Make logits of two models whose lowest values are clipped, and a file of the first."""
     rng = np.random.default_rng(0)
     base = rng.normal(0, 4, (N_CHUNK * SCORED, N_VOCAB)).astype(np.float32)
     base[3] = base[3, 0]  # all equal: no scale
     second = (base + rng.normal(0, 0.1, base.shape)).astype(np.float32)
     tokens = rng.integers(0, N_VOCAB, (N_CHUNK, N_CTX))
-    write(tmp_path / "base.kld", base, tokens)
+    write_llama(tmp_path / "base.kld", base, tokens)
     return tmp_path / "base.kld", base, second, tokens
 
 
@@ -110,13 +92,13 @@ def test_report_equals_its_formulas(data, max_memory):
     assert report.to_dict()["kl"]["n_rows"] == n
 
 
-def test_two_files_and_equal_models(data, tmp_path):
+def test_two_files_and_equal_models(data, tmp_path, write_llama):
     """A file against itself: no divergence, and bounds that begin at 0."""
     path, _, second, tokens = data
     same = compare_logits(path, path, progress=False)
     assert (same.kl.mean, same.top1_agreement[0], same.perplexity_ratio[0]) == (0, 1, 1)
     assert same.kl_bounds[0] == 0 < same.kl_bounds[1] < 1e-3
-    write(tmp_path / "second.kld", second, tokens)
+    write_llama(tmp_path / "second.kld", second, tokens)
     both = compare_logits(path, tmp_path / "second.kld", progress=False)
     assert both.kl.mean == pytest.approx(compare_logits(path, second, progress=False).kl.mean, rel=0.01)
     rng = np.random.default_rng(1)
@@ -149,7 +131,7 @@ def test_truncated_files_are_refused(data, cut):
         compare_logits(path, data[2], progress=False)
 
 
-def test_damaged_files_are_refused(data, tmp_path):
+def test_damaged_files_are_refused(data, tmp_path, write_llama):
     """Headers, tokens and scales that cannot be, and sides that do not fit."""
     path, base, second, tokens = data
     good = path.read_bytes()
@@ -162,15 +144,19 @@ def test_damaged_files_are_refused(data, tmp_path):
         with pytest.raises(ValueError, match=message):
             LlamaLogits(path)
     first = 20 + 4 * tokens.size
-    path.write_bytes(good[:first] + struct.pack("<f", np.nan) + good[first + 4 :])
-    with pytest.raises(ValueError, match="damaged between rows"):
-        compare_logits(path, second, progress=False)
+    for scale, minimum in ((np.nan, -9), (-1e-5, -9), (1e30, -9), (1e-4, np.inf), (1e-4, -1e30), (1e-4, 5)):
+        path.write_bytes(good[:first] + struct.pack("<ff", scale, minimum) + good[first + 8 :])
+        with pytest.raises(ValueError, match="damaged between rows"):
+            compare_logits(path, second, progress=False)
     path.write_bytes(good)
     for other, message in ((second[1:], "second must have 15 rows"), (second[:, 1:], "one vocabulary")):
         with pytest.raises(ValueError, match=message):
             compare_logits(path, other, progress=False)
+    write_llama(tmp_path / "other.kld", second, (tokens + 1) % N_VOCAB)
+    with pytest.raises(ValueError, match="same text"):
+        compare_logits(path, tmp_path / "other.kld", progress=False)
     with pytest.raises(ValueError, match="labels must be given"):
         compare_logits(base, second, progress=False)
-    write(tmp_path / "foreign.bin", base, tokens, magic=b"_Logits_")
+    write_llama(tmp_path / "foreign.bin", base, tokens, magic=b"_Logits_")
     with pytest.raises(ValueError, match="no file of llama"):
         LlamaLogits(tmp_path / "foreign.bin")

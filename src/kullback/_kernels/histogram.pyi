@@ -1,10 +1,13 @@
 """Count values into bins, many features at once."""
 
+from typing import Any
+
 from numpy.typing import NDArray
 
 def count_bins(
-    values: NDArray, edges: NDArray, n_edges: int, counts_out: NDArray, n_threads: int
+    values: NDArray[Any], edges: NDArray[Any], n_edges: int, counts_out: NDArray[Any], n_threads: int
 ) -> None: ...
 def compare_counts(
-    p: NDArray, q: NDArray, measure: int, smoothing: float, values_out: NDArray, totals_out: NDArray, n_threads: int
-) -> None: ...
+    p: NDArray[Any], q: NDArray[Any], measure: int, smoothing: float, values_out: NDArray[Any],
+    totals_out: NDArray[Any], n_threads: int,
+) -> None: ...  # fmt: skip

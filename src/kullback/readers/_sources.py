@@ -155,7 +155,10 @@ class SafetensorsSource(Source):
 
     def __init__(self, path: str, name: str) -> None:
         library = _library("safetensors", "safetensors")
-        self._file = library.safe_open(path, framework="numpy")
+        try:
+            self._file = library.safe_open(path, framework="numpy")
+        except library.SafetensorError as error:
+            raise ValueError(f"{path!r} is no safetensors file that can be read: {error}") from None
         self._file.__enter__()
         if name not in self._file.keys():  # noqa: SIM118  (no mapping)
             raise ValueError(f"{path!r} has no tensor {name!r}, only {', '.join(sorted(self._file.keys()))}")
@@ -288,6 +291,8 @@ def _library(module: str, extra: str) -> Any:
 def _open_zarr(path: str, name: str) -> Source:
     node = _library("zarr", "zarr").open(path, mode="r")
     if name:
+        if hasattr(node, "shape") or name not in node:
+            raise ValueError(f"{path!r} has no array {name!r}")
         node = node[name]
     if not hasattr(node, "shape"):
         raise ValueError(f"{path!r} is a group; name an array as {path}:NAME")

@@ -91,7 +91,10 @@ class LlamaLogits(Source):
             raise OSError(f"{self._path!r} ended early: it was cut while it was read")
         records = np.frombuffer(data, "<u2").reshape(n, self._record)
         head = np.ascontiguousarray(records[:, :_RECORD_HEADER]).view("<f4").astype(np.float64)
-        if not np.isfinite(head).all() or (head[:, 0] < 0).any():
+        span = head[:, 0] * _STEPS
+        # Log-probabilities end below 0 and span 16; the lowest is above -16 - log(2^31); with room
+        possible = (span >= 0) & (span < _CLIPPED + 1) & (head[:, 1] > -40) & (head[:, 1] + span < 1)
+        if not possible.all():
             raise ValueError(f"{self._path!r} is damaged between rows {start} and {stop}")
         return head[:, 0], head[:, 1], records[:, _RECORD_HEADER : _RECORD_HEADER + self.n_vocab]
 
@@ -164,6 +167,7 @@ class LogitsReport:
             lines.append(f"{'KL of the unquantised base':<28} {low:12.6f} to {high:.6f}")
         lines.append(f"{'Maximum KL':<28} {self.kl.max:12.6f}")
         for p, value in sorted(self.kl.quantiles.items(), reverse=True):
+            value = min(max(value, self.kl.min), self.kl.max)  # as buckets have a width
             lines.append(f"{f'{100 * p:g} % of KL':<28} {value:12.6f}")
         lines.append(f"{'Minimum KL':<28} {self.kl.min:12.6f}")
         return "\n".join(lines)
@@ -223,6 +227,12 @@ def compare_logits(
             raise ValueError(
                 f"base and second must have one vocabulary, got {left.n_columns} and {right.n_columns}"
             )
+        if (
+            isinstance(left, LlamaLogits)
+            and isinstance(right, LlamaLogits)
+            and not np.array_equal(left.labels, right.labels)
+        ):
+            raise ValueError("base and second must be of the same text, but their tokens differ")
         width = left.n_columns or right.n_columns or 1
         block = max(1, max_memory // (120 * width))  # about fifteen float64 arrays
         with tqdm(total=n_rows, unit="token", disable=None if progress else True) as bar:
@@ -239,7 +249,8 @@ def compare_logits(
     found, quantile = plain.result(), ranked.result()
 
     def perplexity(name: str) -> tuple[float, float]:
-        value = math.exp(found[name].mean)
+        mean = found[name].mean
+        value = math.inf if mean > 709 else math.exp(mean)  # where it would overflow
         return value, value * found[name].standard_error
 
     return LogitsReport(
