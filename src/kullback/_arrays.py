@@ -414,7 +414,7 @@ def check_rows(value: npt.ArrayLike, name: str, normalize: object) -> npt.NDArra
         array = (array.astype(np.uint32) << 16).view(np.float32)
     rows = np.array(array, dtype=np.float64, order="C")
     sums = rows.sum(axis=1)
-    bad = ~(rows >= 0).all(axis=1)
+    bad: npt.NDArray[np.bool_] = np.logical_not((rows >= 0).all(axis=1))
     wrong = bad | (sums == 0) | ~np.isfinite(sums)
     if normalize == "check":
         wrong |= ~(np.abs(sums - 1) <= operand.tolerance)
