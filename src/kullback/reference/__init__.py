@@ -27,9 +27,11 @@ from .measures import (
     total_variation_distance,
     tsallis_entropy,
 )
+from .streaming import RowDivergence
 
 __all__ = [
     "Decomposition",
+    "RowDivergence",
     "alpha_divergence",
     "attractive_forces",
     "bhattacharyya_distance",
