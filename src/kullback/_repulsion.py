@@ -170,7 +170,7 @@ class FFTRepulsion:
         if fits and (spacing, offset) == (self.spacing, self.offset):
             return
         # a little more than is needed, so that a growing map does not change its grid at every iteration
-        self.n_nodes = tuple(fft.next_fast_len(2 * (n + n // 16), real=True) // 2 for n in needed)
+        self.n_nodes = tuple(fft.next_fast_len(n + n // 16, real=True) for n in needed)
         self.spacing, self.offset = spacing, offset
         self.grid = np.empty((1,) * (3 - self.n_components) + self.n_nodes, self.dtype)
         self.band_starts = np.empty(-(-self.n_nodes[0] // repulsion_fft.BAND_ROWS) + 1, np.int64)
