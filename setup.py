@@ -18,6 +18,11 @@ OPTIMISE = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-
 REDUCE = ["-fassociative-math"]  # lets sums vectorise; compile time only, see docs/architecture.md
 # kernels whose order of operations is their meaning: no REDUCE
 EXACT = {"divergence_pairs", "divergence_rows", "exact_sum", "support"}
+HEADERS = [str(path) for path in sorted(Path("ext").glob("*.h"))]
+LANES = {"divergence_pairs", "divergence_rows"}
+# loads moved across the selections of lanes.h would keep its loops from vectorising, and calls of memset cost more
+# than the few vectors that they clear
+KEEP_LOOPS = ["-fno-tree-pre", "-fno-tree-loop-distribute-patterns"]
 CPU = "kullback._kernels.cpu"
 
 
@@ -31,7 +36,7 @@ def kernels(level: str) -> list[Extension]:
     directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
                   "initializedcheck": False, "embedsignature": True}  # fmt: skip
     return cythonize(
-        [Extension(name, [source]) for name, source in sources.items()],
+        [Extension(name, [source], include_dirs=["ext"], depends=HEADERS) for name, source in sources.items()],
         build_dir=f"build/cython-{level}",  # a directory each: one source makes several modules
         include_path=["ext"],
         compiler_directives=directives,
@@ -59,12 +64,14 @@ class BuildKernels(build_ext):
         flags = {level: march for level, march in LEVELS.items() if self.accepts(march)} | {"cpu": []}
         openmp = ["-fopenmp"] if self.accepts(["-fopenmp"]) else []
         simd = ["-fopenmp-simd"] if self.accepts(["-fopenmp-simd"]) else []  # the pragma of ext/_numeric.pxd
+        keep_loops = [flag for flag in KEEP_LOOPS if self.accepts([flag])]
         built = []
         for extension in self.extensions:
             stem, _, level = extension.name.removeprefix("kullback._kernels.").rpartition("_")
             if extension.name != CPU and level not in flags:
                 continue
             reduce = [] if stem in EXACT or extension.name == CPU else REDUCE
+            reduce = [*reduce, *keep_loops] if stem in LANES else reduce
             march = flags["cpu" if extension.name == CPU else level]
             extension.extra_compile_args = [*OPTIMISE, *reduce, *march, *simd, *openmp]
             extension.extra_link_args = list(openmp)

@@ -1,23 +1,29 @@
 """Header-only: sums of element terms over blocks of probabilities; see divergence_rows.pyx."""
 
 from cython cimport floating
+from libc.string cimport memcpy, memset
 
-from _divergence_terms cimport MAX_RATIO, MIN_ENTROPY, TOP1, gather, map_terms, mass_slow, term_slow
-from _numeric cimport (
-    mass_double, mass_float, max_double, max_float, sum_double, sum_float, sum_terms_float,
+from _divergence_terms cimport (
+    LANES, MASS, TOP1, add_family_double, add_family_float, add_terms_double,
+    add_terms_float, family_place, formula_of, gather, has_fast_terms, has_q_terms, mass_slow, needs_exact_masses, takes_largest,
+    term_slow, transpose_double, transpose_float,
 )
+from _numeric cimport max_double, max_float
 from _pack cimport FLOAT32, FLOAT64, pack
 
 cdef enum:
-    BLOCK = 1024       # elements: operands and terms of a float64 block are 24 KiB, inside any L1 cache
-    LANE = BLOCK + 112 # distance of arrays that one loop writes: no multiple of a page, whose ends would collide
+    BLOCK = 1024       # elements: both operands of a float64 block are 16 KiB, inside any L1 cache
     PIECE = 64 * 1024  # elements: what one thread takes of a row so long that it is shared
-    STATE = 32         # sums a row: mass of p, mass of q, one for each measure, then the named ones
+    STATE = 32         # sums a row: masses of p and q, exact and rough, one for each measure, then the named ones
+    ROUGH = 2          # masses from partial sums in the terms' own precision: see lanes.h
+    TERMS = 4          # the first measure
     MAX_MEASURES = 20
     BEST_P = 24        # largest p so far, where, and the same of q
     CENTRE = 28        # of logits: their largest value so far
     SHIFT = 29         # of logits: the offset of p against q that the terms take off
-    MAX_GROUP = 128    # rows that pass through one tile
+    MODE = 30          # of logits: how the last block was worked
+    MAX_GROUP = 128    # rows that one task takes where they lie side by side or are short
+    FAMILY = 3         # measures that share their logarithms: from here on, one pass for all is the faster
 
 cdef struct Operand:
     const char* data
@@ -27,6 +33,7 @@ cdef struct Operand:
 cdef struct Job:
     Operand p, q
     bint has_q
+    bint columns           # lanes are rows: of short rows, and of rows that lie side by side
     Py_ssize_t n_outer, n_inner, n
     Py_ssize_t group       # rows in a tile
     Py_ssize_t block       # elements of a row in a tile
@@ -43,51 +50,18 @@ cdef struct Job:
     unsigned char* status
 
 cdef struct Region:        # the scratch of one thread
-    double* p
-    double* q
-    double* terms
-    double* wide_p
-    double* wide_q
-    double* wide_terms
     double* rows
     double* pieces
-
-
-cdef inline double sum_of(const floating* x, Py_ssize_t n) noexcept nogil:
-    if floating is float:
-        return sum_float(x, n)
-    else:
-        return sum_double(x, n)
-
-
-cdef inline double sum_terms(const floating* x, Py_ssize_t n) noexcept nogil:
-    if floating is float:
-        return sum_terms_float(x, n)
-    else:
-        return sum_double(x, n)
-
-
-cdef inline double mass_of(const floating* x, Py_ssize_t n, bint* unusual) noexcept nogil:
-    if floating is float:
-        return mass_float(x, n, unusual)
-    else:
-        return mass_double(x, n, unusual)
+    double* columns
+    double* lanes
+    double* wide_p
+    double* wide_q
+    double* p
+    double* q
 
 
 cdef inline const char* row_data(const Operand* x, Py_ssize_t n_inner, Py_ssize_t row) noexcept nogil:
     return x.data + (row // n_inner) * x.outer + (row % n_inner) * x.row
-
-
-cdef inline void add_slow(const Job* job, const double* p, const double* q, Py_ssize_t n, double* state) noexcept nogil:
-    """Add a block that holds subnormals, infinities, NaN or negative values."""
-    cdef Py_ssize_t i
-    cdef int m
-    for i in range(n):
-        state[0] += mass_slow(p[i])
-        state[1] += mass_slow(q[i])
-        for m in range(job.n_measures):
-            state[2 + m] = gather(job.measures[m], state[2 + m],
-                                  term_slow(job.measures[m], p[i], q[i], job.options[4]))
 
 
 cdef inline double max_of(const floating* x, Py_ssize_t n) noexcept nogil:
@@ -97,16 +71,9 @@ cdef inline double max_of(const floating* x, Py_ssize_t n) noexcept nogil:
         return max_double(x, n)
 
 
-cdef inline double total_of(int measure, const floating* terms, Py_ssize_t n) noexcept nogil:
-    if measure == MAX_RATIO or measure == MIN_ENTROPY:
-        return max_of(terms, n)
-    return sum_terms(terms, n)
-
-
-cdef inline void note_best(const floating* x, Py_ssize_t n, Py_ssize_t start, double* best) noexcept nogil:
+cdef inline void note_best(const floating* x, Py_ssize_t n, Py_ssize_t start, double largest, double* best) noexcept nogil:
     """Update the largest value of a row and where it first stands."""
     cdef Py_ssize_t i
-    cdef double largest = max_of(x, n)
     if largest > best[0] or start == 0:
         best[0] = largest
         for i in range(n):
@@ -115,69 +82,281 @@ cdef inline void note_best(const floating* x, Py_ssize_t n, Py_ssize_t start, do
                 break
 
 
-cdef inline void add_block(const Job* job, const floating* p, const floating* q, Py_ssize_t n, floating* terms,
-                           const Region* region, double* state) noexcept nogil:
+# ---- Lanes -----------------------------------------------------------------------------------------
+
+
+cdef inline bint add_terms(int measure, bint has_q, bint masses, const floating* p, Py_ssize_t p_step, const floating* q,
+                           Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums) noexcept nogil:
+    if floating is float:
+        return add_terms_float(formula_of(measure), has_q, masses, p, p_step, q, q_step, n_groups, mass, sums)
+    else:
+        return add_terms_double(formula_of(measure), has_q, masses, p, p_step, q, q_step, n_groups, mass, sums)
+
+
+cdef inline void add_slow_lanes(int measure, double alpha, const floating* p, Py_ssize_t p_step, const floating* q,
+                                Py_ssize_t q_step, Py_ssize_t n_groups, double* sums) noexcept nogil:
+    cdef Py_ssize_t j, k
+    for j in range(n_groups):
+        for k in range(LANES):
+            sums[k] = gather(measure, sums[k], term_slow(measure, p[j * p_step + k], q[j * q_step + k], alpha))
+
+
+cdef inline bint add_lanes(const Job* job, const floating* p, Py_ssize_t p_step, const floating* q, Py_ssize_t q_step,
+                           Py_ssize_t n_groups, double* lanes) noexcept nogil:
+    """Add groups of lanes to ``lanes``, which are laid out as a row's state; both kinds of masses are set.
+
+    Return whether values are unusual; the sums are then of no use.
+    """
+    cdef double* shared[5]
+    cdef double* sums
+    cdef int m, measure, place, n_shared = 0
+    cdef bint have_exact = False, have_rough = False, unusual = False
+    memset(shared, 0, sizeof(shared))
+    for m in range(job.n_measures):
+        place = family_place(job.measures[m])
+        if place >= 0:
+            n_shared += shared[place] == NULL
+            shared[place] = lanes + (TERMS + m) * LANES
+    if n_shared >= FAMILY and job.has_q:
+        have_exact = True
+        if floating is float:
+            unusual = add_family_float(p, p_step, q, q_step, n_groups, lanes, shared)
+        else:
+            unusual = add_family_double(p, p_step, q, q_step, n_groups, lanes, shared)
+    else:
+        n_shared = 0
+    for m in range(job.n_measures):
+        measure, sums = job.measures[m], lanes + (TERMS + m) * LANES
+        if unusual or measure >= TOP1:
+            continue
+        if n_shared > 0 and family_place(measure) >= 0:
+            if shared[family_place(measure)] != sums:
+                memcpy(sums, shared[family_place(measure)], LANES * sizeof(double))
+        elif not needs_exact_masses(measure):
+            unusual = add_terms(measure, True, not have_rough, p, p_step, q, q_step, n_groups, lanes + ROUGH * LANES, sums)
+            have_rough = True
+        elif not have_exact and has_fast_terms(measure) and has_q_terms(measure) == job.has_q:
+            unusual = add_terms(measure, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, sums)
+            have_exact = True
+        else:
+            if not have_exact:
+                unusual = add_terms(MASS, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, lanes)
+                have_exact = True
+            if has_fast_terms(measure):
+                add_terms(measure, has_q_terms(measure), False, p, p_step, q, q_step, n_groups, lanes, sums)
+            elif not unusual:
+                add_slow_lanes(measure, job.options[4], p, p_step, q, q_step, n_groups, sums)
+    if not have_exact and not have_rough:
+        unusual = add_terms(MASS, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, lanes)
+        have_exact = True
+    if not have_exact:
+        memcpy(lanes, lanes + ROUGH * LANES, 2 * LANES * sizeof(double))
+    elif not have_rough:
+        memcpy(lanes + ROUGH * LANES, lanes, 2 * LANES * sizeof(double))
+    return unusual
+
+
+cdef inline void clear_lanes(const Job* job, double* lanes) noexcept nogil:
+    memset(lanes, 0, (TERMS + job.n_measures) * LANES * sizeof(double))
+
+
+# ---- Rows: the lanes are parts of one row ----------------------------------------------------------
+
+
+cdef inline double fold(const double* lanes) noexcept nogil:
+    """Return the sum of the lanes, by halves."""
+    cdef double[8] half
+    cdef Py_ssize_t k
+    for k in range(8):
+        half[k] = lanes[k] + lanes[k + 8]
+    for k in range(4):
+        half[k] += half[k + 4]
+    return (half[0] + half[2]) + (half[1] + half[3])
+
+
+cdef inline double fold_largest(const double* lanes) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef double largest = lanes[0]
+    for k in range(1, LANES):
+        largest = lanes[k] if lanes[k] > largest or lanes[k] != lanes[k] else largest
+    return largest
+
+
+cdef inline void add_slow(const Job* job, const double* p, const double* q, Py_ssize_t n, double* state) noexcept nogil:
+    """Add a block that holds subnormals, infinities, NaN or negative values."""
+    cdef Py_ssize_t i
+    cdef int m
+    for i in range(n):
+        for m in range(TERMS):
+            state[m] += mass_slow(p[i] if m % 2 == 0 else q[i])
+        for m in range(job.n_measures):
+            state[TERMS + m] = gather(job.measures[m], state[TERMS + m],
+                                  term_slow(job.measures[m], p[i], q[i], job.options[4]))
+
+
+cdef inline bint add_row_lanes(const Job* job, const floating* p, const floating* q, Py_ssize_t n, double* lanes) noexcept nogil:
+    """Add a block of one row to cleared lanes; zeros, which add nothing, fill the last group."""
+    cdef Py_ssize_t n_groups = n // LANES, rest = n % LANES
+    cdef floating[LANES] last_p
+    cdef floating[LANES] last_q
+    clear_lanes(job, lanes)
+    if n_groups > 0 and add_lanes(job, p, LANES, q, LANES, n_groups, lanes):
+        return True
+    if rest == 0:
+        return False
+    memset(last_p, 0, sizeof(last_p))
+    memset(last_q, 0, sizeof(last_q))
+    memcpy(last_p, p + n - rest, rest * sizeof(floating))
+    memcpy(last_q, q + n - rest, rest * sizeof(floating))
+    return add_lanes(job, <const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, lanes)
+
+
+cdef inline void add_block(const Job* job, const floating* p, const floating* q, Py_ssize_t n, const Region* region,
+                           double* state) noexcept nogil:
     """Add one block of one row; float32 blocks with unusual values are worked in float64."""
     cdef Py_ssize_t i
     cdef int m
-    cdef bint unusual = False
-    cdef double sum_p = mass_of(p, n, &unusual), sum_q = mass_of(q, n, &unusual) if job.has_q else 0
-    if unusual:
+    if add_row_lanes(job, p, q, n, region.lanes):
         if floating is float:
             for i in range(n):
                 region.wide_p[i] = p[i]
                 region.wide_q[i] = q[i]
-            add_block[double](job, region.wide_p, region.wide_q, n, region.wide_terms, region, state)
+            add_block[double](job, region.wide_p, region.wide_q, n, region, state)
         else:
             add_slow(job, p, q, n, state)
         return
-    state[0] += sum_p
-    state[1] += sum_q
-    for m in range(job.n_measures):
-        if job.measures[m] >= TOP1:
-            continue  # not a sum of terms
-        map_terms(job.measures[m], p, q, n, job.options[4], terms)
-        state[2 + m] = gather(job.measures[m], state[2 + m], total_of(job.measures[m], terms, n))
+    for m in range(TERMS + job.n_measures):
+        if m >= TERMS and takes_largest(job.measures[m - TERMS]):
+            state[m] = gather(job.measures[m - TERMS], state[m], fold_largest(region.lanes + m * LANES))
+        else:
+            state[m] += fold(region.lanes + m * LANES)
 
 
-cdef inline void add_tile(const Job* job, const floating* p, const floating* q, Py_ssize_t n_rows, Py_ssize_t n,
-                   floating* terms, const Region* region, double* states) noexcept nogil:
-    """Add a contiguous tile of (n_rows, n); a small one is mapped as a whole."""
-    cdef Py_ssize_t r
-    cdef int m
-    cdef bint unusual = n_rows == 1 or n_rows * n > BLOCK
-    if not unusual:
-        mass_of(p, n_rows * n, &unusual)
-        if job.has_q:
-            mass_of(q, n_rows * n, &unusual)
-    if unusual:
-        for r in range(n_rows):
-            add_block(job, p + r * n, q + r * n, n, terms, region, states + r * STATE)
-        return
-    for r in range(n_rows):  # by the function that add_block uses, for the same bits
-        states[r * STATE] += mass_of(p + r * n, n, &unusual)
-        if job.has_q:
-            states[r * STATE + 1] += mass_of(q + r * n, n, &unusual)
-    for m in range(job.n_measures):
-        if job.measures[m] >= TOP1:
-            continue
-        map_terms(job.measures[m], p, q, n_rows * n, job.options[4], terms)
-        for r in range(n_rows):
-            states[r * STATE + 2 + m] = gather(job.measures[m], states[r * STATE + 2 + m],
-                                               total_of(job.measures[m], terms + r * n, n))
+cdef inline bint is_native(const Operand* x, const Job* job, const char* data, Py_ssize_t size) noexcept nogil:
+    """Whether elements can be read where they stand."""
+    return x.kind == (FLOAT32 if size == 4 else FLOAT64) and job.smoothing == 0 and (<size_t>data) % size == 0
+
+
+cdef inline void add_smoothing(const Job* job, floating* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if job.smoothing != 0 and not job.logits:
+        for i in range(n):
+            x[i] += <floating>job.smoothing
 
 
 cdef inline const floating* tile_of(const Operand* x, const Job* job, Py_ssize_t row, Py_ssize_t n_rows,
                                     Py_ssize_t start, Py_ssize_t n, floating* out) noexcept nogil:
     """Return a contiguous tile: the caller's own memory where that is one, else a packed copy."""
     cdef const char* data = row_data(x, job.n_inner, row) + start * x.item
-    cdef int native = FLOAT32 if floating is float else FLOAT64
-    cdef Py_ssize_t i
-    if x.kind == native and job.smoothing == 0 and x.item == <Py_ssize_t>sizeof(floating) and (<size_t>data) % sizeof(floating) == 0 \
+    if is_native(x, job, data, sizeof(floating)) and x.item == <Py_ssize_t>sizeof(floating) \
             and (n_rows == 1 or x.row == n * x.item):
         return <const floating*>data
     pack(data, x.kind, x.row, x.item, n_rows, n, out)
-    if job.smoothing != 0 and not job.logits:
-        for i in range(n_rows * n):
-            out[i] += <floating>job.smoothing
+    add_smoothing(job, out, n_rows * n)
     return out
+
+
+# ---- Columns: each lane is a row -------------------------------------------------------------------
+
+
+cdef inline const floating* columns_of(const Operand* x, const Job* job, Py_ssize_t row, Py_ssize_t n_rows,
+                                       Py_ssize_t start, Py_ssize_t n, floating* out, Py_ssize_t* step) noexcept nogil:
+    """Return LANES rows side by side and the step from element to element: the caller's memory, or a packed copy."""
+    cdef const char* data = row_data(x, job.n_inner, row) + start * x.item
+    cdef Py_ssize_t i, r
+    if is_native(x, job, data, sizeof(floating)) and n_rows == LANES and x.row == <Py_ssize_t>sizeof(floating) \
+            and x.item % <Py_ssize_t>sizeof(floating) == 0:
+        step[0] = x.item // <Py_ssize_t>sizeof(floating)
+        return <const floating*>data
+    step[0] = LANES
+    if is_native(x, job, data, sizeof(floating)) and n_rows == LANES and x.item == <Py_ssize_t>sizeof(floating) \
+            and x.row % <Py_ssize_t>sizeof(floating) == 0:
+        if floating is float:
+            transpose_float(<const float*>data, x.row // <Py_ssize_t>sizeof(float), n, out)
+        else:
+            transpose_double(<const double*>data, x.row // <Py_ssize_t>sizeof(double), n, out)
+        return out
+    pack(data, x.kind, x.item, x.row, n, n_rows, out)
+    add_smoothing(job, out, n_rows * n)
+    if n_rows < LANES:  # spread from the end; rows that are not there are zero
+        for i in range(n - 1, -1, -1):
+            for r in range(n_rows - 1, -1, -1):
+                out[i * LANES + r] = out[i * n_rows + r]
+            for r in range(n_rows, LANES):
+                out[i * LANES + r] = 0
+    return out
+
+
+cdef inline bint is_usual(floating x) noexcept nogil:
+    """Whether the fast terms take this value: see lanes.h."""
+    if floating is float:
+        return x == 0 or 4.70197740328915e-38 <= x <= 8.507059173023462e37
+    else:
+        return x == 0 or 8.900295434028806e-308 <= x <= 4.49423283715579e307
+
+
+cdef inline void add_unusual_columns(const Job* job, const floating* p, Py_ssize_t p_step, const floating* q,
+                                     Py_ssize_t q_step, Py_ssize_t n, const Region* region, double* lanes) noexcept nogil:
+    """Add elements of LANES rows, some with unusual values: those rows by the slow terms, the others as ever."""
+    cdef floating* clean_p = <floating*>region.wide_p
+    cdef floating* clean_q = <floating*>region.wide_q
+    cdef bint[LANES] usual
+    cdef double[STATE] state
+    cdef double wide_p, wide_q
+    cdef Py_ssize_t i, r
+    cdef int m
+    for r in range(LANES):
+        usual[r] = True
+        for i in range(n):
+            usual[r] &= is_usual(p[i * p_step + r]) and is_usual(q[i * q_step + r])
+    for i in range(n):
+        for r in range(LANES):
+            clean_p[i * LANES + r] = p[i * p_step + r] if usual[r] else 0
+            clean_q[i * LANES + r] = q[i * q_step + r] if usual[r] else 0
+    clear_lanes(job, lanes)
+    add_lanes(job, <const floating*>clean_p, LANES, <const floating*>clean_q, LANES, n, lanes)
+    for r in range(LANES):
+        if usual[r]:
+            continue
+        for m in range(STATE):
+            state[m] = 0
+        for i in range(n):
+            wide_p, wide_q = p[i * p_step + r], q[i * q_step + r]
+            add_slow(job, &wide_p, &wide_q, 1, state)
+        for m in range(TERMS + job.n_measures):
+            lanes[m * LANES + r] = state[m]
+
+
+cdef inline void note_best_columns(const floating* x, Py_ssize_t step, Py_ssize_t n, Py_ssize_t start, Py_ssize_t n_rows,
+                                   double* states) noexcept nogil:
+    """Update the largest value of each row and where it first stands."""
+    cdef Py_ssize_t i, r
+    for r in range(n_rows):
+        for i in range(n):
+            if x[i * step + r] > states[r * STATE]:
+                states[r * STATE], states[r * STATE + 1] = x[i * step + r], start + i
+
+
+cdef inline void add_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n,
+                             const Region* region, double* sums, double* states, floating* kind) noexcept nogil:
+    """Add up to STEP elements of up to LANES rows to ``sums``, and their best places to ``states``."""
+    cdef Py_ssize_t p_step = 0, q_step = 0, k
+    cdef int m
+    cdef const floating* p = columns_of(&job.p, job, row, n_rows, start, n, <floating*>region.p, &p_step)
+    cdef const floating* q = p
+    q_step = p_step
+    if job.has_q:
+        q = columns_of(&job.q, job, row, n_rows, start, n, <floating*>region.q, &q_step)
+    clear_lanes(job, region.lanes)
+    if add_lanes(job, p, p_step, q, q_step, n, region.lanes):
+        add_unusual_columns(job, p, p_step, q, q_step, n, region, region.lanes)
+    for m in range(TERMS + job.n_measures):
+        if m >= TERMS and takes_largest(job.measures[m - TERMS]):
+            for k in range(LANES):
+                sums[m * LANES + k] = gather(job.measures[m - TERMS], sums[m * LANES + k], region.lanes[m * LANES + k])
+        else:
+            for k in range(LANES):
+                sums[m * LANES + k] += region.lanes[m * LANES + k]
+    if job.top1:
+        note_best_columns(p, p_step, n, start, n_rows, states + BEST_P)
+        note_best_columns(q, q_step, n, start, n_rows, states + BEST_P + 2)

@@ -11,15 +11,14 @@ then exact, and what a wrong c leaves is of second order. When M grows, the sums
 
 from cython cimport floating
 from libc.math cimport INFINITY, exp, fabs, log, sqrt
+from libc.string cimport memset
 
-from _divergence_blocks cimport (
-    BEST_P, CENTRE, LANE, Job, Region, SHIFT, max_of, note_best, sum_of, sum_terms,
-)
+from _divergence_blocks cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT, fold, max_of, note_best
 from _divergence_finish cimport Sums, excess, take_off
 from _divergence_terms cimport (
-    CROSS, ENTROPY, ENTROPY_Q, KL, MASS, PERPLEXITY, REVERSE_KL, TOP1, exp_fast, exp_tail, reduce,
+    CROSS, ENTROPY, ENTROPY_Q, JENSEN_SHANNON, JENSEN_SHANNON_ROOT, KL, LANES, MASKED, MASS, NEAR, NEAR_LIMIT, PERPLEXITY, REVERSE_KL, TOP1,
+    add_logits_double, add_logits_float, add_logits_js_double, add_logits_js_float, jensen_shannon_slow,
 )
-from _numeric cimport within_double, within_float
 
 cdef enum:
     MASS_P = 0
@@ -31,30 +30,50 @@ cdef enum:
     N_SUMS
 
 
-cdef inline bint within(const floating* x, Py_ssize_t n, double limit) noexcept nogil:
+cdef inline double add_groups(int inner, int mode, const floating* x, const floating* y, Py_ssize_t n_groups, double scale,
+                            double centre, double shift, double* lanes) noexcept nogil:
+    """Add groups of lanes and return the largest |t|; ``inner`` says which sums, JENSEN_SHANNON for those of a second sweep."""
+    cdef floating rounded = <floating>shift
+    if inner == JENSEN_SHANNON:
+        if floating is float:
+            return add_logits_js_float(mode, x, y, n_groups, <float>scale, <float>centre, rounded,
+                                       <float>(shift - rounded), lanes)
+        else:
+            return add_logits_js_double(mode, x, y, n_groups, scale, centre, rounded, shift - rounded, lanes)
     if floating is float:
-        return within_float(x, n, limit)
+        return add_logits_float(inner, mode, x, y, n_groups, <float>scale, <float>centre, rounded, lanes)
     else:
-        return within_double(x, n, limit)
+        return add_logits_double(inner, mode, x, y, n_groups, scale, centre, rounded, lanes)
 
 
-cdef inline void map_logits(const floating* x, const floating* y, Py_ssize_t n, floating scale, floating centre,
-                            floating shift, floating* out) noexcept nogil:
-    """Write e, e t, e (exp(-t) - 1 + t) and t, LANE apart (one pointer spares alias checks). Masked pairs (-inf, -inf) give e = 0 and a finite t."""
-    cdef Py_ssize_t i
-    cdef floating a, b, e, t, r, r2, power
-    cdef floating lowest = -1e37 if floating is float else -1e300
-    for i in range(n):
-        a = lowest if x[i] < lowest else x[i]
-        b = lowest if y[i] < lowest else y[i]
-        e = exp_fast(a * scale - centre)
-        t = (a - b) * scale - shift
-        r = reduce(-t, &power)
-        r2 = r * r * exp_tail(r)
-        out[i] = e
-        out[LANE + i] = e * t
-        out[2 * LANE + i] = e * (power * r2 + ((power - <floating>1) + (power * r + t)))
-        out[3 * LANE + i] = t
+cdef inline bint add_logit_lanes(int inner, const floating* x, const floating* y, Py_ssize_t n, double scale,
+                                 double centre, double shift, double* lanes, double* mode) noexcept nogil:
+    """Set lanes to the sums of a block; pairs of -inf, which add nothing, fill the last group.
+
+    A block is tried in the mode that the block before it ended with, and again in the next until the terms hold; one whose
+    logits are near lets the block after it begin in the fastest. Return whether no mode takes some pair.
+    """
+    cdef Py_ssize_t k, n_groups = n // LANES, rest = n % LANES
+    cdef floating[LANES] last_x
+    cdef floating[LANES] last_y
+    cdef double most = 0, last = 0
+    cdef int m = <int>mode[0]
+    for k in range(rest):
+        last_x[k], last_y[k] = x[n - rest + k], y[n - rest + k]
+    for k in range(rest, LANES):
+        last_x[k] = last_y[k] = <floating>-INFINITY
+    while m <= MASKED:
+        memset(lanes, 0, N_SUMS * LANES * sizeof(double))
+        if n_groups > 0:
+            most = add_groups(inner, m, x, y, n_groups, scale, centre, shift, lanes)
+        if rest > 0 and most == most:
+            last = add_groups(inner, MASKED, <const floating*>last_x, <const floating*>last_y, 1, scale, centre, shift, lanes)
+        if most <= (NEAR_LIMIT if m == NEAR else 40.0) and last <= 40 or inner < 0 and most == most and last == last:
+            mode[0] = NEAR if most <= NEAR_LIMIT and m < MASKED else m
+            return False
+        m += 1
+    mode[0] = NEAR
+    return True
 
 
 cdef inline void add_logits_slow(const Job* job, const floating* x, const floating* y, Py_ssize_t n, double* state) noexcept nogil:
@@ -85,96 +104,83 @@ cdef inline void add_logits_slow(const Job* job, const floating* x, const floati
             state[INNER_Q] += f * v
 
 
-cdef inline void add_inner(const Job* job, const floating* x, const floating* y, Py_ssize_t n, floating scale,
-                           floating centre, floating shift, floating* out, double* state) noexcept nogil:
-    """Add what entropies and the reverse divergence need, from what map_logits wrote; overwrites t."""
-    cdef Py_ssize_t i
-    cdef floating u, e, f, g, h, t, lowest = -1e37 if floating is float else -1e300
-    cdef floating other = centre - shift
-    if job.n_inner_sums > 1:
-        for i in range(n):  # near: t^2 - g (1 + t); far: 1 - exp(-t) (1 + t)
-            e, h, g, t = out[i], out[LANE + i], out[2 * LANE + i], out[3 * LANE + i]
-            u = h * t - g * (<floating>1 + t)
-            f = e - (e + (g - h)) * (<floating>1 + t)
-            out[3 * LANE + i] = u if (t if t > 0 else -t) < <floating>0.5 else f
-        state[BACKWARD] += sum_of(out + 3 * LANE, n)
-        for i in range(n):
-            u = (lowest if y[i] < lowest else y[i]) * scale - other
-            f = out[i] + (out[2 * LANE + i] - out[LANE + i])
-            out[3 * LANE + i] = f * u if out[i] > 0 else 0
-        state[INNER_Q] += sum_of(out + 3 * LANE, n)
-    for i in range(n):
-        u = (lowest if x[i] < lowest else x[i]) * scale - centre
-        out[3 * LANE + i] = out[i] * u if out[i] > 0 else 0
-    state[INNER_P] += sum_terms(out + 3 * LANE, n)
+cdef inline void raise_centre(double* state, double centre) noexcept nogil:
+    """Scale the sums to a larger centre; the inner products are of x less the centre."""
+    cdef double step = state[CENTRE] - centre, factor = exp(step)
+    if state[CENTRE] > -INFINITY:
+        state[INNER_P] = (state[INNER_P] + step * state[MASS_P]) * factor
+        state[INNER_Q] = (state[INNER_Q] + step * (state[MASS_P] + state[EXCESS])) * factor
+        state[MASS_P] *= factor
+        state[EXCESS] *= factor
+        state[FORWARD] = state[FORWARD] * factor if state[FORWARD] < INFINITY else INFINITY
+        state[BACKWARD] = state[BACKWARD] * factor if state[BACKWARD] < INFINITY else INFINITY
+    state[CENTRE] = centre
 
 
 cdef inline void add_logits(const Job* job, const floating* x, const floating* y, Py_ssize_t n, Py_ssize_t start,
                             const Region* region, double* state) noexcept nogil:
     """Add one block of one row."""
-    cdef Py_ssize_t i
-    cdef double scale = job.inverse_temperature, best = <floating>(max_of(x, n) * scale), factor, forward
-    cdef floating* out = <floating*>region.terms  # 4 lanes
+    cdef double scale = job.inverse_temperature, largest = max_of(x, n), best = <floating>(largest * scale), forward
+    cdef double* lanes = region.lanes
     if job.top1:
-        note_best(x, n, start, state + BEST_P)
-        note_best(y, n, start, state + BEST_P + 2)
+        note_best(x, n, start, largest, state + BEST_P)
+        note_best(y, n, start, max_of(y, n), state + BEST_P + 2)
     if best == -INFINITY and state[CENTRE] == -INFINITY:
         best = <floating>(max_of(y, n) * scale + state[SHIFT])
         if best == -INFINITY:
             return  # all masked so far
     if best > state[CENTRE]:
-        factor = exp(state[CENTRE] - best)
-        if state[CENTRE] > -INFINITY:  # the inner products are of x less the centre
-            state[INNER_P] = (state[INNER_P] + (state[CENTRE] - best) * state[MASS_P]) * factor
-            state[INNER_Q] = (state[INNER_Q] + (state[CENTRE] - best) * (state[MASS_P] + state[EXCESS])) * factor
-            state[MASS_P] *= factor
-            state[EXCESS] *= factor
-            if state[FORWARD] < INFINITY:
-                state[FORWARD] *= factor
-            if state[BACKWARD] < INFINITY:
-                state[BACKWARD] *= factor
-        state[CENTRE] = best
-    map_logits(x, y, n, <floating>scale, <floating>state[CENTRE], <floating>state[SHIFT], out)
-    if not within(out + 3 * LANE, n, 40):
+        raise_centre(state, best)
+    if add_logit_lanes(job.n_inner_sums if job.has_q else -1, x, y, n, scale, state[CENTRE], state[SHIFT], lanes,
+                       state + MODE):
         add_logits_slow(job, x, y, n, state)
         return
-    state[MASS_P] += sum_terms(out, n)
-    forward = sum_terms(out + 2 * LANE, n)
-    state[FORWARD] += forward
-    state[EXCESS] += forward - sum_of(out + LANE, n)
-    if job.n_inner_sums > 0:
-        add_inner(job, x, y, n, <floating>scale, <floating>state[CENTRE], <floating>state[SHIFT], out,
-                  state)
+    state[MASS_P] += fold(lanes)
+    if job.has_q:
+        forward = fold(lanes + 2 * LANES)
+        state[FORWARD] += forward
+        state[EXCESS] += forward - fold(lanes + LANES)
+    if job.n_inner_sums > 0 or not job.has_q:
+        state[INNER_P] += fold(lanes + 3 * LANES)
+    if job.n_inner_sums > 1:
+        state[INNER_Q] += fold(lanes + 4 * LANES)
+        state[BACKWARD] += fold(lanes + 5 * LANES)
+
+
+cdef inline void add_logits_js(const Job* job, const floating* x, const floating* y, Py_ssize_t n, double centre,
+                               double shift, const Region* region, double* sums, double* mode) noexcept nogil:
+    """Add e and the Jensen-Shannon terms of one block of one row whose log-sum-exps are ``shift`` apart."""
+    cdef Py_ssize_t i
+    cdef double e, f, scale = job.inverse_temperature
+    if not add_logit_lanes(JENSEN_SHANNON, x, y, n, scale, centre, shift, region.lanes, mode):
+        sums[0] += fold(region.lanes)
+        sums[1] += fold(region.lanes + LANES)
+        return
+    for i in range(n):
+        e, f = exp(x[i] * scale - centre), exp(y[i] * scale - (centre - shift))
+        sums[0] += e
+        sums[1] += jensen_shannon_slow(e, f)
 
 
 cdef inline void merge_logits(double* state, double* other) noexcept nogil:
     """Add the sums of a later piece of the same row (and so of the same shift)."""
     cdef int i
-    cdef double* part
-    cdef double centre = max(state[CENTRE], other[CENTRE]), step, factor
+    cdef double centre = max(state[CENTRE], other[CENTRE])
     if other[CENTRE] == -INFINITY:
         return
-    for i in range(2):
-        part = state if i == 0 else other
-        if part[CENTRE] == -INFINITY:
-            continue
-        step = part[CENTRE] - centre
-        factor = exp(step)
-        part[INNER_P] = (part[INNER_P] + step * part[MASS_P]) * factor
-        part[INNER_Q] = (part[INNER_Q] + step * (part[MASS_P] + part[EXCESS])) * factor
-        part[MASS_P] *= factor
-        part[EXCESS] *= factor
-        part[FORWARD] = part[FORWARD] * factor if part[FORWARD] < INFINITY else INFINITY
-        part[BACKWARD] = part[BACKWARD] * factor if part[BACKWARD] < INFINITY else INFINITY
-        part[CENTRE] = centre
+    raise_centre(state, centre)
+    raise_centre(other, centre)
     for i in range(N_SUMS):
         state[i] += other[i]
-    state[CENTRE] = centre
 
 
 cdef inline bint has_one_sweep(int measure) noexcept nogil:
     return (measure == KL or measure == REVERSE_KL or measure == ENTROPY or measure == ENTROPY_Q
             or measure == CROSS or measure == PERPLEXITY or measure == MASS or measure == TOP1)
+
+
+cdef inline bint is_jensen_shannon(int measure) noexcept nogil:
+    return measure == JENSEN_SHANNON or measure == JENSEN_SHANNON_ROOT
 
 
 cdef inline double finish_shifted(double mass, double more, Sums* sums) noexcept nogil:

@@ -1,43 +1,50 @@
-"""Divergences of pairs of rows, all or listed: the terms of _divergence_terms.pxd, summed block by block."""
+"""Divergences of pairs of rows, all or listed: the terms of lanes.h, added in lanes."""
 
 from cython cimport floating
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport prange
+from libc.string cimport memcpy, memset
 
-from _divergence_blocks cimport BLOCK, mass_of, sum_terms
+from _divergence_blocks cimport add_terms, fold, is_usual
 from _divergence_finish cimport DIVIDE, Sums, finish_measure
-from _divergence_terms cimport map_terms, term_slow
+from _divergence_terms cimport LANES, term_slow
 
 cdef enum:
     TILE = 16  # rows of p that meet a row of q while it is in cache
-BLOCK_ELEMENTS = BLOCK
 
 
-cdef double pair_value(const floating* p, const floating* q, Py_ssize_t n, int measure, double unit, bint slow,
-                       floating* terms) noexcept nogil:
+cdef double pair_value(const floating* p, const floating* q, Py_ssize_t n, int measure, double unit, bint slow) noexcept nogil:
     """Return one measure of two rows that sum to one."""
-    cdef Py_ssize_t i, length, start = 0
+    cdef Py_ssize_t i, rest = n % LANES
+    cdef double[LANES] lanes
+    cdef floating[LANES] last_p
+    cdef floating[LANES] last_q
     cdef Sums sums
     sums.total, sums.p, sums.q, sums.alpha, sums.unit, sums.precision = 0, 1, 1, 0, unit, 1
-    while start < n:
-        length = min(<Py_ssize_t>BLOCK, n - start)
-        if slow:
-            for i in range(start, start + length):
-                sums.total += term_slow(measure, p[i], q[i], 0)
-        else:
-            map_terms(measure, p + start, q + start, length, 0, terms)
-            sums.total += sum_terms(terms, length)
-        start += length
+    if slow:
+        for i in range(n):
+            sums.total += term_slow(measure, p[i], q[i], 0)
+        return finish_measure(measure, DIVIDE, &sums)
+    memset(lanes, 0, sizeof(lanes))
+    add_terms(measure, True, False, p, LANES, q, LANES, n // LANES, lanes, lanes)
+    if rest > 0:  # zeros add nothing
+        memset(last_p, 0, sizeof(last_p))
+        memset(last_q, 0, sizeof(last_q))
+        memcpy(last_p, p + n - rest, rest * sizeof(floating))
+        memcpy(last_q, q + n - rest, rest * sizeof(floating))
+        add_terms(measure, True, False, <const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, lanes, lanes)
+    sums.total = fold(lanes)
     return finish_measure(measure, DIVIDE, &sums)
 
 
 def flag_rows(const floating[:, ::1] rows, unsigned char[::1] unusual_out):
     """Mark the rows that hold subnormals, which only the slow terms take."""
-    cdef Py_ssize_t r
-    cdef bint unusual
+    cdef Py_ssize_t r, i
+    cdef bint usual
     for r in range(rows.shape[0]):
-        unusual = False
-        mass_of(&rows[r, 0], rows.shape[1], &unusual)
-        unusual_out[r] = unusual
+        usual = True
+        for i in range(rows.shape[1]):
+            usual &= is_usual(rows[r, i])
+        unusual_out[r] = not usual
 
 
 def all_pairs(
@@ -47,7 +54,6 @@ def all_pairs(
     const unsigned char[::1] q_slow,  # IN
     int measure,
     double unit,                      # IN: 1 / log(base)
-    floating[:, ::1] scratch,         # scratch: a block of terms for each thread
     double[:, ::1] values_out,        # OUT
     int n_threads,
 ):
@@ -57,7 +63,7 @@ def all_pairs(
         for j in range(q.shape[0]):
             for i in range(tile * TILE, min((tile + 1) * TILE, p.shape[0])):
                 values_out[i, j] = pair_value(&p[i, 0], &q[j, 0], p.shape[1], measure, unit,
-                                              p_slow[i] or q_slow[j], &scratch[threadid(), 0])
+                                              p_slow[i] or q_slow[j])
 
 
 def listed_pairs(
@@ -69,7 +75,6 @@ def listed_pairs(
     const Py_ssize_t[::1] columns,    # IN: rows of q
     int measure,
     double unit,                      # IN: 1 / log(base)
-    floating[:, ::1] scratch,         # scratch: a block of terms for each thread
     double[::1] values_out,           # OUT
     int n_threads,
 ):
@@ -79,4 +84,4 @@ def listed_pairs(
         i = rows[k]
         j = columns[k]
         values_out[k] = pair_value(&p[i, 0], &q[j, 0], p.shape[1], measure, unit,
-                                   p_slow[i] or q_slow[j], &scratch[threadid(), 0])
+                                   p_slow[i] or q_slow[j])

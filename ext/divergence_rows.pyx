@@ -1,44 +1,47 @@
 """Row-wise divergences of probabilities or logits: sums of element terms, then one formula a row.
 
-A row is cut into pieces of fixed size and those into blocks that stay in cache. Each block is mapped
-to terms (_divergence_terms.pxd) and summed in float64; pieces are added in order. Neither threads nor
-neighbouring rows touch the arithmetic of a row, so they change no bit of its result. Rows that are
-short, strided or of another dtype pass through contiguous tiles, never a full copy.
+A row is cut into pieces of fixed size and those into blocks that stay in cache. Terms are added in lanes
+(lanes.h): the lanes of a long row are parts of it, those of short rows, and of rows that lie side by side, are rows. Pieces are
+added in order. Neither threads nor neighbouring rows touch the arithmetic of a row, so they change no bit of its
+result. Rows that are strided or of another dtype pass through contiguous tiles, never a full copy.
 """
 
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 from cython cimport floating
 from cython.parallel cimport prange, threadid
-from libc.math cimport INFINITY, exp, log, log1p
+from libc.math cimport INFINITY, exp, fabs, log, log1p, sqrt
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
 
 from _divergence_blocks cimport (
-    BEST_P, BLOCK, CENTRE, Job, LANE, MAX_GROUP, MAX_MEASURES, Operand, PIECE, Region, SHIFT, STATE, add_tile,
+    BEST_P, BLOCK, CENTRE, Job, MAX_GROUP, MAX_MEASURES, MODE, Operand, PIECE, ROUGH, Region, SHIFT, STATE, TERMS, add_block, add_columns,
     max_of, note_best, row_data, tile_of,
 )
-from _divergence_finish cimport CHECK, DIVIDE, Sums, finish_measure
+from _divergence_finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure
 from _divergence_logits cimport (
-    EXCESS, MASS_P, add_logits, finish_logits, has_one_sweep, merge_logits,
+    EXCESS, MASS_P, add_logits, add_logits_js, finish_logits, has_one_sweep, is_jensen_shannon, merge_logits,
 )
 from _divergence_terms cimport (
-    AFFINITY, ALPHA, MASS, MAX_RATIO, POWER, RENYI, RENYI_ENTROPY, SUPPORT, TOP1, TSALLIS_ENTROPY, exp_fast, gather,
+    AFFINITY, ALPHA, JENSEN_SHANNON_ROOT, KL, LANES, MASS, MAX_RATIO, POWER, RENYI, RENYI_ENTROPY, STEP, SUPPORT, TOP1,
+    TSALLIS_ENTROPY, exp_double, finish_kl_lanes, gather, needs_exact_masses,
 )
 from _pack cimport FIRST_INTEGER, FLOAT64, pack
 
 BLOCK_ELEMENTS = BLOCK
-LANE_ELEMENTS = LANE
 PIECE_ELEMENTS = PIECE
 STATE_SUMS = STATE
+LANE_ROWS = LANES
 MAX_GROUP_ROWS = MAX_GROUP
 MOST_MEASURES = MAX_MEASURES
 
 
 cdef void clear_state(const Job* job, double* state) noexcept nogil:
     cdef int m
-    for m in range(max(2 + job.n_measures, 6)):
+    for m in range(max(TERMS + job.n_measures, 6)):
         state[m] = 0
     if job.logits:
         state[CENTRE] = -INFINITY
-        state[SHIFT] = 0
+        state[SHIFT] = state[MODE] = 0
     if job.top1:
         state[BEST_P] = state[BEST_P + 2] = -INFINITY
         state[BEST_P + 1] = state[BEST_P + 3] = 0
@@ -85,24 +88,59 @@ cdef void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_
         q = p
         if job.has_q:
             q = tile_of(&job.q, job, row, n_rows, start, n, <floating*>region.q)
-        if job.logits:
-            for r in range(n_rows):
+        for r in range(n_rows):
+            if job.logits:
                 add_logits(job, p + r * n, q + r * n, n, start, region, states + r * STATE)
-        else:
-            add_tile(job, p, q, n_rows, n, <floating*>region.terms, region, states)
+                continue
+            add_block(job, p + r * n, q + r * n, n, region, states + r * STATE)
             if job.top1:
-                for r in range(n_rows):
-                    note_best(p + r * n, n, start, states + r * STATE + BEST_P)
-                    note_best(q + r * n, n, start, states + r * STATE + BEST_P + 2)
+                note_best(p + r * n, n, start, max_of(p + r * n, n), states + r * STATE + BEST_P)
+                note_best(q + r * n, n, start, max_of(q + r * n, n), states + r * STATE + BEST_P + 2)
         start += n
+
+
+cdef void add_column_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t piece, const Region* region,
+                           double* states, floating* kind) noexcept nogil:
+    """Set ``region.columns`` to the same, a lane for each row: STEP elements of LANES rows after those of the next LANES."""
+    cdef Py_ssize_t r, n, first, start = piece * PIECE, slice_sums = (TERMS + job.n_measures) * LANES
+    cdef Py_ssize_t end = min(start + PIECE, job.n), n_slices = (n_rows + LANES - 1) // LANES
+    memset(region.columns, 0, n_slices * slice_sums * sizeof(double))
+    if job.top1:
+        for r in range(n_rows):
+            clear_state(job, states + r * STATE)
+    while start < end:
+        n = min(<Py_ssize_t>STEP, end - start)
+        for r in range(n_slices):
+            first = r * LANES
+            add_columns(job, row + first, min(<Py_ssize_t>LANES, n_rows - first), start, n, region,
+                        region.columns + r * slice_sums, states + first * STATE, kind)
+        start += n
+
+
+cdef void unpack_column(const Job* job, const Region* region, Py_ssize_t r, double* state) noexcept nogil:
+    """Set a row's state from the lane that holds it."""
+    cdef const double* lanes = region.columns + r // LANES * (TERMS + job.n_measures) * LANES + r % LANES
+    cdef Py_ssize_t m
+    for m in range(TERMS + job.n_measures):
+        state[m] = lanes[m * LANES]
 
 
 cdef void any_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t piece, const Region* region,
                     double* states) noexcept nogil:
+    cdef Py_ssize_t r
+    if not job.columns:
+        if job.wide:
+            add_piece[double](job, row, n_rows, piece, region, states, NULL)
+        else:
+            add_piece[float](job, row, n_rows, piece, region, states, NULL)
+        return
     if job.wide:
-        add_piece[double](job, row, n_rows, piece, region, states, NULL)
+        add_column_piece[double](job, row, n_rows, piece, region, states, NULL)
     else:
-        add_piece[float](job, row, n_rows, piece, region, states, NULL)
+        add_column_piece[float](job, row, n_rows, piece, region, states, NULL)
+    if job.n > PIECE:
+        for r in range(n_rows):
+            unpack_column(job, region, r, states + r * STATE)
 
 
 cdef void merge_states(const Job* job, double* state, double* other) noexcept nogil:
@@ -115,10 +153,10 @@ cdef void merge_states(const Job* job, double* state, double* other) noexcept no
     if job.logits:
         merge_logits(state, other)
         return
-    state[0] += other[0]
-    state[1] += other[1]
+    for m in range(TERMS):
+        state[m] += other[m]
     for m in range(job.n_measures):
-        state[2 + m] = gather(job.measures[m], state[2 + m], other[2 + m])
+        state[TERMS + m] = gather(job.measures[m], state[TERMS + m], other[TERMS + m])
 
 
 cdef void to_probabilities(const Job* job, double* x, Py_ssize_t n, double offset) noexcept nogil:
@@ -127,7 +165,7 @@ cdef void to_probabilities(const Job* job, double* x, Py_ssize_t n, double offse
     cdef double scale = job.inverse_temperature
     if job.logits:
         for i in range(n):
-            x[i] = exp_fast(x[i] * scale - offset)
+            x[i] = exp_double(x[i] * scale - offset)
         if job.smoothing != 0:
             for i in range(n):
                 x[i] = (x[i] + job.smoothing) / (1 + job.n * job.smoothing)
@@ -156,7 +194,9 @@ cdef void sweep_again(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const d
                  region.q)
             for r in range(n_rows):
                 to_probabilities(job, region.q + r * n, n, offsets[2 * r + 1])
-        add_tile[double](&plain, region.p, region.q if job.has_q else region.p, n_rows, n, region.terms, region, states)
+        for r in range(n_rows):
+            add_block[double](&plain, region.p + r * n, (region.q if job.has_q else region.p) + r * n, n, region,
+                              states + r * STATE)
         start += n
 
 
@@ -188,12 +228,12 @@ cdef double log_sum_exp(const Job* job, const Operand* x, Py_ssize_t row, const 
         start = 0
         while start < job.n:
             n = min(job.block, job.n - start)
-            pack(row_data(x, job.n_inner, row) + start * x.item, x.kind, 0, x.item, 1, n, region.terms)
+            pack(row_data(x, job.n_inner, row) + start * x.item, x.kind, 0, x.item, 1, n, region.wide_p)
             if sweep == 0:
-                largest = max(largest, max_of(region.terms, n) * job.inverse_temperature)
+                largest = max(largest, max_of(region.wide_p, n) * job.inverse_temperature)
             else:
                 for i in range(n):
-                    total += exp(region.terms[i] * job.inverse_temperature - largest)
+                    total += exp(region.wide_p[i] * job.inverse_temperature - largest)
             start += n
     return largest + log(total)
 
@@ -223,7 +263,7 @@ cdef bint finish_swept(const Job* job, const int* places, Py_ssize_t row, double
     sums.precision = 2e-14 if job.wide else 1e-7
     sums.p, sums.q = state[0], state[1] if job.has_q else state[0]
     for m in range(job.n_measures):
-        sums.total, sums.settled = state[2 + m], True
+        sums.total, sums.settled = state[TERMS + m], True
         job.values[places[m] * n_all + row] = finish_measure(job.measures[m], DIVIDE, &sums)
         settled &= sums.settled
     for m in range(2):
@@ -255,6 +295,28 @@ cdef void sweep_rows(const Job* job, const int* places, Py_ssize_t row, Py_ssize
                 finish_swept(job, places, row + k, region.pieces + (k - first) * STATE, offsets + 2 * k)
 
 
+cdef bint has_js_sweep(const Job* job, int measure) noexcept nogil:
+    return is_jensen_shannon(measure) and not job.wide and job.smoothing == 0
+
+
+cdef double sweep_js(const Job* job, Py_ssize_t row, const Region* region, const double* state, const double* offsets) noexcept nogil:
+    """Return the Jensen-Shannon divergence of a row of float32 logits, from a second sweep while it is in cache."""
+    cdef Py_ssize_t n, start = 0
+    cdef double shift = offsets[0] - offsets[1]
+    cdef double[2] sums
+    cdef double mode = 0
+    cdef const float* p
+    cdef const float* q
+    sums[0] = sums[1] = 0
+    while start < job.n:
+        n = min(job.block, job.n - start)
+        p = tile_of(&job.p, job, row, 1, start, n, <float*>region.p)
+        q = tile_of(&job.q, job, row, 1, start, n, <float*>region.q)
+        add_logits_js(job, p, q, n, state[CENTRE], shift, region, sums, &mode)
+        start += n
+    return sums[1] / sums[0]
+
+
 cdef void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region, double* states) noexcept nogil:
     """Turn the sums of rows into values; sweep again the rows and measures that ask for it."""
     cdef int m, n_now = 0, n_later = 0
@@ -266,7 +328,7 @@ cdef void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const R
     cdef Py_ssize_t r
     cdef Job part = job[0]
     for m in range(job.n_measures):  # what logits cannot give in one sweep, all rows of the tile get together
-        if job.logits and (not has_one_sweep(job.measures[m]) or job.smoothing != 0):
+        if job.logits and not (has_one_sweep(job.measures[m]) and job.smoothing == 0) and not has_js_sweep(job, job.measures[m]):
             later[n_later], later_places[n_later] = job.measures[m], m
             n_later += 1
         else:
@@ -286,19 +348,27 @@ cdef void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const R
 cdef void finish_row(const Job* job, const int* places, Py_ssize_t row, const Region* region, double* state,
                      double* offsets) noexcept nogil:
     """Finish one row; ``places`` says which line of the values each measure fills."""
-    cdef int m, n_again = 0
+    cdef int m, rough, n_again = 0
     cdef int[MAX_MEASURES] again
     cdef int[MAX_MEASURES] again_places
     cdef Py_ssize_t n_all = job.n_outer * job.n_inner
-    cdef double value
+    cdef double value, js = -1
     cdef Sums sums
     cdef Job second
     sums.alpha, sums.unit = job.options[4], job.options[0]
     sums.precision = 2e-14 if job.wide else 5e-7
     for m in range(job.n_measures):
         sums.settled = True
-        sums.p, sums.q = state[0], state[1] if job.has_q else state[0]
-        if job.logits:
+        rough = 0 if job.logits or needs_exact_masses(job.measures[m]) else ROUGH
+        sums.p, sums.q = state[rough], state[rough + 1] if job.has_q else state[rough]
+        if job.logits and is_jensen_shannon(job.measures[m]):
+            if js < 0:
+                js = sweep_js(job, row, region, state, offsets)
+            # rounding of x - y by up to 2^-24 |c|, in t ~ sqrt(8 JS): as in finish_logits
+            sums.settled = not 1.2e-7 * fabs(state[SHIFT]) > 1e-6 * sqrt(8 * js)
+            value = js * sums.unit
+            value = sqrt(value) if job.measures[m] == JENSEN_SHANNON_ROOT else value
+        elif job.logits:
             value = finish_logits(job.measures[m], state, job.wide, &sums)
             value = value if job.measures[m] == TOP1 or job.measures[m] == MASS else value * sums.unit
             if job.measures[m] == MASS:
@@ -306,7 +376,7 @@ cdef void finish_row(const Job* job, const int* places, Py_ssize_t row, const Re
         elif job.measures[m] == TOP1:
             value = state[BEST_P + 1] == state[BEST_P + 3]
         else:
-            sums.total = state[2 + m]
+            sums.total = state[TERMS + m]
             value = finish_measure(job.measures[m], <int>job.options[1], &sums)
         job.values[places[m] * n_all + row] = value
         if not sums.settled:
@@ -318,42 +388,75 @@ cdef void finish_row(const Job* job, const int* places, Py_ssize_t row, const Re
         sweep_rows(&second, &again_places[0], row, 1, region, offsets)
 
 
+cdef void finish_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region, double* states) noexcept nogil:
+    """Finish rows from their lanes: KL, which has a fast way for many rows, or what that leaves over and the rest."""
+    cdef Py_ssize_t r
+    cdef const double* lanes
+    cdef double[LANES] values
+    cdef int64_t[LANES] settled
+    cdef double unlimited = INFINITY
+    cdef bint check = <int>job.options[1] == CHECK
+    cdef bint fast = job.n_measures == 1 and job.measures[0] == KL and job.smoothing == 0 and <int>job.options[1] != PLAIN
+    for r in range(n_rows):
+        if fast and r % LANES == 0:
+            lanes = region.columns + r // LANES * (TERMS + job.n_measures) * LANES
+            finish_kl_lanes(lanes + ROUGH * LANES, lanes + (ROUGH + 1) * LANES, lanes + TERMS * LANES, job.options[0],
+                            job.options[2] if check else unlimited, job.options[3] if check else unlimited, values, settled)
+        if fast and settled[r % LANES]:
+            job.values[row + r] = values[r % LANES]
+            continue
+        unpack_column(job, region, r, states + r * STATE)
+        finish_rows(job, row + r, 1, region, states + r * STATE)
+
+
 cdef Region thread_region(const Job* job, double* scratch, Py_ssize_t size) noexcept nogil:
     cdef Region region
-    cdef Py_ssize_t tile = job.group * min(job.n, job.block)
+    cdef Py_ssize_t tile = BLOCK if job.columns else job.group * min(job.n, job.block)
     scratch += threadid() * size
     region.rows = scratch
     region.pieces = region.rows + job.group * STATE
-    region.terms = region.pieces + job.group * STATE
-    region.wide_p = region.terms + BLOCK
+    region.columns = region.pieces + job.group * STATE
+    region.lanes = region.columns + (job.group + LANES) * STATE
+    region.wide_p = region.lanes + LANES * STATE
     region.wide_q = region.wide_p + BLOCK
-    region.wide_terms = region.wide_q + BLOCK
-    region.p = region.terms + 4 * LANE
+    region.p = region.wide_q + BLOCK
     region.q = region.p + tile
     return region
 
 
-cdef void run_group(const Job* job, Py_ssize_t group, double* scratch, Py_ssize_t size) noexcept nogil:
-    """Work a group of rows from end to end."""
+cdef Py_ssize_t first_row(const Job* job, Py_ssize_t group, Py_ssize_t* n_rows) noexcept nogil:
+    """Return the first row of a group, and how many it has."""
     cdef Py_ssize_t groups_per_outer = (job.n_inner + job.group - 1) // job.group
     cdef Py_ssize_t first = (group % groups_per_outer) * job.group
-    cdef Py_ssize_t n_rows = min(job.group, job.n_inner - first)
-    cdef Py_ssize_t i, piece, n_pieces = (job.n + PIECE - 1) // PIECE
+    n_rows[0] = min(job.group, job.n_inner - first)
+    return (group // groups_per_outer) * job.n_inner + first
+
+
+cdef void run_group(const Job* job, Py_ssize_t group, double* scratch, Py_ssize_t size) noexcept nogil:
+    """Work a group of rows from end to end."""
+    cdef Py_ssize_t i, piece, n_pieces = (job.n + PIECE - 1) // PIECE, n_rows = 0
+    cdef Py_ssize_t first = first_row(job, group, &n_rows)
     cdef Region region = thread_region(job, scratch, size)
-    first += (group // groups_per_outer) * job.n_inner
     any_piece(job, first, n_rows, 0, &region, region.rows)
     for piece in range(1, n_pieces):
         any_piece(job, first, n_rows, piece, &region, region.pieces)
         for i in range(n_rows):
             merge_states(job, region.rows + i * STATE, region.pieces + i * STATE)
-    finish_rows(job, first, n_rows, &region, region.rows)
+    if job.columns and n_pieces == 1:
+        finish_columns(job, first, n_rows, &region, region.rows)
+    else:
+        finish_rows(job, first, n_rows, &region, region.rows)
 
 
 cdef void run_piece(const Job* job, Py_ssize_t task, double* partials, double* scratch, Py_ssize_t size) noexcept nogil:
-    """Work one piece of one row."""
-    cdef Py_ssize_t n_pieces = (job.n + PIECE - 1) // PIECE
+    """Work one piece of one group of rows."""
+    cdef Py_ssize_t n_pieces = (job.n + PIECE - 1) // PIECE, piece = task % n_pieces, i
+    cdef Py_ssize_t first, n_rows = 0
     cdef Region region = thread_region(job, scratch, size)
-    any_piece(job, task // n_pieces, 1, task % n_pieces, &region, partials + task * STATE)
+    first = first_row(job, task // n_pieces, &n_rows)
+    any_piece(job, first, n_rows, piece, &region, region.rows)
+    for i in range(n_rows):
+        memcpy(partials + ((first + i) * n_pieces + piece) * STATE, region.rows + i * STATE, STATE * sizeof(double))
 
 
 cdef void merge_pieces(const Job* job, Py_ssize_t row, double* partials, double* scratch, Py_ssize_t size) noexcept nogil:
@@ -370,8 +473,8 @@ cdef void run_job(const Job* job, double* scratch, Py_ssize_t size, int n_thread
     cdef Py_ssize_t task, n_rows = job.n_outer * job.n_inner, n_pieces = (job.n + PIECE - 1) // PIECE
     cdef Py_ssize_t n_groups = job.n_outer * ((job.n_inner + job.group - 1) // job.group)
     cdef double* partials = scratch + n_threads * size
-    if job.group == 1 and n_pieces > 1 and n_rows < 4 * n_threads:
-        for task in prange(n_rows * n_pieces, num_threads=n_threads, schedule="dynamic"):
+    if n_pieces > 1 and n_groups < 4 * n_threads:
+        for task in prange(n_groups * n_pieces, num_threads=n_threads, schedule="dynamic"):
             run_piece(job, task, partials, scratch, size)
         for task in prange(n_rows, num_threads=n_threads, schedule="dynamic"):
             merge_pieces(job, task, partials, scratch, size)
@@ -416,10 +519,11 @@ def reduce_rows(
                                       # 1 / temperature, smoothing
     double[::1] values_out,           # OUT: measures x rows
     unsigned char[::1] status_out,    # OUT: why a row fails the check, 0 where it passes
-    double[::1] scratch,              # scratch: n_threads regions, then STATE sums for each piece
+    double[::1] scratch,              # scratch: n_threads regions, then STATE sums for each piece of a row
     Py_ssize_t region_size,
     Py_ssize_t group,                 # IN: rows that pass through one tile, at most MAX_GROUP
     Py_ssize_t block,                 # IN: elements of each, at most BLOCK
+    bint columns,                     # IN: whether lanes are rows
     int n_threads,
 ):
     """Write every measure of every row; return the first row that fails the check, or -1."""
@@ -433,7 +537,7 @@ def reduce_rows(
         job.n_outer, job.n_inner, job.n = p_view.shape[0], p_view.shape[1], p_view.shape[2]
         job.q = job.p
         job.has_q = q is not None
-        job.group, job.block = group, block
+        job.group, job.block, job.columns = group, block, columns
         job.values = &values_out[0]
         job.status = &status_out[0]
         if job.has_q:

@@ -1,7 +1,5 @@
 from typing import Any
 
-BLOCK_ELEMENTS: int
-
 def flag_rows(rows: Any, unusual_out: Any) -> None: ...
 def all_pairs(
     p: Any,
@@ -10,7 +8,6 @@ def all_pairs(
     q_slow: Any,
     measure: int,
     unit: float,
-    scratch: Any,
     values_out: Any,
     n_threads: int,
 ) -> None: ...
@@ -23,7 +20,6 @@ def listed_pairs(
     columns: Any,
     measure: int,
     unit: float,
-    scratch: Any,
     values_out: Any,
     n_threads: int,
 ) -> None: ...

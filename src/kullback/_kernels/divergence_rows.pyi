@@ -1,7 +1,7 @@
 from typing import Any
 
 BLOCK_ELEMENTS: int
-LANE_ELEMENTS: int
+LANE_ROWS: int
 PIECE_ELEMENTS: int
 MOST_MEASURES: int
 STATE_SUMS: int
@@ -20,5 +20,6 @@ def reduce_rows(
     region_size: int,
     group: int,
     block: int,
+    columns: bool,
     n_threads: int,
 ) -> int: ...

@@ -65,9 +65,11 @@ MEASURES = {
 _INNER_P = frozenset(("entropy_p", "cross_entropy", "perplexity_p"))
 _INNER_Q = frozenset(("entropy_q", "reverse_kl"))
 _BLOCK, _PIECE, _STATE = kernel.BLOCK_ELEMENTS, kernel.PIECE_ELEMENTS, kernel.STATE_SUMS
-_SHORT = 128  # rows up to this length pass through tiles of several rows
-_TALL_BLOCK = 248  # elements of a tile whose rows lie side by side: 128 rows of both operands stay in L2,
+_SHORT = 64  # elements: rows up to this length are worked side by side, a lane each
+_SHORT_LOGITS = 128  # rows of logits up to this length share a tile
+_TALL_BLOCK = 248  # elements of a tile of logits that lie side by side: 128 rows of both operands stay in L2,
 # and a pitch that is no multiple of 512 bytes keeps its lines in different sets of L1
+_FROM_LOGITS = 6  # the place of this option among the kernel's
 _SINGLE_THREAD = 1 << 15  # elements below which waking a second thread costs more than it saves
 
 
@@ -246,14 +248,22 @@ def _reduce(
     """Run the kernel; return the first row that fails the check (or -1) and why."""
     first, second = operands
     length, n_rows = parts[0].shape[2], result.shape[1]
-    group, block = 1, _BLOCK
-    if length <= _SHORT:
-        group = min(kernel.MAX_GROUP_ROWS, _BLOCK // max(length, 1))
-    elif any(abs(part.strides[2]) > abs(part.strides[1]) > 0 for part in parts):
-        group, block = kernel.MAX_GROUP_ROWS, _TALL_BLOCK
-    region = 2 * group * _STATE + 4 * kernel.LANE_ELEMENTS + 2 * group * min(length, block)
+    group, block, most = 1, _BLOCK, kernel.MAX_GROUP_ROWS
+    from_logits = options[_FROM_LOGITS] != 0
+    side_by_side = length > _SHORT and any(abs(part.strides[2]) > abs(part.strides[1]) > 0 for part in parts)
+    columns = bool(not from_logits and (length <= _SHORT or side_by_side))
+    if columns:
+        group = max(1, min(most, -(-parts[0].shape[1] // kernel.LANE_ROWS) * kernel.LANE_ROWS))
+    elif length <= _SHORT_LOGITS:
+        group = min(most, _BLOCK // max(length, 1))
+    elif side_by_side:
+        group, block = most, _TALL_BLOCK
+    tile = _BLOCK if columns else group * min(length, block)
+    region = (3 * group + 2 * kernel.LANE_ROWS) * _STATE + 2 * _BLOCK + 2 * tile
     n_pieces = -(-length // _PIECE)
-    scratch = np.empty(n_threads * region + (n_rows * n_pieces * _STATE if group == 1 else 0))
+    n_groups = parts[0].shape[0] * -(-parts[0].shape[1] // group)
+    shared = n_rows * n_pieces * _STATE if n_pieces > 1 and n_groups < 4 * n_threads else 0
+    scratch = np.empty(n_threads * region + shared)
     status = np.zeros(n_rows, dtype=np.uint8)
     bad = kernel.reduce_rows(
         parts[0],
@@ -268,6 +278,7 @@ def _reduce(
         region,
         group,
         block,
+        columns,
         n_threads,
     )
     if bad >= 0 and kept is not None:

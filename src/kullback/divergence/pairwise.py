@@ -122,7 +122,6 @@ class _Tiles:
 
     def __init__(self, p: FloatArray, q: FloatArray, measure: str, unit: float, n_threads: int) -> None:
         self.p, self.q, self.measure, self.unit, self.n_threads = p, q, measure, unit, n_threads
-        self.scratch = np.empty((n_threads, kernel.BLOCK_ELEMENTS))
         self.slow = [np.empty(len(rows), dtype=np.uint8) for rows in (p, q)]
         for rows, flags in zip((p, q), self.slow, strict=True):
             kernel.flag_rows(rows, flags)
@@ -147,13 +146,13 @@ class _Tiles:
         p, q = self.p[rows], self.q[columns]
         slow = self.slow[0][rows], self.slow[1][columns]
         if self.product is None:
-            kernel.all_pairs(p, q, *slow, number, self.unit, self.scratch, values, self.n_threads)
+            kernel.all_pairs(p, q, *slow, number, self.unit, values, self.n_threads)
             return values
         values[:] = self.product(rows, columns)
         near = tuple(np.ascontiguousarray(index) for index in np.nonzero(values < _CANCELLED))
         if near[0].size:
             exact = np.empty(near[0].size)
-            kernel.listed_pairs(p, q, *slow, near[0], near[1], number, self.unit, self.scratch, exact, self.n_threads)
+            kernel.listed_pairs(p, q, *slow, near[0], near[1], number, self.unit, exact, self.n_threads)
             values[near] = exact
         return values
 
@@ -169,7 +168,7 @@ class _Tiles:
         """JS = H(m) - (H(p) + H(q)) / 2: one logarithm an element, where the difference is large."""
         values = np.empty((rows.stop - rows.start, columns.stop - columns.start))
         p, q, slow = self.p[rows], self.q[columns], (self.slow[0][rows], self.slow[1][columns])
-        kernel.all_pairs(p, q, *slow, MEASURES["mixture"], 1.0, self.scratch, values, self.n_threads)
+        kernel.all_pairs(p, q, *slow, MEASURES["mixture"], 1.0, values, self.n_threads)
         values += self.halves[0][rows, None]
         values += self.halves[1][columns]
         values *= self.unit

@@ -1,0 +1,159 @@
+"""Where the ways through the kernel part: near, far and masked logits, rows as lanes, pieces, unusual values."""
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.spatial.distance
+import scipy.special
+import scipy.stats
+
+import kullback
+from kullback import reference
+
+FAMILY = ("kl", "reverse_kl", "entropy_p", "entropy_q", "js")
+
+
+def extended(x):
+    """Log-probabilities of logits in extended precision."""
+    x = np.asarray(x).astype(np.longdouble)
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logits_that_are_near_far_and_masked_in_turn(at_level, dtype, temperature):
+    """Blocks of every kind follow each other in every order; each takes the terms that hold for it."""
+    rng = np.random.default_rng(0)
+    noise = np.repeat([0.01, 3.0, 0.01, 0.01, 30.0, 3.0, 0.01], 1024)[None] * np.ones((2, 1))
+    x = (2 * rng.standard_normal(noise.shape)).astype(dtype)
+    y = (x + noise * rng.uniform(-1, 1, noise.shape)).astype(dtype)
+    x[0, 2048:2148] = y[0, 2048:2148] = -np.inf  # masked pairs, in a near block
+    x[1, 5000], y[1, 6] = -40, y[1].max() - 60  # far apart at one place
+    p = np.exp(extended(x / dtype(temperature)))
+    with np.errstate(invalid="ignore"):
+        t = np.where(p > 0, extended(x / dtype(temperature)) - extended(y / dtype(temperature)), 0)
+    q = p * np.exp(-t)
+    m = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        js = np.where(p > 0, p * np.log(p / m), 0) / 2 + np.where(q > 0, q * np.log(q / m), 0) / 2
+    # a logit divided in float32 rounds by 2^-24 of itself, up to 6e-7 for 10; with temperature 1 only terms round
+    rtol = {np.float32: 2e-6, np.float64: 1e-12}[dtype]
+    options = {"from_logits": True, "temperature": temperature}
+    actual = kullback.compare(x, y, FAMILY, **options)
+    np.testing.assert_allclose(actual["kl"], (p * t).sum(axis=-1).astype(float), rtol=rtol)
+    np.testing.assert_allclose(actual["js"], js.sum(axis=-1).astype(float), rtol=rtol)
+    np.testing.assert_allclose(actual["reverse_kl"], (-q * t).sum(axis=-1).astype(float), rtol=rtol)
+    for name in FAMILY:  # alone as beside others: the sums are the same up to the order of operations
+        alone = kullback.compare(x, y, (name,), **options)[name]
+        np.testing.assert_allclose(alone, actual[name], rtol=rtol)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("noise", [1e-2, 1e-4, 2e-6])
+def test_jensen_shannon_of_nearly_equal_rows(at_level, dtype, noise):
+    """The distance is accurate to 1e-6 of itself down to 1e-6, from probabilities and logits, and never NaN."""
+    rng = np.random.default_rng(0)
+    x = (2 * rng.standard_normal((2, 5000))).astype(dtype)
+    y = (x + noise * rng.standard_normal(x.shape)).astype(dtype)
+    t = extended(x) - extended(y)
+    p = np.exp(extended(x))
+    # p phi(t), phi = (log(2 / (1 + E)) + E log(2 E / (1 + E))) / 2, E = exp(-t), by its series where t is small
+    u = np.tanh(t / 2)
+    series = u**2 / 2 + u**4 / 12 + u**6 / 30 + u**8 / 56
+    expected = np.sqrt((p * (1 + np.exp(-t)) * series).sum(axis=-1) / 2).astype(float)
+    if noise == 2e-6:
+        assert (expected < 1e-6).all()
+    actual = kullback.jensen_shannon_distance(x, y, from_logits=True)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    P, Q = (np.exp(extended(z)).astype(dtype) for z in (x, y))
+    sums = [z.astype(np.longdouble).sum(axis=-1, keepdims=True) for z in (P, Q)]
+    a, b = P / sums[0], Q / sums[1]
+    u = (a - b) / (a + b)
+    series = u**2 / 2 + u**4 / 12 + u**6 / 30 + u**8 / 56
+    expected = np.sqrt(((a + b) * series).sum(axis=-1) / 2).astype(float)
+    np.testing.assert_allclose(kullback.jensen_shannon_distance(P, Q), expected, rtol=1e-6)
+
+
+def test_values_of_scipy(at_level):
+    """On the domain that SciPy's functions share with ours, to 1e-13 in float64: zeros on either side, any scale."""
+    rng = np.random.default_rng(0)
+    close = {"rtol": 1e-13, "atol": 1e-300}
+    for size in (1, 2, 7, 16, 63, 64, 65, 300, 3000):
+        p, q = rng.dirichlet(np.full(size, 0.5), (2, 20))
+        p[::3, : size // 3], q[::2, size // 2 :] = 0, 0
+        p[:, 0] += p.sum(axis=1) == 0
+        q[:, 0] += q.sum(axis=1) == 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            expected = scipy.stats.entropy(p, q, axis=1)
+            np.testing.assert_allclose(kullback.kl_divergence(p, q, normalize=True), expected, rtol=1e-13, atol=1e-15)
+            expected = scipy.stats.entropy(p, axis=1, base=2)
+            actual = kullback.entropy(p, normalize=True, base=2)
+            np.testing.assert_allclose(actual, expected, rtol=1e-13, atol=1e-15)
+            expected = scipy.spatial.distance.jensenshannon(p, q, axis=1)
+        # SciPy's own distance loses half of its digits where rows are near: these are far
+        actual = kullback.jensen_shannon_distance(p, q, normalize=True)
+        np.testing.assert_allclose(actual, expected, rtol=1e-13, atol=1e-7)
+        for scale in (1, 2.0**40, 2.0**-40):
+            a, b = scale * p, scale * q
+            expected = scipy.special.kl_div(a, b).sum(axis=1)  # loses eps of the larger terms where rows are near
+            actual = kullback.kl_divergence(a, b, normalize=False)
+            np.testing.assert_allclose(actual, expected, rtol=1e-13, atol=1e-15 * scale)
+        # one element a row: the functions of scipy.special themselves
+        a, b = p.reshape(-1, 1), q.reshape(-1, 1)
+        np.testing.assert_allclose(kullback.entropy(a, normalize=False), scipy.special.entr(a)[:, 0], **close)
+        rel_entr = kullback.kl_divergence(a, b, normalize=False) + (a - b)[:, 0]
+        np.testing.assert_allclose(rel_entr, scipy.special.rel_entr(a, b)[:, 0], rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "entropy", "jensen_shannon_divergence", "total_variation_distance"])
+def test_float32_sums_along_the_first_axis(at_level, name):
+    """Long float32 sums along axis 0 are as accurate as along the last one."""
+    rng = np.random.default_rng(0)
+    p, q = (np.exp(rng.standard_normal((200_000, 3))).astype(np.float32) for _ in range(2))
+    p, q = p / p.sum(axis=0, dtype=np.float64), q / q.sum(axis=0, dtype=np.float64)
+    p, q = p.astype(np.float32), q.astype(np.float32)
+    operands = (p,) if name == "entropy" else (p, q)
+    expected = getattr(reference, name)(*(x.astype(np.float64) for x in operands), axis=0, normalize=True)
+    for axis, rows in ((0, operands), (-1, [np.ascontiguousarray(x.T) for x in operands])):
+        actual = getattr(kullback, name)(*rows, axis=axis, normalize=True)
+        np.testing.assert_allclose(actual, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_with_unusual_rows(at_level, dtype):
+    """Beside rows with subnormals, infinities and negative values, the other rows of a slice keep their bits."""
+    rng = np.random.default_rng(0)
+    p, q = (rng.dirichlet(np.ones(40), 33).astype(dtype) for _ in range(2))
+    clean = kullback.compare(p, q, normalize=True)
+    p[3, 7], p[20, 39], q[5, 0], q[31, 20] = np.finfo(dtype).smallest_subnormal, -0.5, np.nan, np.inf
+    actual = kullback.compare(p, q, normalize=True)
+    touched = [3, 20, 5, 31]
+    for name, values in actual.items():
+        np.testing.assert_array_equal(np.delete(values, touched), np.delete(clean[name], touched), err_msg=name)
+    assert np.isfinite(actual["kl"][3]) and np.isnan(actual["kl"][[20, 5, 31]]).all()
+
+
+def test_few_long_rows_side_by_side(at_level, n_threads):
+    """Pieces of a few long rows go to all threads and are added in order."""
+    rng = np.random.default_rng(0)
+    p, q = (rng.random((150_000, 5)) + 0.1 for _ in range(2))
+    expected = reference.kl_divergence(p, q, axis=0, normalize=True)
+    actual = kullback.kl_divergence(p, q, axis=0, normalize=True, n_threads=n_threads)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+    np.testing.assert_array_equal(kullback.kl_divergence(p, q, axis=0, normalize=True, n_threads=1), actual)
+
+
+def test_kl_of_short_rows_by_either_way(at_level):
+    """Rows whose sums are off 1 leave the fast way for short rows; the value is that of the divided rows."""
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(7), (2, 40))
+    scale_p, scale_q = np.exp(rng.standard_normal((2, 40, 1)) * np.repeat([0, 1e-9, 1e-5, 1], 10)[:, None])
+    a, b = p * scale_p, q * scale_q
+    actual = kullback.kl_divergence(a, b, normalize=True)
+    with mpmath.workdps(40):
+        for i in range(40):
+            A, B = ([mpmath.mpf(float(x)) for x in row[i]] for row in (a, b))
+            A, B = ([x / mpmath.fsum(row) for x in row] for row in (A, B))
+            expected = mpmath.fsum(x * mpmath.log(x / y) for x, y in zip(A, B, strict=True))
+            assert abs(actual[i] / float(expected) - 1) < 1e-13
