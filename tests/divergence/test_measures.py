@@ -123,6 +123,23 @@ def test_labels(at_level, options, from_logits, draw):
         np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
+def test_log_loss_of_soft_labels_and_logits(at_level, draw):
+    """Distributions as targets, zeros among them, against logits; the temperature is that of the logits alone."""
+    y, x = draw((6, 20), np.float64, 1), np.log(draw((6, 20), np.float64, 2)) + 3
+    y[:, :4] = 0
+    y /= y.sum(axis=1, keepdims=True)
+    for options in ({}, {"temperature": 2.0}, {"base": 2, "reduction": "mean"}):
+        actual = kullback.log_loss(y, x, from_logits=True, **options)
+        np.testing.assert_allclose(actual, reference.log_loss(y, x, from_logits=True, **options), rtol=1e-12)
+    hot = np.eye(20)[[3, 7]]
+    labelled = kullback.log_loss([3, 7], x[:2], from_logits=True)
+    np.testing.assert_allclose(kullback.log_loss(hot, x[:2], from_logits=True), labelled, rtol=1e-12)
+    x[0, 5] = -np.inf
+    assert kullback.log_loss(y[:1], x[:1], from_logits=True)[0] == np.inf
+    with pytest.raises(ValueError, match="y must sum to 1"):
+        kullback.log_loss(2 * y, x, from_logits=True)
+
+
 def test_options_of_rows(at_level, draw):
     """weights, where, reduction, smoothing, base and out."""
     p, q = draw((4, 5, 30), np.float64, 1), draw((4, 5, 30), np.float64, 2)
@@ -190,6 +207,22 @@ def test_samples_of_normals():
     tied = np.round(x, 1)
     assert np.isfinite(kullback.kl_divergence_from_samples(tied, np.round(y, 1)))
     assert np.isfinite(kullback.differential_entropy_from_samples(np.repeat(x, 8, axis=0)))
+
+
+@pytest.mark.parametrize("base", [None, 2])
+def test_samples_match_their_twins(base):
+    """Tied and untied samples, one and two features, against all distances."""
+    rng = np.random.default_rng(1)
+    for shift, digits in ((0.5, 9), (0.5, 1)):
+        x, y = np.round(rng.standard_normal((80, 2)), digits), np.round(rng.standard_normal((90, 2)) + shift, digits)
+        for a, b in ((x, y), (x[:, 0], y[:, 0])):
+            options = {"k": 3, "base": base}
+            # the two ways to a distance differ in its last bits, which the logarithm keeps
+            close = {"rtol": 1e-10, "atol": 1e-12}
+            actual = kullback.kl_divergence_from_samples(a, b, **options)
+            np.testing.assert_allclose(actual, reference.kl_divergence_from_samples(a, b, **options), **close)
+            actual = kullback.differential_entropy_from_samples(a, **options)
+            np.testing.assert_allclose(actual, reference.differential_entropy_from_samples(a, **options), **close)
 
 
 def test_mutual_information():

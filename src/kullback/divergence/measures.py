@@ -157,17 +157,23 @@ def log_loss(
 ) -> Any:
     """Return ``-log p[y]`` of every row, or its mean with ``reduction="mean"``.
 
-    ``y`` holds integer labels (one axis less than p) or distributions over the classes; ``p`` holds
-    predicted probabilities or, with ``from_logits=True``, logits. Nothing is clipped: a label of
-    probability zero costs ``inf``. Other parameters are those of :func:`cross_entropy`.
+    ``y`` holds integer labels (one axis less than p) or distributions over the classes, always as
+    probabilities; ``p`` holds predicted probabilities or, with ``from_logits=True``, logits. Nothing is
+    clipped: a label of probability zero costs ``inf``. Other parameters are those of :func:`cross_entropy`;
+    ``temperature`` divides the logits of p alone.
     """
     if is_labels(y, p):
         return label_loss(y, p, label_smoothing, ignore_index, options, name="p")
     if label_smoothing != 0 or ignore_index is not None:
         raise ValueError("label_smoothing and ignore_index need integer labels in y")
-    if options.get("from_logits"):
-        raise ValueError("from_logits=True needs integer labels in y")
-    return row_value(y, p, "cross_entropy", options, names=("y", "p"))
+    if not options.get("from_logits"):
+        return row_value(y, p, "cross_entropy", options, names=("y", "p"))
+    # -sum y log p with y as logits too: its logarithms, times the temperature that both are divided by
+    axis, normalize, where = options.get("axis", -1), options.get("normalize", "check"), options.get("where")
+    row_values(y, None, ("mass",), axis=axis, normalize=normalize, where=where, names=("y", ""))
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.asarray(y, dtype=np.float64)) * options.get("temperature", 1.0)
+    return row_value(logs, p, "cross_entropy", options, names=("y", "p"))
 
 
 def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:

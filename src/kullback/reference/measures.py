@@ -94,7 +94,11 @@ def log_loss(
     ignore_index: int | None = None,
     **options: Unpack[RowOptions],
 ) -> Any:
-    """-log p[y]."""
+    """-log p[y], or -sum y log p; y holds no logits."""
+    if options.get("from_logits") and np.asarray(y).ndim == np.ndim(p):
+        plain: Any = {key: options[key] for key in ("axis", "normalize") if key in options}
+        rows = np.broadcast_arrays(as_probabilities(y, plain), as_probabilities(p, options))
+        return finish(plog(*rows).sum(axis=-1), options)
     return cross_entropy(y, p, label_smoothing=label_smoothing, ignore_index=ignore_index, **options)
 
 
@@ -285,3 +289,39 @@ def kl_divergence_topk(
         return lower
     least = np.where(listed, np.inf, q).min(axis=-1)
     return lower, head + rest * np.log(np.minimum(p[..., -1], rest) / least)
+
+
+def _distances(x: npt.ArrayLike, y: npt.ArrayLike, k: int, skip: int) -> tuple[Array, Array]:
+    """Distances from x to the k-th of y after ``skip``, and its rank; where that is 0, to the nearest that is not."""
+    x, y = (np.asarray(z, dtype=np.float64).reshape(len(np.asarray(z)), -1) for z in (x, y))
+    ordered = np.sort(np.sqrt(((x[:, None] - y) ** 2).sum(axis=-1)), axis=1)
+    rank = np.full(len(x), k)
+    for i, row in enumerate(ordered):
+        if row[k + skip - 1] == 0 and row[-1] > 0:
+            rank[i] = np.argmax(row > 0) + 1 - skip
+    return ordered[np.arange(len(x)), rank + skip - 1], rank.astype(float)
+
+
+def kl_divergence_from_samples(
+    x: npt.ArrayLike, y: npt.ArrayLike, *, k: int = 5, base: float | None = None, n_threads: int | None = None
+) -> float:
+    """D / n sum log(nu / rho) + log(m / (n - 1)), and digamma of the ranks. Wang, Kulkarni, Verdu (2009), eq. 25."""
+    from scipy.special import digamma
+
+    (rho, k_rho), (nu, k_nu) = _distances(x, x, k, 1), _distances(x, y, k, 0)
+    n, d = np.asarray(x).reshape(len(np.asarray(x)), -1).shape
+    terms = d * np.log(nu / rho) + digamma(k_rho) - digamma(k_nu)
+    return float(terms.mean() + np.log(len(np.asarray(y)) / (n - 1))) / (1.0 if base is None else float(np.log(base)))
+
+
+def differential_entropy_from_samples(
+    x: npt.ArrayLike, *, k: int = 5, base: float | None = None, n_threads: int | None = None
+) -> float:
+    """psi(n) - mean psi(k_i) + log V_d + d / n sum log rho. Kozachenko and Leonenko (1987)."""
+    from scipy.special import digamma, gammaln
+
+    rho, rank = _distances(x, x, k, 1)
+    n, d = np.asarray(x).reshape(len(np.asarray(x)), -1).shape
+    log_ball = 0.5 * d * np.log(np.pi) - gammaln(0.5 * d + 1)
+    value = digamma(n) - digamma(rank).mean() + log_ball + d * np.log(rho).mean()
+    return float(value) / (1.0 if base is None else float(np.log(base)))
