@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from ._arrays import FloatArray, aligned_empty, check_choice
-from ._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft
+from ._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft, tree, z_order
 from ._threads import useful_threads
 
 METHODS = ("auto", "exact", "barnes_hut", "fft")
@@ -62,18 +62,17 @@ class ZOrder:
     """Points sorted along a Z-order (Morton) curve."""
 
     def __init__(self, shape: tuple[int, int], n_threads: int) -> None:
-        kernel = repulsion_barnes_hut
         n_points, n_components = shape
         self.n_threads = n_threads
         self.codes = np.empty((2, n_points), np.uint64)
         self.order = np.empty((2, n_points), np.int32)
-        self.histogram = np.empty((n_threads, kernel.RADIX), np.int64)
-        self.bounds = np.empty((-(-n_points // kernel.BLOCK_POINTS), 2 * n_components))
+        self.histogram = np.empty((n_threads, z_order.RADIX), np.int64)
+        self.bounds = np.empty((-(-n_points // z_order.BLOCK_POINTS), 2 * n_components))
         self.finest_side = 0.0
 
     def __call__(self, positions: FloatArray) -> npt.NDArray[np.int32]:
         """Return the indices of the points along the curve; the next call overwrites them."""
-        self.finest_side = repulsion_barnes_hut.order_points(
+        self.finest_side = z_order.order_points(
             positions, self.codes, self.order, self.histogram, self.bounds, self.n_threads
         )
         order: npt.NDArray[np.int32] = self.order[0]
@@ -86,33 +85,32 @@ class BarnesHutRepulsion:
     def __init__(
         self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int
     ) -> None:
-        kernel = repulsion_barnes_hut
         n_points, n_components = shape
-        most_cells = 2 * n_points + kernel.TOP_CELLS  # every inner cell has two children or more
+        most_cells = 2 * n_points + tree.TOP_CELLS  # every inner cell has two children or more
         self.theta, self.dof, self.n_threads = theta, dof, n_threads
         self.z_order = ZOrder(shape, n_threads)
-        self.stack = np.empty((n_threads, kernel.STACK_SIZE), np.int64)
-        self.roots = np.empty((2, kernel.TOP_CELLS), np.int32)
+        self.stack = np.empty((n_threads, tree.STACK_SIZE), np.int64)
+        self.roots = np.empty((2, tree.TOP_CELLS), np.int32)
         self.units = np.empty(most_cells)
         self.sides = np.empty(most_cells)
         self.links = np.empty((most_cells, 4), np.int32)
-        self.columns = np.zeros((n_components, n_points + kernel.LEAF_SIZE), dtype)
+        self.columns = np.zeros((n_components, n_points + tree.LEAF_SIZE), dtype)
         self.cells = np.empty((most_cells, n_components + 2), dtype)
         self.groups = np.empty((n_points, 2), np.int32)
         self.queue = np.empty((n_threads, most_cells + 8), np.int32)
-        self.sources = aligned_empty((n_threads, n_components + 1, kernel.LIST_SIZE), dtype)
+        self.sources = aligned_empty((n_threads, n_components + 1, repulsion_barnes_hut.LIST_SIZE), dtype)
         self.sums = np.empty(n_points)
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
-        kernel, n_threads = repulsion_barnes_hut, self.n_threads
+        n_threads = self.n_threads
         points = self.z_order
         points(positions)
-        n_groups = kernel.build_tree(
+        n_groups = tree.build_tree(
             positions, points.finest_side, self.theta, points.codes, points.order, points.histogram, self.stack,
             self.roots, self.units, self.sides, self.links, self.columns, self.cells, self.groups, n_threads,
         )  # fmt: skip
-        return kernel.accumulate_repulsion(
+        return repulsion_barnes_hut.accumulate_repulsion(
             self.columns, self.cells, self.links, self.groups, points.order, n_groups, self.dof, self.queue,
             self.sources, self.sums, forces_out, n_threads,
         )  # fmt: skip
