@@ -7,6 +7,7 @@ returns Z, the sum of ``w_ij`` over i != j.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import comb, factorial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -132,7 +133,13 @@ class FFTRepulsion:
         self.dtype, self.dof, self.n_threads = np.dtype(dtype), dof, n_threads
         self.order, self.widest_spacing = spline
         self.n_components = n_components
-        self.points = np.empty(n_points, np.int32)
+        pieces = spline_pieces(self.order)
+        self.spline = pieces.astype(dtype)
+        # the slope is negative: as a point moves up, its distance to the node above shrinks
+        self.slope = (-np.arange(1, self.order)[:, None] * pieces[1:]).astype(dtype)
+        self.slots = np.empty(n_points, np.int32)
+        self.nodes = np.empty(n_points, np.int32)
+        self.distances = np.empty((n_points, n_components), dtype)
         self.sums = np.empty(-(-n_points // repulsion_fft.BLOCK_POINTS))
         self.bounds = np.empty((-(-n_points // repulsion_fft.BOUND_POINTS), 2 * n_components))
         self.n_nodes: tuple[int, ...] = ()
@@ -140,17 +147,20 @@ class FFTRepulsion:
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
-        kernel, order, n_threads = repulsion_fft, self.order, self.n_threads
+        kernel, n_threads = repulsion_fft, self.n_threads
         kernel.bound_positions(positions, self.bounds, n_threads)
         low, high = self.bounds[0].reshape(2, -1)
         self._fit_grid(high - low)
-        spacing = self.spacing
-        kernel.sort_bands(positions, low, spacing, order, self.band_starts, self.points)
-        kernel.spread_charges(positions, low, spacing, order, self.band_starts, self.points, self.grid, n_threads)
-        potential = self._convolve(self.grid)
+        kernel.sort_points(
+            positions, low, self.spacing, self.strides, self.counts, self.band_starts, self.slots, self.nodes,
+            self.distances, n_threads,
+        )  # fmt: skip
+        kernel.spread_charges(self.band_starts, self.nodes, self.distances, self.spline, self.grid, n_threads)
+        potential = self._convolve()
         sum_q = kernel.gather_forces(
-            positions, low, spacing, order, self.points, potential, self.sums, forces_out, n_threads
-        )
+            self.slots, self.nodes, self.distances, self.spline, self.slope, self.spacing, potential, self.sums,
+            forces_out, n_threads,
+        )  # fmt: skip
         return sum_q + self.offset * float(len(positions)) ** 2
 
     def _fit_grid(self, spans: FloatArray) -> None:
@@ -170,8 +180,16 @@ class FFTRepulsion:
         # a little more than is needed, so that a growing map does not change its grid at every iteration
         self.n_nodes = tuple(fft.next_fast_len(n + n // 16, real=True) for n in needed)
         self.spacing, self.offset = spacing, offset
-        self.grid = np.empty((1,) * (3 - self.n_components) + self.n_nodes, self.dtype)
-        self.band_starts = np.empty(-(-self.n_nodes[0] // repulsion_fft.BAND_ROWS) + 1, np.int64)
+        # the last axis is doubled here, where zeros cost nothing; the others in the spectrum
+        padded = (*self.n_nodes[:-1], 2 * self.n_nodes[-1])
+        self.grid = np.zeros((1,) * (3 - self.n_components) + padded, self.dtype)
+        self.spectrum = np.empty(
+            (*(2 * n for n in self.n_nodes[:-1]), self.n_nodes[-1] + 1), np.result_type(self.dtype, np.complex64)
+        )
+        n_bands = -(-self.n_nodes[0] // repulsion_fft.BAND_ROWS)
+        self.counts = np.empty((self.n_threads, n_bands), np.int64)
+        self.band_starts = np.empty(n_bands + 1, np.int64)
+        self.strides = np.cumprod((1, *padded[:0:-1]))[::-1].astype(np.intp)
         self.transform = self._transform_kernel()
 
     def _transform_kernel(self) -> FloatArray:
@@ -196,19 +214,31 @@ class FFTRepulsion:
             )
         return np.asarray(transform, self.dtype)
 
-    def _convolve(self, charges: FloatArray) -> FloatArray:
-        """Return the convolution of charges with w, on the grid; rows of zeros are never transformed."""
-        spectrum = charges.reshape(self.n_nodes)
+    def _convolve(self) -> FloatArray:
+        """Return the convolution of the charges with w, on the grid; rows of zeros are never transformed.
+
+        Only the two real transforms allocate: SciPy has no argument for their results.
+        """
         last = self.n_components - 1
-        spectrum = fft.rfft(spectrum, 2 * self.n_nodes[last], axis=last, workers=self.n_threads)
+        kept = tuple(slice(n) for n in self.n_nodes[:last])
+        charges = self.grid.reshape(self.grid.shape[2 - last :])
+        self.spectrum.fill(0)
+        self.spectrum[kept] = fft.rfft(charges, axis=last, workers=self.n_threads)
         for axis in range(last - 1, -1, -1):
-            spectrum = fft.fft(spectrum, 2 * self.n_nodes[axis], axis=axis, workers=self.n_threads)
-        spectrum *= self.transform
+            self._transform_along(fft.fft, axis, kept[:axis])
+        self.spectrum *= self.transform
         for axis in range(last):
-            spectrum = fft.ifft(spectrum, axis=axis, overwrite_x=True, workers=self.n_threads)
-            spectrum = spectrum[(slice(None),) * axis + (slice(self.n_nodes[axis]),)]
-        potential = fft.irfft(spectrum, 2 * self.n_nodes[last], axis=last, workers=self.n_threads)
-        return np.ascontiguousarray(potential[..., : self.n_nodes[last]]).reshape(charges.shape)
+            self._transform_along(fft.ifft, axis, kept[:axis])
+        potential = fft.irfft(self.spectrum[kept], axis=last, workers=self.n_threads)
+        return np.asarray(potential.reshape(self.grid.shape))
+
+    def _transform_along(
+        self, transform: Callable[..., FloatArray], axis: int, kept: tuple[slice, ...]
+    ) -> None:
+        part = self.spectrum[kept]
+        result = transform(part, axis=axis, overwrite_x=True, workers=self.n_threads)
+        if not np.may_share_memory(result, part):  # SciPy may, but need not, work in place
+            part[...] = result
 
 
 class AutoRepulsion:
@@ -267,6 +297,20 @@ def choose_accuracy(theta: float, tolerance: float | None) -> Accuracy:
     return Accuracy(theta, Spline(6, 0.45 * (theta / 0.33) ** 0.48))
 
 
+def spline_pieces(order: int) -> FloatArray:
+    """Return the pieces of the cardinal B-spline as polynomials, a row a power, a column a piece.
+
+    Piece j, on t in [0, 1], is M_n(j + t) = sum_k (-1)^k C(n, k) (j - k + t)_+^(n-1) / (n-1)!: Schoenberg (1973).
+    """
+    pieces = np.zeros((order, order))
+    for j in range(order):
+        for k in range(j + 1):
+            for power in range(order):
+                term = comb(order - 1, power) * (j - k) ** (order - 1 - power)
+                pieces[power, j] += (-1) ** k * comb(order, k) * term
+    return pieces / factorial(order - 1)
+
+
 def grid_nodes(spans: FloatArray, spacing: float) -> float:
     """Return how many nodes the doubled grid over a map has."""
     return float(np.prod(2 * (spans / spacing + 6)))
@@ -275,15 +319,15 @@ def grid_nodes(spans: FloatArray, spacing: float) -> float:
 def cheapest_method(n_points: int, spans: FloatArray, accuracy: Accuracy, dof: float) -> str:
     """Return the engine of the least predicted time, in nanoseconds on two cores (docs/gradient.md)."""
     n_components = len(spans)
-    costs = {"exact": (0.07 if dof == 1 else 1.0) * float(n_points) ** 2}
+    costs = {"exact": (0.12 if dof == 1 else 2.0) * float(n_points) ** 2}
     theta, (order, spacing) = accuracy
     if n_points > EXACT_POINTS and theta > 0 and n_components <= 3:
-        base, steep = {1: (25, 2), 2: (55, 6.5), 3: (100, 60)}[n_components]
+        base, steep = {1: (60, 5), 2: (130, 16), 3: (240, 145)}[n_components]
         costs["barnes_hut"] = n_points * (base + steep / theta**2) * (1 if dof == 1 else 4)
         nodes = max(grid_nodes(spans, spacing), (2.0 * FFTRepulsion.LEAST_NODES) ** n_components)
         if nodes <= MOST_NODES:
-            point = {4: (20, 27, 100), 6: (60, 76, 300)}[order][n_components - 1]
-            costs["fft"] = 1e5 + n_points * point + 0.28 * nodes * np.log2(nodes)
+            point = {4: (13, 16, 75), 6: (23, 55, 245)}[order][n_components - 1]
+            costs["fft"] = 2e5 + n_points * point + 0.36 * nodes * np.log2(nodes)
     return min(costs, key=lambda method: costs[method])
 
 
