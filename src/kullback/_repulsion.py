@@ -7,7 +7,7 @@ returns Z, the sum of ``w_ij`` over i != j.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import comb, factorial
+from math import comb, factorial, log2, prod
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +25,9 @@ EXACT_POINTS = 1000
 
 POINTS_PER_THREAD = 512
 """Points of a force that are worth a thread: about 50 microseconds of work."""
+
+NODES_PER_WORKER = 2**20
+"""Grid nodes that are worth a thread of SciPy's: they compete with OpenMP's, which spin meanwhile."""
 
 MOST_NODES = 2**24
 """Grid nodes of the FFT, doubled sizes included, at the most: beyond, the spacing widens (docs/gradient.md)."""
@@ -150,7 +153,7 @@ class FFTRepulsion:
         kernel, n_threads = repulsion_fft, self.n_threads
         kernel.bound_positions(positions, self.bounds, n_threads)
         low, high = self.bounds[0].reshape(2, -1)
-        self._fit_grid(high - low)
+        self._fit_grid((high - low).tolist())
         kernel.sort_points(
             positions, low, self.spacing, self.strides, self.counts, self.band_starts, self.slots, self.nodes,
             self.distances, n_threads,
@@ -163,9 +166,9 @@ class FFTRepulsion:
         )  # fmt: skip
         return sum_q + self.offset * float(len(positions)) ** 2
 
-    def _fit_grid(self, spans: FloatArray) -> None:
+    def _fit_grid(self, spans: list[float]) -> None:
         """Choose spacing and size of the grid, and transform the kernel where they change."""
-        span = float(spans.max())
+        span = max(spans)
         spacing = self.widest_spacing
         while 0 < span < self.LEAST_NODES * spacing and spacing > 1e-30:
             spacing /= 2
@@ -183,6 +186,8 @@ class FFTRepulsion:
         # the last axis is doubled here, where zeros cost nothing; the others in the spectrum
         padded = (*self.n_nodes[:-1], 2 * self.n_nodes[-1])
         self.grid = np.zeros((1,) * (3 - self.n_components) + padded, self.dtype)
+        doubled = float(np.prod(2.0 * np.array(self.n_nodes)))
+        self.n_workers = useful_threads(self.n_threads, int(doubled), NODES_PER_WORKER)
         self.spectrum = np.empty(
             (*(2 * n for n in self.n_nodes[:-1]), self.n_nodes[-1] + 1), np.result_type(self.dtype, np.complex64)
         )
@@ -203,7 +208,7 @@ class FFTRepulsion:
                 tuple(other for other in range(self.n_components) if other != axis),
             )
         less_one = np.expm1(-self.dof * np.log1p(squared / self.dof))  # w - 1
-        transform = fft.rfftn(less_one + (1 - self.offset), workers=self.n_threads).real
+        transform = fft.rfftn(less_one + (1 - self.offset), workers=self.n_workers).real
         # values of the cardinal B-spline at the nodes: Schoenberg (1973); its transform is real and positive
         values = {4: (2 / 3, 1 / 6), 6: (11 / 20, 13 / 60, 1 / 120)}[self.order]
         for axis, (size, kept) in enumerate(zip(sizes, transform.shape, strict=True)):
@@ -223,20 +228,20 @@ class FFTRepulsion:
         kept = tuple(slice(n) for n in self.n_nodes[:last])
         charges = self.grid.reshape(self.grid.shape[2 - last :])
         self.spectrum.fill(0)
-        self.spectrum[kept] = fft.rfft(charges, axis=last, workers=self.n_threads)
+        self.spectrum[kept] = fft.rfft(charges, axis=last, workers=self.n_workers)
         for axis in range(last - 1, -1, -1):
             self._transform_along(fft.fft, axis, kept[:axis])
         self.spectrum *= self.transform
         for axis in range(last):
             self._transform_along(fft.ifft, axis, kept[:axis])
-        potential = fft.irfft(self.spectrum[kept], axis=last, workers=self.n_threads)
+        potential = fft.irfft(self.spectrum[kept], axis=last, workers=self.n_workers)
         return np.asarray(potential.reshape(self.grid.shape))
 
     def _transform_along(
         self, transform: Callable[..., FloatArray], axis: int, kept: tuple[slice, ...]
     ) -> None:
         part = self.spectrum[kept]
-        result = transform(part, axis=axis, overwrite_x=True, workers=self.n_threads)
+        result = transform(part, axis=axis, overwrite_x=True, workers=self.n_workers)
         if not np.may_share_memory(result, part):  # SciPy may, but need not, work in place
             part[...] = result
 
@@ -260,7 +265,7 @@ class AutoRepulsion:
         """See `Repulsion`."""
         repulsion_fft.bound_positions(positions, self.bounds, self.n_threads)
         low, high = self.bounds[0].reshape(2, -1)
-        method = cheapest_method(self.shape[0], high - low, self.accuracy, self.dof)
+        method = cheapest_method(self.shape[0], (high - low).tolist(), self.accuracy, self.dof)
         if method not in self.engines:
             self.engines[method] = self.make[method]()
         return self.engines[method](positions, forces_out)
@@ -311,12 +316,12 @@ def spline_pieces(order: int) -> FloatArray:
     return pieces / factorial(order - 1)
 
 
-def grid_nodes(spans: FloatArray, spacing: float) -> float:
+def grid_nodes(spans: list[float], spacing: float) -> float:
     """Return how many nodes the doubled grid over a map has."""
-    return float(np.prod(2 * (spans / spacing + 6)))
+    return prod(2 * (span / spacing + 6) for span in spans)
 
 
-def cheapest_method(n_points: int, spans: FloatArray, accuracy: Accuracy, dof: float) -> str:
+def cheapest_method(n_points: int, spans: list[float], accuracy: Accuracy, dof: float) -> str:
     """Return the engine of the least predicted time, in nanoseconds on two cores (docs/gradient.md)."""
     n_components = len(spans)
     costs = {"exact": (0.12 if dof == 1 else 2.0) * float(n_points) ** 2}
@@ -327,7 +332,7 @@ def cheapest_method(n_points: int, spans: FloatArray, accuracy: Accuracy, dof: f
         nodes = max(grid_nodes(spans, spacing), (2.0 * FFTRepulsion.LEAST_NODES) ** n_components)
         if nodes <= MOST_NODES:
             point = {4: (13, 16, 75), 6: (23, 55, 245)}[order][n_components - 1]
-            costs["fft"] = 2e5 + n_points * point + 0.36 * nodes * np.log2(nodes)
+            costs["fft"] = 6e5 + n_points * point + 0.36 * nodes * log2(nodes)
     return min(costs, key=lambda method: costs[method])
 
 
