@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _arrays
+from ._states import load_state, save_state
 from ._threads import resolve_threads
 from .readers import Source, open_source
 from .streaming import RowDivergence, RowResult
-from .streaming._state import load_state, save_state
 
 _FORMAT = "kullback.evaluate.checkpoint"
 _BLOCK_BYTES = 4 << 20  # of one side; read into caches and out of them again, see docs/streaming.md
