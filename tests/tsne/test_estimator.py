@@ -154,7 +154,7 @@ BAD = [
     ({"max_iter": 0}, ValueError, "max_iter must be at least 1, got 0"),
     ({"n_components": 1.5}, TypeError, "n_components must be an integer, got 1.5"),
     ({"learning_rate": -1}, ValueError, r'learning_rate \(a number or "auto"\) must be in \(0, inf\], got -1'),
-    ({"init": "spiral"}, ValueError, "init must be one of 'pca', 'random', got 'spiral'"),
+    ({"init": "spiral"}, ValueError, "init must be one of 'pca', 'spectral', 'random', got 'spiral'"),
     ({"init": np.zeros((3, 2))}, ValueError, r"init must have shape \(500, 2\), got \(3, 2\)"),
     ({"method": "fast"}, ValueError, "method must be one of"),
     ({"n_components": 4, "method": "barnes_hut"}, ValueError, "needs at most 3 components"),
