@@ -2,5 +2,6 @@
 
 from .embedding import Embedding, State
 from .estimator import TSNE
+from .sweeps import Sweep, align, sweep
 
-__all__ = ["TSNE", "Embedding", "State"]
+__all__ = ["TSNE", "Embedding", "State", "Sweep", "align", "sweep"]

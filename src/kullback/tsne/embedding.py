@@ -154,6 +154,7 @@ class Embedding:
         self._block_sums = np.empty((-(-n_points // descent.BLOCK_POINTS), n_components + 1))
         self._row_sums = np.empty(-(-n_points // attraction.BLOCK_ROWS))
         self._loss: list[tuple[int, float, float, float]] = []
+        self._measured = False  # whether the last record is of the forces as they are
         self.n_iter = 0
         self.stop_reason = ""
 
@@ -234,10 +235,10 @@ class Embedding:
 
         Notes
         -----
-        A flat KL divergence is no sign of rest while a map is small: near ``log(n (n - 1)) - H(P)``, where all
-        points are at one place, it is flat for as long as the map needs to unfold, and the gradient is near 0.
-        Neither ``tol`` nor ``min_grad_norm`` ends a descent within 1 % of that value, nor does ``tol`` while the
-        gradient grows, as it does wherever a map leaves a saddle.
+        A flat KL divergence is no sign of rest while a map is small: where all points are at one place, it is flat
+        for as long as the map needs to unfold, and the gradient is near 0, the more so the more points there are.
+        There Z is n (n - 1). Neither ``tol`` nor ``min_grad_norm`` ends a descent before Z has fallen by a tenth,
+        nor does ``tol`` while the gradient grows, as it does wherever a map leaves a saddle.
         """
         last = self.n_iter + check_integer(n_iter, "n_iter", low=0)
         n_points = self.n_points
@@ -249,7 +250,7 @@ class Embedding:
             learning_rate_at = _schedule(learning_rate, 'learning_rate (a number or "auto")', open_low=True)
         max_step = check_real(max_step, "max_step", low=0, open_low=True)
         callback_every = check_integer(callback_every, "callback_every", low=1)
-        rules = _StopRules(n_points, self._entropy, tol, n_iter_without_progress, min_grad_norm)
+        rules = _StopRules(n_points, tol, n_iter_without_progress, min_grad_norm)
         first, reason = self.n_iter, "iterations"
         with note_interrupts() as interrupted, _bar(n_iter, exaggeration, progress) as bar:
             while True:
@@ -281,7 +282,7 @@ class Embedding:
                 self.n_iter += 1
                 if bar is not None:
                     bar.update()
-                if check and (rule := rules.apply(self.n_iter, kl, gradient_norm)):
+                if check and (rule := rules.apply(self.n_iter, kl, sum_q, gradient_norm)):
                     last, reason = self.n_iter, rule
                 if interrupted.is_set():
                     last, reason = self.n_iter, "interrupt"
@@ -389,19 +390,23 @@ class Embedding:
         return new
 
     def _evaluate_forces(self) -> float:
+        self._measured = False
         attraction.accumulate_attraction(
             *self._affinities, self._positions, self._dof, self._attraction, self._n_threads
         )
         return self._repulsion(self._positions, self._repelled)
 
     def _record_loss(self, sum_q: float) -> Decomposition:
-        if self._loss and self._loss[-1][0] == self.n_iter:
+        if self._measured:
             return Decomposition(*self._loss[-1][1:])
+        if self._loss and self._loss[-1][0] == self.n_iter:
+            self._loss.pop()  # of a call that ended here: points may have been sorted since, and sums rounded anew
         log_affinity = attraction.sum_log_affinity(
             *self._affinities, self._positions, self._dof, self._row_sums, self._n_threads
         )
         loss = loss_of(self._entropy, log_affinity, sum_q)
         self._loss.append((self.n_iter, loss.entropy, loss.cross_entropy, loss.kl_divergence))
+        self._measured = True
         return loss
 
     def _sort_points(self) -> None:
@@ -447,25 +452,25 @@ class _StopRules:
     GROWTH = 1.5
     """A gradient that grows more than this in a window is leaving a saddle: it grows exponentially there."""
 
-    PLATEAU = 0.99
-    """Share of the KL divergence of coinciding points: above it, the map has not unfolded."""
+    PLATEAU = 0.9
+    """Share of n (n - 1), Z where all points coincide: above it, the map has not unfolded. The KL divergence of
+    coinciding points is no such mark: exaggerated maps of data without clusters stay near it, unfolded or not."""
 
     def __init__(
-        self, n_points: int, entropy: float, tol: float | None, n_iter_without_progress: int | None,
-        min_grad_norm: float,
-    ) -> None:  # fmt: skip
+        self, n_points: int, tol: float | None, n_iter_without_progress: int | None, min_grad_norm: float
+    ) -> None:
         self.tol = None if tol is None else check_real(tol, "tol", low=0, open_low=True)
         self.patience = n_iter_without_progress
         if self.patience is not None:
             self.patience = check_integer(self.patience, "n_iter_without_progress", low=0)
         self.min_grad_norm = check_real(min_grad_norm, "min_grad_norm", low=0)
         self.every = CHECK_EVERY if tol is None else REST_EVERY
-        self.plateau = self.PLATEAU * (math.log(max(2, n_points * (n_points - 1))) - entropy)
+        self.plateau = self.PLATEAU * n_points * (n_points - 1)
         self.best_kl, self.best_iteration = math.inf, -1
         self.records: list[tuple[int, float, float]] = []
         self.restless = -1
 
-    def apply(self, iteration: int, kl: float, gradient_norm: float) -> str:
+    def apply(self, iteration: int, kl: float, sum_q: float, gradient_norm: float) -> str:
         """Return the name of the rule that ends the descent, or "" where none does."""
         if self.restless < 0:
             self.restless = iteration
@@ -473,7 +478,7 @@ class _StopRules:
             self.best_kl, self.best_iteration = kl, iteration
         if self.patience is not None and iteration - self.best_iteration > self.patience:
             return "n_iter_without_progress"
-        unfolded = kl < self.plateau
+        unfolded = sum_q < self.plateau
         if unfolded and gradient_norm <= self.min_grad_norm:
             return "min_grad_norm"
         if self.tol is None:
