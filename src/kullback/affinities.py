@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from . import _kernels
-from ._arrays import FloatArray, check_distances, check_integer, check_labels, check_real
+from ._arrays import FloatArray, check_distances, check_graph, check_integer, check_labels, check_real
 from ._threads import resolve_threads
 from .neighbors import Graph, Metric, neighbor_graph
 
@@ -330,7 +330,7 @@ def _check_perplexity(value: Any, X: Any) -> float:
 def _count_points(X: Any) -> int:
     """Return how many points there are, 0 for something that is no data at all and will be refused."""
     if isinstance(X, Graph):
-        return len(X.row_starts) - 1
+        return max(0, np.size(X.row_starts) - 1)
     first = X[0] if isinstance(X, tuple) and len(X) == 2 else X
     shape = first.shape if hasattr(first, "shape") else np.shape(first)
     return int(shape[0]) if len(shape) else 0
@@ -340,12 +340,13 @@ def _graph(X: Any, k: int, **options: Any) -> Graph:
     """Return the graph of the k nearest neighbours: searched for, or cut out of a graph that is given."""
     if not isinstance(X, Graph):
         return neighbor_graph(X, k, **options)
-    counts = np.diff(X.row_starts)
+    graph = Graph(*check_graph(*X, "X"))
+    counts = np.diff(graph.row_starts)
     if counts.max() <= k:
-        return X
-    keep = np.arange(len(X.columns)) - np.repeat(X.row_starts[:-1], counts) < k  # rows are sorted by distance
+        return graph
+    keep = np.arange(len(graph.columns)) - np.repeat(graph.row_starts[:-1], counts) < k  # rows are sorted by distance
     starts = np.concatenate([[0], np.cumsum(np.minimum(counts, k), dtype=np.int64)])
-    return Graph(X.columns[keep], X.distances[keep], starts)
+    return Graph(graph.columns[keep], graph.distances[keep], starts)
 
 
 def _default_neighbors(n_neighbors: int | None, perplexity: float, X: Any) -> int:

@@ -303,3 +303,27 @@ def test_scanpys_graph(digits):
     assert affinities.perplexity(uneven, 9, metric="precomputed").P.sum() == pytest.approx(1)
     joint = affinities.given(stored.power(2) > 0)  # obsp["connectivities"], any weights
     assert joint.P.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"columns": [1, 2, 0, 3]}, ValueError, r"X must have columns in \[0, 3\), got 0 to 3"),
+        ({"columns": [-1, 2, 0, 1]}, ValueError, r"X must have columns in \[0, 3\), got -1 to 2"),
+        ({"columns": [1, 2, 0]}, ValueError, "X must have columns and distances of one shape"),
+        ({"columns": [1.0, 2, 0, 1]}, TypeError, "X must have integer columns"),
+        ({"distances": [2.0, 1, 1, 1]}, ValueError, "X must have rows that are sorted by distance"),
+        ({"distances": [-1.0, 1, 1, 1]}, ValueError, "X must have distances of at least 0, got -1"),
+        ({"distances": [np.nan, 1, 1, 1]}, ValueError, "X's distances must be finite, got NaN"),
+        ({"row_starts": [0, 2, 3]}, ValueError, "X must have rows of at least 1 neighbour"),
+        ({"row_starts": [0, 2, 2, 4]}, ValueError, "X must have rows of at least 1 neighbour"),
+        ({"row_starts": [0, 5, 3, 4]}, ValueError, "X must have rows of at least 1 neighbour"),
+        ({"row_starts": [1, 2, 3, 4]}, ValueError, "X must have rows of at least 1 neighbour"),
+    ],
+)
+def test_a_graph_that_is_none_is_refused(change, error, message):
+    """No index reaches a kernel unchecked."""
+    good = {"columns": [1, 2, 0, 1], "distances": [1.0, 2, 1, 1], "row_starts": [0, 2, 3, 4]}
+    assert affinities.perplexity(neighbors.Graph(**good), 1).P.sum() == pytest.approx(1)
+    with pytest.raises(error, match=message):
+        affinities.perplexity(neighbors.Graph(**(good | change)), 1)

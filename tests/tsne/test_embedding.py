@@ -133,7 +133,7 @@ def test_a_true_value_stops(digits):
 
 def test_one_iteration_allocates_nothing(sorted_points):
     """Thirty iterations between two sorts take no more memory than a few Python objects."""
-    embedding = Embedding(*sorted_points, method="barnes_hut").optimize(60)
+    embedding = Embedding(*sorted_points, n_threads=1, method="barnes_hut").optimize(60)
     tracemalloc.start()
     try:
         embedding.optimize(30)
@@ -246,7 +246,7 @@ def test_ctrl_c_keeps_the_map(digits):
 def test_ctrl_c_from_outside(sorted_points):
     """A signal to the process ends a descent that would take hours, in far less than the time limit of a test."""
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    embedding = Embedding(*sorted_points)
+    embedding = Embedding(*sorted_points, n_threads=1)
     timer.start()
     embedding.optimize(10**8)
     timer.join()
@@ -293,10 +293,10 @@ def test_an_interrupted_fit_keeps_its_map():
 @pytest.mark.parametrize("method", ["auto", "exact", "barnes_hut", "fft"])
 def test_a_file_resumes_bit_for_bit(sorted_points, method, stop, tmp_path):
     """Before, at and between sorts of the points; saving changes nothing either."""
-    whole = Embedding(*sorted_points, method=method).optimize(160, exaggeration=4)
-    first = Embedding(*sorted_points, method=method).optimize(stop, exaggeration=4)
+    whole = Embedding(*sorted_points, n_threads=1, method=method).optimize(160, exaggeration=4)
+    first = Embedding(*sorted_points, n_threads=1, method=method).optimize(stop, exaggeration=4)
     first.save(tmp_path / "map.npz")
-    again = Embedding.load(tmp_path / "map.npz", n_threads=1)
+    again = Embedding.load(tmp_path / "map.npz", n_threads=3 if stop == 73 else 1)
     assert again.positions.tobytes() == first.positions.tobytes()
     assert (again.n_iter, again.stop_reason) == (stop, "iterations")
     for embedding in (first, again):
@@ -310,12 +310,12 @@ def test_a_file_resumes_bit_for_bit(sorted_points, method, stop, tmp_path):
 def test_the_grid_that_is_kept_is_in_the_file(sorted_points, tmp_path):
     """A map that shrank keeps its wider FFT grid, whose rounding a fresh grid would not repeat."""
     P, init = sorted_points
-    embedding = Embedding(P, init * 3e5, method="fft")
+    embedding = Embedding(P, init * 3e5, method="fft", n_threads=1)
     embedding.optimize(20, exaggeration=30)
-    fresh = Embedding(P, embedding.positions, method="fft").optimize(0)
+    fresh = Embedding(P, embedding.positions, method="fft", n_threads=1).optimize(0)
     assert fresh._repulsion.n_nodes != embedding._repulsion.n_nodes  # else this tests nothing
     embedding.save(tmp_path / "map.npz")
-    again = Embedding.load(tmp_path / "map.npz").optimize(20)
+    again = Embedding.load(tmp_path / "map.npz", n_threads=1).optimize(20)
     assert again.positions.tobytes() == embedding.optimize(20).positions.tobytes()
 
 

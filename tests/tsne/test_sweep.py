@@ -1,6 +1,8 @@
 """Many maps of one data set: alignment, stability, order of the settings, errors."""
 
+import importlib.util
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,3 +160,18 @@ def test_errors(digits, options, error, message):
     """Each argument is named."""
     with pytest.raises(error, match=message):
         kullback.sweep(digits, **options)
+
+
+def test_the_example_draws(tmp_path):
+    """The gallery's picture of stable points: two maps and a colour bar."""
+    pytest.importorskip("matplotlib")
+    path = Path(__file__).parents[2] / "examples" / "stable_points.py"
+    spec = importlib.util.spec_from_file_location("stable_points", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    X, labels = load_digits(return_X_y=True)
+    options = {"perplexities": [5, 15], "exaggerations": [1, 2], "max_iter": 40, "warm_iter": 10}
+    figure = module.draw(X[:150], labels[:150], **options)
+    assert len(figure.axes) == 3
+    figure.savefig(tmp_path / "map.png", dpi=30)
+    assert (tmp_path / "map.png").stat().st_size > 0
