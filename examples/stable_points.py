@@ -4,7 +4,7 @@
 
 Twelve maps of the digits are made from one neighbour graph: three perplexities, two exaggerations, two seeds. Left,
 the first map with its classes; right, the same map with the share of each point's map neighbours that are its
-neighbours in the other maps too. Small tight groups keep theirs; points between clusters, and inside broad ones, do not.
+neighbours in the other maps too. Small tight groups keep theirs; points between clusters, or inside broad ones, do not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """The descent by its parts: schedules, callbacks, stops that are not fooled, Ctrl-C, files that resume it."""
 
+import copy
 import io
 import json
 import os
+import pickle
 import signal
 import threading
 import tracemalloc
@@ -329,6 +331,26 @@ def test_every_kind_of_map_is_kept(digits, n_components, dtype, tmp_path):
     again = Embedding.load(str(tmp_path / "map.npz"))
     assert again.positions.dtype == dtype
     assert again.optimize(10).positions.tobytes() == embedding.optimize(10).positions.tobytes()
+
+
+def test_copies_and_pickles_go_on_alike(sorted_points):
+    """Both are the embedding again, and independent of it."""
+    embedding = Embedding(*sorted_points, n_threads=1).optimize(60, exaggeration=4)
+    twins = copy.deepcopy(embedding), pickle.loads(pickle.dumps(embedding))
+    embedding.optimize(20)
+    for twin in twins:
+        assert twin.n_iter == 60
+        assert twin.optimize(20).positions.tobytes() == embedding.positions.tobytes()
+
+
+def test_progress_is_a_bar(digits, capsys):
+    """On standard error, with the phase, the iterations and KL; nothing on standard output."""
+    Embedding(*digits).optimize(60, exaggeration=4, progress=True)
+    captured = capsys.readouterr()
+    assert "exaggeration 4" in captured.err
+    assert "60/60" in captured.err
+    assert "KL" in captured.err
+    assert captured.out == ""
 
 
 def members(path):

@@ -300,6 +300,11 @@ class Embedding:
         path : str or path-like
             About 8 bytes for each non-zero of P, and 12 for each coordinate, in float32.
         """
+        state = self._to_state()
+        save_state(path, state.pop("header"), state, compress=False)
+
+    def _to_state(self) -> dict[str, Any]:
+        """Return everything as arrays in the user's order, and a header that JSON can hold."""
         rank = _inverse(self._order)
         values, columns, row_starts = self._permute(rank, self._order)
         header = {
@@ -307,12 +312,18 @@ class Embedding:
             "options": self._options,
         }  # fmt: skip
         loss = np.array([row[1:] for row in self._loss], dtype=float).reshape(-1, 3)
-        save_state(path, header, compress=False, arrays={
-            "values": values, "columns": columns, "row_starts": row_starts, "order": self._order,
+        return {
+            "header": header, "values": values, "columns": columns, "row_starts": row_starts, "order": self._order,
             "positions": self._positions[rank], "velocity": self._velocity[rank], "gains": self._gains[rank],
             "centre": self._centre, "rates": self._rates, "grid": np.array(get_grid(self._repulsion)),
             "loss_iterations": np.array([row[0] for row in self._loss], dtype=np.int64), "loss": loss,
-        })  # fmt: skip
+        }  # fmt: skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._to_state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = self._from_state(dict(state), None).__dict__
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, n_threads: int | None = None) -> Embedding:
