@@ -174,6 +174,40 @@ def check_neighbor_lists(lists: tuple[Any, ...], name: str) -> Any:
     )
 
 
+def check_graph(
+    columns: Any, distances: Any, row_starts: Any, name: str
+) -> tuple[npt.NDArray[np.int32], FloatArray, npt.NDArray[np.int64]]:
+    """Return a neighbour graph in CSR as int32, float32 or float64, and int64; rows must be sorted by distance."""
+    columns, distances, row_starts = np.asarray(columns), np.asarray(distances), np.asarray(row_starts)
+    if columns.dtype.kind not in "iu" or row_starts.dtype.kind not in "iu" or distances.dtype.kind not in "fiu":
+        raise TypeError(
+            f"{name} must have integer columns and row starts and real distances, "
+            f"got {columns.dtype}, {row_starts.dtype} and {distances.dtype}"
+        )
+    if columns.ndim != 1 or distances.shape != columns.shape or row_starts.ndim != 1 or len(row_starts) < 3:
+        raise ValueError(
+            f"{name} must have columns and distances of one shape (n,) and at least 3 row starts, "
+            f"got {columns.shape}, {distances.shape} and {row_starts.shape}"
+        )
+    n_points = len(row_starts) - 1
+    if row_starts[0] != 0 or row_starts[-1] != len(columns) or (row_starts[1:] <= row_starts[:-1]).any():
+        raise ValueError(f"{name} must have rows of at least 1 neighbour, one after the other, up to {len(columns)}")
+    if columns.min() < 0 or columns.max() >= n_points:
+        raise ValueError(f"{name} must have columns in [0, {n_points}), got {columns.min()} to {columns.max()}")
+    _check_finite(distances, f"{name}'s distances")
+    if distances.min() < 0:
+        raise ValueError(f"{name} must have distances of at least 0, got {distances.min()}")
+    falls = np.flatnonzero(distances[1:] < distances[:-1]) + 1
+    if not np.isin(falls, row_starts).all():
+        raise ValueError(f"{name} must have rows that are sorted by distance")
+    dtype = np.float32 if distances.dtype == np.float32 else np.float64
+    return (
+        np.ascontiguousarray(columns, np.int32),
+        np.ascontiguousarray(distances, dtype),
+        np.ascontiguousarray(row_starts, np.int64),
+    )
+
+
 def _check_finite(values: Any, name: str) -> None:
     total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
     if not np.isfinite(total) and not np.isfinite(values).all():

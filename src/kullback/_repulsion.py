@@ -181,7 +181,11 @@ class FFTRepulsion:
         if fits and (spacing, offset) == (self.spacing, self.offset):
             return
         # a little more than is needed, so that a growing map does not change its grid at every iteration
-        self.n_nodes = tuple(fft.next_fast_len(n + n // 16, real=True) for n in needed)
+        self.lay_grid(spacing, offset, tuple(fft.next_fast_len(n + n // 16, real=True) for n in needed))
+
+    def lay_grid(self, spacing: float, offset: float, n_nodes: tuple[int, ...]) -> None:
+        """Take a grid, and transform the kernel on it."""
+        self.n_nodes = n_nodes
         self.spacing, self.offset = spacing, offset
         # the last axis is doubled here, where zeros cost nothing; the others in the spectrum
         padded = (*self.n_nodes[:-1], 2 * self.n_nodes[-1])
@@ -334,6 +338,30 @@ def cheapest_method(n_points: int, spans: list[float], accuracy: Accuracy, dof: 
             point = {4: (13, 16, 75), 6: (23, 55, 245)}[order][n_components - 1]
             costs["fft"] = 6e5 + n_points * point + 0.36 * nodes * log2(nodes)
     return min(costs, key=lambda method: costs[method])
+
+
+def get_grid(engine: Repulsion) -> list[float]:
+    """Return the grid that an engine keeps from earlier maps, on which later bits depend; empty without one."""
+    fft_engine = engine.engines.get("fft") if isinstance(engine, AutoRepulsion) else engine
+    if not isinstance(fft_engine, FFTRepulsion) or not fft_engine.n_nodes:
+        return []
+    return [fft_engine.spacing, fft_engine.offset, *map(float, fft_engine.n_nodes)]
+
+
+def set_grid(engine: Repulsion, grid: list[float]) -> None:
+    """Take over what `get_grid` returned; raise a ValueError for anything else."""
+    if not grid:
+        return
+    if isinstance(engine, AutoRepulsion):
+        engine = engine.engines.setdefault("fft", engine.make["fft"]())
+    if not isinstance(engine, FFTRepulsion) or len(grid) != 2 + engine.n_components:
+        raise ValueError(f"the grid must be that of an FFT in the map's dimensions, got {grid}")
+    (spacing, offset), n_nodes = grid[:2], [int(n) for n in grid[2:]]
+    known = 0 < spacing < 1e30 and offset in (0.0, 1.0) and list(map(float, n_nodes)) == grid[2:]
+    # sizes are rounded up, by less than a half
+    if not known or min(n_nodes) < engine.order or np.prod([2.0 * n for n in n_nodes]) > 4 * MOST_NODES:
+        raise ValueError(f"the grid must have a spacing, an offset and sizes of a grid, got {grid}")
+    engine.lay_grid(spacing, offset, tuple(n_nodes))
 
 
 def check_method(method: str, n_components: int, accuracy: Accuracy) -> None:

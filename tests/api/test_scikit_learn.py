@@ -30,6 +30,10 @@ def iris():
     [
         kullback.TSNE(max_iter=20, perplexity=3, n_jobs=1),
         kullback.TSNE(1, max_iter=20, perplexity=3, init="random", method="exact", n_jobs=1),
+        kullback.TSNE(
+            max_iter=20, perplexity=3, init="spectral", early_exaggeration_iter="auto", tol=0.1, dof=0.5,
+            exaggeration=2, n_jobs=1,
+        ),
     ]
 )
 def test_scikit_learns_checks(estimator, check):

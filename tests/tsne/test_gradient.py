@@ -175,3 +175,29 @@ def test_input_is_not_written_to(make_affinities):
     gradient.tsne_loss(P, Y)
     assert (before[0] != P).nnz == 0
     assert (before[1] == Y).all()
+
+
+@pytest.mark.parametrize("dof", [1.0, 0.5])
+@pytest.mark.parametrize("exact", [True, False])
+def test_point_kl_adds_up(exact, dof, make_affinities):
+    """Contributions are those of the definition, and their sum is the loss of the same arguments."""
+    P, Y = make_affinities(400), np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32) * 3
+    points = gradient.point_kl(P, Y, exact=exact, dof=dof, method="barnes_hut")
+    loss = gradient.tsne_loss(P, Y, exact=exact, dof=dof, method="barnes_hut").kl_divergence
+    assert points.sum() == pytest.approx(loss, rel=1e-12 if exact else 1e-6)  # P is float32 in the latter
+    dense, y = P.toarray(), Y.astype(float)
+    w = (1 + ((y[:, None] - y) ** 2).sum(axis=2) / dof) ** -dof
+    np.fill_diagonal(w, 0)
+    q = w / w.sum()
+    terms = np.zeros_like(dense)
+    terms[dense > 0] = dense[dense > 0] * np.log(dense[dense > 0] / q[dense > 0])
+    # Barnes-Hut's Z is off by less than 1 %, which each point feels in proportion to its share of P
+    np.testing.assert_allclose(points, terms.sum(axis=1), atol=1e-14 if exact else 1e-2 * dense.sum(axis=1).max())
+
+
+def test_point_kl_in_blocks(make_affinities, monkeypatch):
+    """Pairs are handled in blocks, and nothing is lost between them."""
+    P, Y = make_affinities(100), np.random.default_rng(0).normal(size=(100, 2))
+    whole = gradient.point_kl(P, Y)
+    monkeypatch.setattr(gradient, "BLOCK_PAIRS", 7)
+    assert np.array_equal(gradient.point_kl(P, Y), whole)
