@@ -142,18 +142,21 @@ class FFTRepulsion:
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
-        kernel, order, n_threads = repulsion_fft, self.order, self.n_threads
-        kernel.bound_positions(positions, self.bounds, n_threads)
+        repulsion_fft.bound_positions(positions, self.bounds, self.n_threads)
         low, high = self.bounds[0].reshape(2, -1)
-        self._fit_grid(high - low)
-        spacing = self.spacing
-        kernel.sort_bands(positions, low, spacing, order, self.band_starts, self.points)
-        kernel.spread_charges(positions, low, spacing, order, self.band_starts, self.points, self.grid, n_threads)
-        potential = self._convolve(self.grid)
-        sum_q = kernel.gather_forces(
-            positions, low, spacing, order, self.points, potential, self.sums, forces_out, n_threads
+        potential = self.sum_potential(positions, low, high)
+        sum_q = repulsion_fft.gather_forces(
+            positions, low, self.spacing, self.order, self.points, potential, self.sums, forces_out, self.n_threads
         )
         return sum_q + self.offset * float(len(positions)) ** 2
+
+    def sum_potential(self, positions: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+        """Return sum_j (w(y - y_j) - offset) as coefficients of splines on a grid over the box that is given."""
+        self._fit_grid(high - low)
+        kernel, spline = repulsion_fft, (self.order, self.band_starts, self.points)
+        kernel.sort_bands(positions, low, self.spacing, *spline)
+        kernel.spread_charges(positions, low, self.spacing, *spline, self.grid, self.n_threads)
+        return self._convolve(self.grid)
 
     def _fit_grid(self, spans: FloatArray) -> None:
         """Choose spacing and size of the grid, and transform the kernel where they change."""

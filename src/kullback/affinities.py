@@ -79,7 +79,8 @@ def perplexity(
     ----------
     X : array-like or sparse matrix of shape (n_points, n_features)
         Data; or distances where ``metric="precomputed"``: dense, or a sparse graph of neighbours; or a tuple
-        (indices, distances), each of shape (n_points, k), as from `kullback.neighbors.nearest_neighbors`.
+        (indices, distances), each of shape (n_points, k), as from `kullback.neighbors.nearest_neighbors`; or a
+        `kullback.neighbors.NeighborIndex`, which has a metric of its own.
     perplexity : float in [1, n_points), default 30
         Effective number of neighbours.
     metric, metric_params, method, random_state
