@@ -146,6 +146,13 @@ def check_distances(X: Any, name: str) -> Any:
     return array
 
 
+def check_distance_values(distances: FloatArray) -> FloatArray:
+    """Return distances that a metric gave, none of them NaN."""
+    if np.isnan(distances).any():
+        raise ValueError("metric must give a number for every two rows, got NaN")
+    return distances
+
+
 def check_new_data(
     rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, *, dense: bool, distances: bool
 ) -> Any:
@@ -210,7 +217,8 @@ def check_neighbor_lists(lists: tuple[Any, ...], name: str) -> Any:
 
 
 def _check_finite(values: Any, name: str) -> None:
-    total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
     if not np.isfinite(total) and not np.isfinite(values).all():
         kind = "NaN" if np.isnan(values).any() else "infinity"
         raise ValueError(f"{name} must be finite, got {kind}")

@@ -24,6 +24,7 @@ from ._arrays import (
     FloatArray,
     check_choice,
     check_data,
+    check_distance_values,
     check_distances,
     check_integer,
     check_neighbor_lists,
@@ -31,6 +32,7 @@ from ._arrays import (
     check_rows_of_probabilities,
 )
 from ._threads import resolve_threads
+from .divergence import pairwise_divergence
 
 Metric = str | Callable[..., float]
 
@@ -54,8 +56,6 @@ FAR = 1e16
 
 DENSE_ELEMENTS = 2**26
 """Sparse data of up to so many elements are searched as dense ones: 256 MB in float32."""
-
-DISTRIBUTION_METRICS = ("hellinger", "jensen_shannon")
 
 FAISS_METRICS = ("euclidean", "sqeuclidean", "l2", "cosine", "inner_product", "hellinger")
 
@@ -94,9 +94,9 @@ def nearest_neighbors(
         Neighbours. Where there are not so many other rows, all of them are returned: n_points - 1 columns.
     metric : str or callable, default "euclidean"
         "euclidean", "sqeuclidean", "cosine", "inner_product" (the nearest row has the largest product) and, for
-        rows that are distributions, "hellinger" go through faiss, "precomputed" and "jensen_shannon" (the root
-        of the divergence, in nats) through a partial sort, any other through
-        `sklearn.neighbors.NearestNeighbors` by brute force.
+        rows that are distributions, "hellinger" go through faiss, the others, "jensen_shannon" (the
+        root of the divergence, in nats) and any of `sklearn.metrics.pairwise_distances`, through all distances,
+        block by block. "precomputed" sorts the distances that are given.
     metric_params : dict, optional
         Further keyword arguments of the metric.
     method : {"auto", "exact", "approximate"}, default "auto"
@@ -262,13 +262,12 @@ class NeighborIndex:
 
     def _keys(self, rows: Any) -> npt.NDArray[np.uint64]:
         """Return a 64-bit key of each row: a sum of the bits of its values times odd numbers."""
-        odd = np.random.default_rng(0).integers(2**63, size=self.shape[1], dtype=np.uint64) << 1 | np.uint64(1)
-        values = rows.data if sparse.issparse(rows) else rows
-        bits = (values + values.dtype.type(0)).view(f"u{values.dtype.itemsize}").astype(np.uint64)  # -0 is 0
-        bits ^= bits >> np.uint64(32)  # round numbers differ in their upper bits only
         if not sparse.issparse(rows):
-            return np.asarray((bits * odd).sum(axis=1, dtype=np.uint64))
-        sums = np.concatenate([[np.uint64(0)], np.cumsum(bits * odd[rows.indices], dtype=np.uint64)])
+            odd, step = _odd_numbers(np.arange(self.shape[1])), max(1, 2**20 // self.shape[1])
+            keys = [(_bits(rows[i : i + step]) * odd).sum(axis=1) for i in range(0, len(rows), step)]
+            return np.concatenate(keys)
+        products = _bits(rows.data) * _odd_numbers(rows.indices)
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(products)])
         return np.asarray(sums[rows.indptr[1:]] - sums[rows.indptr[:-1]])
 
     def extend(self, rows: Any) -> NeighborIndex:
@@ -298,9 +297,22 @@ class NeighborIndex:
     def _prepare(self, n_threads: int) -> _Search:
         if self._dense and not self._params and self._name in FAISS_METRICS:
             return _EuclideanSearch(self._X, self._name, self._method, self._seed, n_threads)
-        if self._name == "jensen_shannon":
-            return _JensenShannonSearch(self._X)
         return _BruteSearch(self._X, self._metric, self._params)
+
+
+def _bits(values: FloatArray) -> npt.NDArray[np.uint64]:
+    """Return the bits of numbers, those of -0 as of 0, mixed so that round numbers differ in their lower halves."""
+    bits = (values + values.dtype.type(0)).view(f"u{values.dtype.itemsize}").astype(np.uint64)
+    bits ^= bits >> np.uint64(32)
+    return np.asarray(bits)
+
+
+def _odd_numbers(columns: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Return an odd number for each column, as random as SplitMix64 makes them (Steele et al. 2014)."""
+    x = (columns.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray((x ^ (x >> np.uint64(31))) | np.uint64(1))
 
 
 class _Search(Protocol):
@@ -522,59 +534,63 @@ def _draw_seed(random_state: Any) -> int:
 
 
 class _BruteSearch:
-    """Any metric of scikit-learn's, or a function of two rows."""
+    """All distances, block by block: a metric of scikit-learn's, a function of two rows, or Jensen-Shannon."""
 
     def __init__(self, X: Any, metric: Metric, metric_params: dict[str, Any]) -> None:
         from sklearn.metrics.pairwise import PAIRWISE_BOOLEAN_FUNCTIONS
-        from sklearn.neighbors import NearestNeighbors
 
+        self.metric, self.params, self.dtype = metric, metric_params, X.dtype
         self.boolean = isinstance(metric, str) and metric in PAIRWISE_BOOLEAN_FUNCTIONS
-        rest = dict(metric_params)
-        order = rest.pop("p", 2)  # Minkowski's, which scikit-learn wants to be given apart
-        self.search = NearestNeighbors(algorithm="brute", metric=metric, p=order, metric_params=rest or None)
-        self.search.fit(X != 0 if self.boolean else X)
-        self.dtype = X.dtype
+        self.rows = self._form(X)
+        if metric == "seuclidean" and "V" not in self.params:  # what SciPy takes from the data
+            self.params = {**self.params, "V": X.var(axis=0, ddof=1)}
+        if metric == "mahalanobis" and not {"V", "VI"} & set(self.params):
+            self.params = {**self.params, "VI": np.linalg.inv(np.cov(X.T)).T}
+
+    def _form(self, X: Any) -> Any:
+        if self.metric == "jensen_shannon":
+            return check_rows_of_probabilities(X, "X")
+        return X != 0 if self.boolean else X
 
     def among_themselves(self, k: int, n_threads: int) -> Found:
         """See `_Search`."""
-        return self._search(None, k, n_threads)
+        return self._search(self.rows, k, n_threads, own_rows=True)
 
     def of_new_rows(self, rows: Any, k: int, n_threads: int) -> Found:
         """See `_Search`."""
-        return self._search(rows != 0 if self.boolean else rows, k, n_threads)
+        return self._search(self._form(rows), k, n_threads, own_rows=False)
 
-    def _search(self, rows: Any, k: int, n_threads: int) -> Found:
-        distances, indices = self.search.set_params(n_jobs=n_threads).kneighbors(rows, k)
-        distances = np.maximum(distances, 0).astype(self.dtype, copy=False)
-        _sort_ties(indices, distances)
-        return indices, distances
-
-
-class _JensenShannonSearch:
-    """The root of the Jensen-Shannon divergence, block by block."""
-
-    def __init__(self, X: Any) -> None:
-        self.rows = check_rows_of_probabilities(X, "X")
-
-    def among_themselves(self, k: int, n_threads: int) -> Found:
-        """See `_Search`."""
-        return self._search(self.rows, k, own_rows=True)
-
-    def of_new_rows(self, rows: Any, k: int, n_threads: int) -> Found:
-        """See `_Search`."""
-        return self._search(check_rows_of_probabilities(rows, "X"), k, own_rows=False)
-
-    def _search(self, rows: FloatArray, k: int, *, own_rows: bool) -> Found:
-        from scipy.spatial.distance import cdist
-
-        indices = np.empty((len(rows), k), dtype=np.int64)
-        found = np.empty((len(rows), k), dtype=rows.dtype)
-        step = max(1, 2**22 // len(self.rows))
-        for start in range(0, len(rows), step):
-            between = np.nan_to_num(cdist(rows[start : start + step], self.rows, "jensenshannon"))
-            for i, row in enumerate(between, start):
-                indices[i], found[i] = _nearest_in_row(row, i if own_rows else None, k)
+    def _search(self, rows: Any, k: int, n_threads: int, *, own_rows: bool) -> Found:
+        n_rows = rows.shape[0]
+        indices, found = np.empty((n_rows, k), dtype=np.int64), np.empty((n_rows, k), dtype=self.dtype)
+        step = max(1, 2**22 // self.rows.shape[0])
+        for start in range(0, n_rows, step):
+            part = slice(start, start + step)
+            between = self._distances(rows if step >= n_rows else rows[part], n_threads)
+            indices[part], found[part] = _nearest_in_rows(between, k, start if own_rows else None)
         return indices, found
+
+    def _distances(self, rows: Any, n_threads: int) -> FloatArray:
+        if self.metric == "jensen_shannon":
+            return np.asarray(
+                pairwise_divergence(rows, self.rows, measure="js_distance", normalize=True, n_threads=n_threads)
+            )
+        from sklearn.metrics import pairwise_distances
+
+        others = rows if rows is self.rows else self.rows
+        with np.errstate(invalid="ignore", divide="ignore"):
+            between = pairwise_distances(rows, others, metric=self.metric, n_jobs=n_threads, **self.params)
+        if self.metric == "correlation":
+            between[np.isnan(between)] = 1  # a constant row, which nothing is correlated with
+        return check_distance_values(np.asarray(np.maximum(between, 0)))
+
+
+def _nearest_in_rows(between: FloatArray, k: int, first_own: int | None) -> Found:
+    """Return the k nearest for each row of distances; rows are points ``first_own`` and on, or new ones."""
+    indices, found = np.empty((len(between), k), dtype=np.int64), np.empty((len(between), k), dtype=between.dtype)
+    for i, row in enumerate(between):
+        indices[i], found[i] = _nearest_in_row(row, None if first_own is None else first_own + i, k)
+    return indices, found
 
 
 def _nearest_in_row(row: FloatArray, own: int | None, k: int) -> tuple[npt.NDArray[Any], FloatArray]:
@@ -588,12 +604,7 @@ def _nearest_in_row(row: FloatArray, own: int | None, k: int) -> tuple[npt.NDArr
 
 
 def _graph_of_dense(distances: FloatArray, k: int, *, own_rows: bool) -> Graph:
-    n_points = len(distances)
-    indices = np.empty((n_points, k), dtype=np.int64)
-    found = np.empty((n_points, k), dtype=distances.dtype)
-    for i, row in enumerate(distances):
-        indices[i], found[i] = _nearest_in_row(row, i if own_rows else None, k)
-    return _regular_graph(indices, found)
+    return _regular_graph(*_nearest_in_rows(distances, k, 0 if own_rows else None))
 
 
 def _graph_of_sparse(distances: Any, k: int, *, own_rows: bool) -> Graph:
