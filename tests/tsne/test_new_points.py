@@ -226,10 +226,13 @@ def test_distances_that_are_given(small):
         np.testing.assert_allclose(placed[:2], by_rows.transform(rows)[:2], atol=1e-2)  # distances in float32 there
         if form is np.asarray:
             np.testing.assert_array_equal(placed[2], model.embedding_[3])
-        with pytest.raises(ValueError, match="at least 0"):
+        with pytest.raises(ValueError, match="Negative values"):
             model.transform(-between)
+    assert not hasattr(model, "partial_fit")
     with pytest.raises(ValueError, match=r'metric must not be "precomputed" where rows are added'):
-        model.partial_fit(own)
+        model._map.index.extend(own)
+    with pytest.raises(ValueError, match="X must hold distances of at least 0, got -"):
+        model._map.index.search(-between, 3)
 
 
 def test_pipeline_with_a_transformer_of_neighbours(digits):

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from .. import affinities
@@ -149,7 +151,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def fit_transform(self, X: Any, y: object = None) -> FloatArray:
         """Embed the rows of X and return the embedding; see `fit`."""
         n_threads = self._check_parameters()
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
+        X = self._check_rows(X, reset=True)
         n_samples = X.shape[0]
         check_real(self.perplexity, "perplexity", low=0, open_low=True)
         if self.perplexity >= n_samples:
@@ -224,13 +226,15 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 raise ValueError("out must be None for a dask array, which is computed later")
             positions, scores = placement.place_blocks(self._map, X, n_threads=n_threads)
         else:
-            # a plain array is checked and cast chunk by chunk
-            plain = isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiub" and len(X) > 0
-            how = {"skip_check_array": True} if plain else {"accept_sparse": "csr", "dtype": [np.float64, np.float32]}
-            X = validate_data(self, X, reset=False, **how)
+            large = isinstance(X, np.ndarray) and X.ndim == 2 and X.size > placement.CHUNK_ELEMENTS
+            if large and X.dtype.kind in "fiub":  # checked and cast chunk by chunk
+                validate_data(self, X, reset=False, skip_check_array=True)
+            else:
+                X = self._check_rows(X, reset=False)
             positions, scores = self._map.place(X, n_threads=n_threads, out=out)
         return (positions, scores) if return_scores else positions
 
+    @available_if(lambda self: self.metric != "precomputed")  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: object = None) -> TSNE:
         """Add rows to the map: the old points keep their positions bit for bit, the new ones settle among them.
 
@@ -248,20 +252,16 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             self, with ``embedding_``, ``affinities_`` and ``kl_divergence_`` of all rows, and a record more in
             ``loss_``.
 
-        Raises
-        ------
-        ValueError
-            Where ``metric="precomputed"``, as the distances among the new rows are not known.
-
         Notes
         -----
+        There is no such method where ``metric="precomputed"``, as the distances among new rows are not known.
         New points start where `transform` puts them, then descend together, 250 iterations, on the loss of all points.
         A call costs as much as the neighbours of all rows and 250 iterations, whatever the number of new rows.
         """
         if not hasattr(self, "embedding_"):
             return self.fit(X)
         n_threads = self._check_parameters()
-        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32])
+        X = self._check_rows(X, reset=False)
         index = self._map.index.extend(X)
         start, _ = self._map.place(X, n_threads=n_threads)
         self.affinities_ = self._find_affinities(index, n_threads)
@@ -282,8 +282,16 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def _refer(self, index: NeighborIndex) -> None:
         """Keep what `transform` needs."""
         self._map = placement.ReferenceMap(
-            index, self.affinities_.neighbors, self.embedding_, perplexity=self.perplexity, method=self.method
-        )
+            index, self.affinities_.neighbors, self.embedding_, perplexity=self.perplexity, method=self.method,
+            theta=self.angle,
+        )  # fmt: skip
+
+    def _check_rows(self, X: Any, *, reset: bool) -> Any:
+        with config_context(array_api_dispatch=False):  # arrays of other libraries on the CPU become NumPy's
+            return validate_data(
+                self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32],
+                ensure_min_samples=2 if reset else 1, ensure_non_negative=self.metric == "precomputed",
+            )  # fmt: skip
 
     def _check_parameters(self) -> int:
         check_integer(self.n_components, "n_components", low=1)
@@ -334,7 +342,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.metric == "precomputed"
+        tags.input_tags.pairwise = tags.input_tags.positive_only = self.metric == "precomputed"
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

@@ -61,7 +61,9 @@ class ReferenceMap:
         That of the map; new points have the same, or 10 where it is more.
     method : str, default "auto"
         ``"exact"`` sums the repulsion of new points over all points of the map, as do more than three components
-        and maps of up to 1,000 points; else it is read off a grid.
+        and maps of up to 1,000 points; else it is read off a grid. In `grow` it is that of the descent.
+    theta : float, default 0.5
+        Accuracy of the descent in `grow`.
     dof : float > 0, default 1
         Of the map's kernel.
     """
@@ -74,9 +76,11 @@ class ReferenceMap:
         *,
         perplexity: float = 30.0,
         method: str = "auto",
+        theta: float = 0.5,
         dof: float = 1.0,
     ) -> None:
-        self.index, self.perplexity, self.method, self.dof = index, min(perplexity, NEW_PERPLEXITY), method, dof
+        self.index, self.perplexity = index, min(perplexity, NEW_PERPLEXITY)
+        self.method, self.theta, self.dof = method, theta, dof
         self.positions = np.asarray(positions)
         self.n_neighbors = max(1, math.floor(min(3 * self.perplexity, index.shape[0])))
         counts = np.diff(neighbors.indptr)
@@ -154,8 +158,9 @@ class _Field:
         self.tolerance = TOLERANCE * float((high - low).max())
         self.box = np.stack([low - MARGIN, high + MARGIN])
         engine = make_repulsion(
-            self.positions.shape, np.float64, method=method, theta=0.5, tolerance=1e-3, dof=dof, n_threads=n_threads
-        )
+            self.positions.shape, np.float64, method="exact" if method == "exact" else "auto", theta=0.5,
+            tolerance=1e-3, dof=dof, n_threads=n_threads,
+        )  # fmt: skip
         sum_q = engine(self.positions, np.empty_like(self.positions))
         self.mean_sum = max(sum_q, np.finfo(float).tiny) / n_points
         self.potential, self.spacing = np.empty((1, 1, 0)), 1.0
@@ -230,9 +235,8 @@ def grow(
     velocity, gains = np.zeros_like(moving), np.ones_like(moving)
     attracted, repelled = np.empty_like(positions), np.empty_like(positions)
     sums = np.empty((-(-n_new // descent.BLOCK_POINTS), positions.shape[1] + 1))
-    repel = make_repulsion(
-        positions.shape, np.float32, method=reference.method, theta=0.5, dof=reference.dof, n_threads=n_threads
-    )
+    engine: dict[str, Any] = {"method": reference.method, "theta": reference.theta, "dof": reference.dof, "n_threads": n_threads}
+    repel = make_repulsion(positions.shape, np.float32, **engine)
     for _ in range(GROW_ITER):
         attraction.accumulate_attraction(values, columns, starts, positions, reference.dof, attracted, n_threads)
         sum_q = repel(positions, repelled)
@@ -240,7 +244,7 @@ def grow(
         fixed = np.zeros(positions.shape[1])  # the centre, which must stay where it is
         descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, fixed, sums, n_threads)
     grown = np.concatenate([reference.positions, moving])
-    return grown, tsne_loss(joint.P, grown, method=reference.method, dof=reference.dof, n_threads=n_threads)
+    return grown, tsne_loss(joint.P, grown, **engine)
 
 
 # ---- Dask ----------------------------------------------------------------------------------------
