@@ -401,3 +401,23 @@ def test_partial_fit_repeats_on_any_threads(small):
     assert sparse_map.embedding_.shape == (len(X) + len(more), 2)
     with pytest.raises(ValueError, match="4 features"):
         first.partial_fit(X[:, 1:])
+
+
+def test_growing_takes_the_steps_of_the_reference(small, monkeypatch):
+    """Three iterations of new points beside fixed ones are three of the twin's descent, row for row."""
+    X, model = small
+    monkeypatch.setattr(placement, "GROW_ITER", 3)
+    rows = X[:6] + 0.7
+    copy = pickle.loads(pickle.dumps(model))
+    start = copy.transform(rows).astype(np.float64)
+    old = copy.embedding_.astype(np.float64)
+    grown = copy.partial_fit(rows).embedding_
+    Y, velocity, gains = np.vstack([old, start]), np.zeros((6, 2)), np.ones((6, 2))
+    for _ in range(3):
+        repulsion, sum_q = ref.repulsive_forces(Y)
+        attraction = ref.attractive_forces(copy.affinities_.P, Y)
+        rates, centre, new = np.array([1, 1 / sum_q, 86, 0.8, 5]), np.zeros(2), Y[80:]  # a view: moved in place
+        ref.descend(new, velocity, gains, attraction[80:], repulsion[80:], rates, centre)
+    # positions of size 20 in float32, moved by less than 1
+    np.testing.assert_allclose(grown[80:], Y[80:], rtol=0, atol=1e-4)
+    assert np.abs(Y[80:] - start).max() > 1e-2

@@ -235,8 +235,8 @@ def grow(
     velocity, gains = np.zeros_like(moving), np.ones_like(moving)
     attracted, repelled = np.empty_like(positions), np.empty_like(positions)
     sums = np.empty((-(-n_new // descent.BLOCK_POINTS), positions.shape[1] + 1))
-    engine: dict[str, Any] = {"method": reference.method, "theta": reference.theta, "dof": reference.dof, "n_threads": n_threads}
-    repel = make_repulsion(positions.shape, np.float32, **engine)
+    engine: dict[str, Any] = {"method": reference.method, "theta": reference.theta, "dof": reference.dof}
+    repel = make_repulsion(positions.shape, np.float32, **engine, n_threads=n_threads)
     for _ in range(GROW_ITER):
         attraction.accumulate_attraction(values, columns, starts, positions, reference.dof, attracted, n_threads)
         sum_q = repel(positions, repelled)
@@ -244,7 +244,7 @@ def grow(
         fixed = np.zeros(positions.shape[1])  # the centre, which must stay where it is
         descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, fixed, sums, n_threads)
     grown = np.concatenate([reference.positions, moving])
-    return grown, tsne_loss(joint.P, grown, **engine)
+    return grown, tsne_loss(joint.P, grown, **engine, n_threads=n_threads)
 
 
 # ---- Dask ----------------------------------------------------------------------------------------
