@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsTransformer
 from sklearn.pipeline import make_pipeline
 
 import kullback
+from kullback import affinities
 from kullback import reference as ref
 from kullback.neighbors import NeighborIndex
 from kullback.tsne import placement
@@ -96,6 +97,20 @@ def test_dask_arrays_map_block_by_block(digits, fitted):
         fitted.transform(lazy, out=np.empty((200, 2), np.float32))
     with pytest.raises(ValueError, match="63 features"):
         fitted.transform(lazy[:, 1:])
+
+
+def test_parts_give_what_the_estimator_gives(digits, fitted):
+    """An index, its affinities and positions from anywhere make a map to place points in."""
+    X, _, X_new, _ = digits
+    index = NeighborIndex(X)
+    reference = placement.ReferenceMap(index, affinities.perplexity(index, 30).neighbors, fitted.embedding_)
+    expected, scores = fitted.transform(X_new, return_scores=True)
+    for rows in (X_new, X_new.tolist()):
+        found = reference.place(rows)
+        np.testing.assert_array_equal(found[0], expected)
+        np.testing.assert_array_equal(found[1], scores)
+    with pytest.raises(ValueError, match=r"X must have shape \(n_rows, 64\), got shape \(64,\)"):
+        reference.place(X_new[0])
 
 
 def test_rows_of_the_map_get_their_positions(digits, fitted):

@@ -18,6 +18,7 @@ from .. import _kernels, affinities
 from .._arrays import FloatArray, check_positions, check_positions_out
 from .._kernels import attraction, descent, placement
 from .._repulsion import EXACT_POINTS, FFTRepulsion, Spline, make_repulsion
+from .._threads import resolve_threads
 from ..divergence import Decomposition
 from ..gradient import tsne_loss
 from ..neighbors import Graph, NeighborIndex
@@ -90,8 +91,24 @@ class ReferenceMap:
         self._scores: npt.NDArray[np.float64] | None = None
         self._neighbors = neighbors
 
-    def place(self, X: Any, *, n_threads: int, out: Any = None) -> tuple[FloatArray, npt.NDArray[np.float64]]:
-        """Return the positions of new rows and their scores, chunk by chunk; see `TSNE.transform`."""
+    def place(
+        self, X: Any, *, out: Any = None, n_threads: int | None = None
+    ) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+        """Return the positions of new rows and their scores, chunk by chunk; see `TSNE.transform`.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_rows, n_features)
+            New rows, or their distances to the rows of the map where these are distances.
+        out : ndarray of shape (n_rows, n_components), float32 or float64, optional
+            Where to put the positions.
+        n_threads : int, optional
+            Default: all. The bits of the result do not depend on it.
+        """
+        n_threads = resolve_threads(n_threads)
+        X = X if hasattr(X, "shape") else np.asarray(X)
+        if len(X.shape) != 2:
+            raise ValueError(f"X must have shape (n_rows, {self.index.shape[1]}), got shape {X.shape}")
         n_rows, n_features = X.shape
         shape = (n_rows, self.positions.shape[1])
         out = np.empty(shape, np.float32) if out is None else check_positions_out(out, shape)
