@@ -32,7 +32,6 @@ from ._arrays import (
     check_rows_of_probabilities,
 )
 from ._threads import resolve_threads
-from .divergence import pairwise_divergence
 
 Metric = str | Callable[..., float]
 
@@ -572,6 +571,8 @@ class _BruteSearch:
 
     def _distances(self, rows: Any, n_threads: int) -> FloatArray:
         if self.metric == "jensen_shannon":
+            from .divergence import pairwise_divergence
+
             return np.asarray(
                 pairwise_divergence(rows, self.rows, measure="js_distance", normalize=True, n_threads=n_threads)
             )
