@@ -71,6 +71,15 @@ def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
     return array
 
 
+def check_positions_out(out: object, shape: tuple[int, int]) -> FloatArray:
+    """Return an array that positions are written to: float32 or float64, writeable, of their shape."""
+    if not isinstance(out, np.ndarray) or out.dtype not in (np.float32, np.float64):
+        raise TypeError(f"out must be a float32 or float64 array, got {getattr(out, 'dtype', type(out).__name__)}")
+    if out.shape != shape or not out.flags.writeable:
+        raise ValueError(f"out must be writeable and have shape {shape}, got {out.shape}")
+    return out
+
+
 def check_affinities(
     affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str
 ) -> SparseParts:
@@ -133,6 +142,39 @@ def check_distances(X: Any, name: str) -> Any:
         raise ValueError(f"{name} must be a square matrix of distances, got shape {array.shape}")
     values = np.asarray(array.data) if not isinstance(array, np.ndarray) else array
     if values.size and values.min() < 0:
+        raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
+    return array
+
+
+def check_distance_values(distances: FloatArray) -> FloatArray:
+    """Return distances that a metric gave, none of them NaN."""
+    if np.isnan(distances).any():
+        raise ValueError("metric must give a number for every two rows, got NaN")
+    return distances
+
+
+def check_new_data(
+    rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, *, dense: bool, distances: bool
+) -> Any:
+    """Return new rows of data, or of their distances to old ones: finite, of a dtype, dense or CSR."""
+    from scipy import sparse
+
+    array: Any = sparse.csr_array(rows) if sparse.issparse(rows) else np.asarray(rows)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[1] != n_features:
+        raise ValueError(f"{name} must have shape (n_rows, {n_features}), got shape {array.shape}")
+    if dense:
+        array = array.toarray() if sparse.issparse(array) else array
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, dtype=dtype)
+    elif sparse.issparse(array):
+        array = array.astype(dtype, copy=False)
+    else:
+        array = sparse.csr_array(np.asarray(array, dtype=dtype))
+    values = np.asarray(array.data) if sparse.issparse(array) else array
+    _check_finite(values, name)
+    if distances and values.size and values.min() < 0:
         raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
     return array
 
@@ -209,7 +251,8 @@ def check_graph(
 
 
 def _check_finite(values: Any, name: str) -> None:
-    total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
     if not np.isfinite(total) and not np.isfinite(values).all():
         kind = "NaN" if np.isnan(values).any() else "infinity"
         raise ValueError(f"{name} must be finite, got {kind}")

@@ -150,21 +150,25 @@ class FFTRepulsion:
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
-        kernel, n_threads = repulsion_fft, self.n_threads
-        kernel.bound_positions(positions, self.bounds, n_threads)
+        repulsion_fft.bound_positions(positions, self.bounds, self.n_threads)
         low, high = self.bounds[0].reshape(2, -1)
+        potential = self.sum_potential(positions, low, high)
+        sum_q = repulsion_fft.gather_forces(
+            self.slots, self.nodes, self.distances, self.spline, self.slope, self.spacing, potential, self.sums,
+            forces_out, self.n_threads,
+        )  # fmt: skip
+        return sum_q + self.offset * float(len(positions)) ** 2
+
+    def sum_potential(self, positions: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+        """Return sum_j (w(y - y_j) - offset) as coefficients of splines on a grid over the box that is given."""
+        kernel, n_threads = repulsion_fft, self.n_threads
         self._fit_grid((high - low).tolist())
         kernel.sort_points(
             positions, low, self.spacing, self.strides, self.counts, self.band_starts, self.slots, self.nodes,
             self.distances, n_threads,
         )  # fmt: skip
         kernel.spread_charges(self.band_starts, self.nodes, self.distances, self.spline, self.grid, n_threads)
-        potential = self._convolve()
-        sum_q = kernel.gather_forces(
-            self.slots, self.nodes, self.distances, self.spline, self.slope, self.spacing, potential, self.sums,
-            forces_out, n_threads,
-        )  # fmt: skip
-        return sum_q + self.offset * float(len(positions)) ** 2
+        return self._convolve()
 
     def _fit_grid(self, spans: list[float]) -> None:
         """Choose spacing and size of the grid, and transform the kernel where they change."""

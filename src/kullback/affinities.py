@@ -81,7 +81,8 @@ def perplexity(
         Data; or distances where ``metric="precomputed"``: dense, or a sparse graph of neighbours; or a tuple
         (indices, distances), each of shape (n_points, k), as from `kullback.neighbors.nearest_neighbors`; or a
         `kullback.neighbors.Graph`, as from `kullback.neighbors.neighbor_graph`, which serves for any number of
-        neighbours up to its own without another search.
+        neighbours up to its own without another search; or a
+        `kullback.neighbors.NeighborIndex`, which has a metric of its own.
     perplexity : float in [1, n_points), default 30
         Effective number of neighbours.
     metric, metric_params, method, random_state

@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from .. import affinities, gradient
-from .._arrays import FloatArray, check_choice, check_integer, check_real
+from .._arrays import FloatArray, check_choice, check_flag, check_integer, check_real
 from .._repulsion import METHODS, check_method, choose_accuracy
 from .._threads import resolve_threads
-from ..neighbors import neighbor_graph
-from . import initialization
+from ..neighbors import NeighborIndex
+from . import initialization, placement
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
 
 EXPLORATION_ITER = 250
@@ -212,7 +214,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def fit_transform(self, X: Any, y: object = None) -> FloatArray:
         """Embed the rows of X and return the embedding; see `fit`."""
         n_threads = self._check_parameters()
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
+        X = self._check_rows(X, reset=True)
         n_samples = X.shape[0]
         check_real(self.perplexity, "perplexity", low=0, open_low=True)
         if self.perplexity >= n_samples:
@@ -223,10 +225,8 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
         clock = [time.perf_counter()]
         n_neighbors = n_samples - 1 if self.method == "exact" else max(1, int(min(3 * self.perplexity, n_samples - 1)))
-        graph = neighbor_graph(
-            X, n_neighbors, metric=self.metric, metric_params=self.metric_params, n_threads=n_threads,
-            random_state=random_state,
-        )  # fmt: skip
+        index = NeighborIndex(X, metric=self.metric, metric_params=self.metric_params, random_state=random_state)
+        graph = index.graph(n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())
         self.affinities_ = affinities.perplexity(
             graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads
@@ -252,7 +252,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.kl_divergence_ = float(self.loss_.kl_divergence[-1])
         stages = ("neighbours", "affinities", "initialisation", "optimisation")
         self.timings_ = dict(zip(stages, np.diff(clock).tolist(), strict=True))
-        self._audits: dict[str, Any] = {}
+        self._refer(index)
         if self.stop_reason_ == "interrupt":
             warnings.warn(
                 f"interrupted after {self.n_iter_} of {self.max_iter} iterations; embedding_ is the map so far",
@@ -287,6 +287,120 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             n_threads = resolve_threads(self.n_jobs, name="n_jobs")
             audits[name] = measure(self.affinities_.P, self.embedding_, n_threads=n_threads, **options)
         return audits[name]
+
+    def transform(self, X: Any, *, out: Any = None, return_scores: bool = False) -> Any:
+        """Place new rows in the map, each by itself; rows of the map get their own positions.
+
+        A row's position and score do not depend on the rows that it comes with, on their order, on how they are
+        cut into chunks or on the number of threads, not in one bit.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or dask array of shape (n_samples, n_features)
+            New rows, worked on in chunks: a memory-mapped file may be larger than memory. Where
+            ``metric="precomputed"``: distances to the rows of the map, of shape (n_samples, n_fitted), dense or a
+            sparse graph of neighbours.
+        out : ndarray of shape (n_samples, n_components), float32 or float64, optional
+            Where to put the positions, such as a memory map.
+        return_scores : bool, default False
+            Whether to return scores as well.
+
+        Returns
+        -------
+        positions : ndarray of shape (n_samples, n_components), float32
+            ``out`` where it is given; a dask array, block by block, where X is one.
+        scores : ndarray of shape (n_samples,), float64
+            With ``return_scores``: how far the row is from its neighbours, as a multiple of how far these are from
+            theirs (the last of up to 30). About 1 for rows like those of the map, whatever the density there;
+            the larger, the less the position means.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For rows that are not finite, another number of features, or an ``out`` that does not fit.
+
+        Notes
+        -----
+        A new point minimises ``- sum_j p_j log w(y - y_j) + u(y) / c``, with u the sum of w over the map and c the mean
+        of u over its points: docs/new_points.md. A row that several rows of the map are equal to gets the position of
+        the first. O(n_samples) after the search for neighbours.
+        """
+        check_is_fitted(self, "embedding_")
+        check_flag(return_scores, name="return_scores")
+        n_threads = resolve_threads(self.n_jobs, name="n_jobs")
+        if placement.is_dask(X):
+            validate_data(self, X, reset=False, skip_check_array=True)
+            if out is not None:
+                raise ValueError("out must be None for a dask array, which is computed later")
+            positions, scores = placement.place_blocks(self._map, X, n_threads=n_threads)
+        else:
+            large = isinstance(X, np.ndarray) and X.ndim == 2 and X.size > placement.CHUNK_ELEMENTS
+            if large and X.dtype.kind in "fiub":  # checked and cast chunk by chunk
+                validate_data(self, X, reset=False, skip_check_array=True)
+            else:
+                X = self._check_rows(X, reset=False)
+            positions, scores = self._map.place(X, n_threads=n_threads, out=out)
+        return (positions, scores) if return_scores else positions
+
+    @available_if(lambda self: self.metric != "precomputed")  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: object = None) -> TSNE:
+        """Add rows to the map: the old points keep their positions bit for bit, the new ones settle among them.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Rows that follow those of the map so far; rows that it has already are added again. The first call is
+            `fit`.
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        TSNE
+            self, with ``embedding_``, ``affinities_`` and ``kl_divergence_`` of all rows, and a record more in
+            ``loss_``.
+
+        Notes
+        -----
+        There is no such method where ``metric="precomputed"``, as the distances among new rows are not known.
+        New points start where `transform` puts them, then descend together, 250 iterations, on the loss of all points.
+        A call costs as much as the neighbours of all rows and 250 iterations, whatever the number of new rows.
+        """
+        if not hasattr(self, "embedding_"):
+            return self.fit(X)
+        n_threads = self._check_parameters()
+        X = self._check_rows(X, reset=False)
+        index = self._map.index.extend(X)
+        start, _ = self._map.place(X, n_threads=n_threads)
+        self.affinities_ = self._find_affinities(index, n_threads)
+        self.embedding_, loss = placement.grow(
+            self._map, self.affinities_, start, n_threads=n_threads, random_state=self.random_state
+        )
+        self.n_iter_ += placement.GROW_ITER
+        record = np.array([(self.n_iter_, *loss)], dtype=self.loss_.dtype)
+        self.loss_ = np.concatenate([self.loss_, record]).view(np.recarray)
+        self.kl_divergence_ = loss.kl_divergence
+        self._refer(index)
+        return self
+
+    def _find_affinities(self, index: NeighborIndex, n_threads: int) -> affinities.Affinities:
+        n_neighbors = index.shape[0] - 1 if self.method == "exact" else None
+        return affinities.perplexity(index, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
+
+    def _refer(self, index: NeighborIndex) -> None:
+        """Keep what `transform` needs."""
+        self._map = placement.ReferenceMap(
+            index, self.affinities_.neighbors, self.embedding_, perplexity=self.perplexity, method=self.method,
+            theta=self.angle, dof=self.dof,
+        )  # fmt: skip
+        self._audits: dict[str, Any] = {}
+
+    def _check_rows(self, X: Any, *, reset: bool) -> Any:
+        with config_context(array_api_dispatch=False):  # arrays of other libraries on the CPU become NumPy's
+            return validate_data(
+                self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32],
+                ensure_min_samples=2 if reset else 1, ensure_non_negative=self.metric == "precomputed",
+            )  # fmt: skip
 
     def _check_parameters(self) -> int:
         check_integer(self.n_components, "n_components", low=1)
@@ -340,7 +454,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.metric == "precomputed"
+        tags.input_tags.pairwise = tags.input_tags.positive_only = self.metric == "precomputed"
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
