@@ -5,9 +5,10 @@ that to t-SNE. The tree is walked once a group, against the group's bounding box
 (far cells and near points alike, as position and mass) goes into one list, and every point of the group is
 evaluated against that list by plain unit-stride loops.
 
-A cell of side s is accepted where s <= theta * (distance from the box to its centre of mass), so no
-point of the group sees a cell that the point's own walk would have opened. Every point meets itself
-once, with w = 1 and no force; ``sum_q`` takes the n self terms off at the end.
+A cell of side s is accepted where s <= theta * sqrt(distance^2 + dof / 2), the distance from the box to its
+centre of mass: w is smooth on the scale of sqrt(dof) even at distance 0, so small cells need not be opened
+however near they are. Every point meets itself once, with w = 1 and no force, or within a cell that small;
+``sum_q`` takes the n self terms off at the end.
 """
 
 from cython cimport floating
@@ -105,13 +106,13 @@ cdef double walk_group(
             n_sources = 0
         i = min(tail, head + BATCH)
         if n_components == 2:
-            n_leaves = test_cells(&cells[0, 0], &links[0, 0], middle, half, 2, queue, head, i, &tail,
+            n_leaves = test_cells(&cells[0, 0], &links[0, 0], middle, half, 2, <floating>(2 * dof), queue, head, i, &tail,
                                   sources, &n_sources, leaves)
         elif n_components == 1:
-            n_leaves = test_cells(&cells[0, 0], &links[0, 0], middle, half, 1, queue, head, i, &tail,
+            n_leaves = test_cells(&cells[0, 0], &links[0, 0], middle, half, 1, <floating>(2 * dof), queue, head, i, &tail,
                                   sources, &n_sources, leaves)
         else:
-            n_leaves = test_cells(&cells[0, 0], &links[0, 0], middle, half, 3, queue, head, i, &tail,
+            n_leaves = test_cells(&cells[0, 0], &links[0, 0], middle, half, 3, <floating>(2 * dof), queue, head, i, &tail,
                                   sources, &n_sources, leaves)
         head = i
         for i in range(n_leaves):
@@ -130,6 +131,7 @@ cdef double walk_group(
 cdef inline Py_ssize_t test_cells(
     const floating* cells, const int32_t* links, const floating* middle, const floating* half,
     int n_components,                                        # a literal where it is called
+    floating softening,                                      # IN: 2 dof, for distances are doubled below
     int32_t* queue, Py_ssize_t head, Py_ssize_t end, Py_ssize_t* tail,
     floating* sources, Py_ssize_t* n_sources, int32_t* leaves_out,
 ) noexcept nogil:
@@ -145,7 +147,7 @@ cdef inline Py_ssize_t test_cells(
     for i in range(head, end):
         cell = queue[i]
         summary = cells + cell * (n_components + 2)
-        squared_distance = 0
+        squared_distance = softening
         for k in range(n_components):
             gap = abs(summary[k] - middle[k]) - half[k]
             gap = gap + abs(gap)  # twice max(gap, 0)

@@ -189,7 +189,7 @@ def build_tree(
     """Cut Z-ordered points into cells and groups; return the number of groups. The root is cell 2 n_points."""
     cdef Py_ssize_t n_points = positions.shape[0], root = 2 * n_points, slot = root + 1, cell, subtree
     cdef Py_ssize_t n_children, n_subtrees = 0, n_groups = 0, most_points = max(<Py_ssize_t>GROUP, n_points // SHARES)
-    # A cell with the group inside it must never be accepted: its centre may be a diagonal away.
+    # A large cell with the group inside it must never be accepted: its centre may be a diagonal away.
     cdef double reach_factor = max(1 / theta, 1.001 * sqrt(<double>positions.shape[1]))
     links_out[root, 2] = 0
     links_out[root, 3] = <int32_t>n_points

@@ -304,7 +304,8 @@ def choose_accuracy(theta: float, tolerance: float | None) -> Accuracy:
             spline = Spline(4, min(0.45 * (tolerance / 0.048) ** (1 / 3.2), 1.0))
         else:
             spline = Spline(6, 0.45 * (tolerance / 0.02) ** (1 / 5))
-        return Accuracy(min(0.5 * (tolerance / 0.06) ** (1 / 2.2), 1.0), spline)
+        # the second term is for maps smaller than the kernel, where the error of a cell falls with its side squared
+        return Accuracy(min(0.5 * (tolerance / 0.06) ** (1 / 2.2), 1.9 * tolerance**0.5, 1.0), spline)
     if theta >= 0.35:
         return Accuracy(theta, Spline(4, 0.45 * (theta / 0.5) ** 0.7))
     return Accuracy(theta, Spline(6, 0.45 * (theta / 0.33) ** 0.48))
@@ -335,7 +336,7 @@ def cheapest_method(n_points: int, spans: list[float], accuracy: Accuracy, dof: 
     costs = {"exact": (0.12 if dof == 1 else 2.0) * float(n_points) ** 2}
     theta, (order, spacing) = accuracy
     if n_points > EXACT_POINTS and theta > 0 and n_components <= 3:
-        base, steep = {1: (60, 5), 2: (130, 16), 3: (240, 145)}[n_components]
+        base, steep = {1: (60, 5), 2: (95, 14), 3: (240, 145)}[n_components]
         costs["barnes_hut"] = n_points * (base + steep / theta**2) * (1 if dof == 1 else 4)
         nodes = max(grid_nodes(spans, spacing), (2.0 * FFTRepulsion.LEAST_NODES) ** n_components)
         if nodes <= MOST_NODES:

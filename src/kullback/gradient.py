@@ -56,8 +56,8 @@ def repulsive_forces(
         grid of g nodes that grows with the volume of the map, in one to three dimensions. ``"auto"`` is exact
         up to 1,000 points, and then takes what a measured cost model predicts to be the fastest.
     theta : float in [0, 1], default 0.5
-        Barnes-Hut: the largest side of a cell, relative to its distance, that is replaced by its centre of
-        mass. 0 gives the exact sum. The FFT takes a grid of the same error as Barnes-Hut with this theta.
+        Barnes-Hut: the largest side of a cell, relative to ``sqrt(distance^2 + dof / 2)``, that is replaced by
+        its centre of mass. 0 gives the exact sum. The FFT takes a grid of the same error at this theta.
     tolerance : float in (0, 1], optional
         Relative error of the repulsion, in place of theta: sets theta, the order of the splines and the spacing
         of the grid, as measured on the worst of eleven maps.

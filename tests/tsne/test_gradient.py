@@ -166,6 +166,15 @@ def test_tolerance_is_held(method, n_components, tolerance):
     assert np.linalg.norm(forces - exact) <= tolerance * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_tolerance_is_held_in_a_map_smaller_than_the_kernel(n_components):
+    """Barnes-Hut does not open cells that are small against the kernel: there its error falls with theta squared."""
+    Y = np.random.default_rng(0).normal(size=(4000, n_components)) * 0.1
+    exact, _ = gradient.repulsive_forces(Y, method="exact")
+    forces, _ = gradient.repulsive_forces(Y, method="barnes_hut", tolerance=0.001)
+    assert np.linalg.norm(forces - exact) <= 0.001 * np.linalg.norm(exact)
+
+
 def test_input_is_not_written_to(make_affinities):
     """Neither P nor Y changes, whatever their layout."""
     P, Y = make_affinities(50), np.asfortranarray(np.random.default_rng(0).normal(size=(50, 2)))
