@@ -11,40 +11,71 @@ from libc.math cimport sqrt
 
 cdef enum:
     BLOCK = 1024  # points: six arrays of two float32 stay in a 64 KiB L1 cache
+    CHUNK = 128   # points that go through the three loops below together: each of them vectorises
 BLOCK_POINTS = BLOCK
 
 
-cdef inline void descend_point(
-    floating* position,          # IN/OUT, one row
-    floating* velocity,          # IN/OUT
-    floating* gains,             # IN/OUT
-    const floating* attraction,  # IN
-    const floating* repulsion,   # IN
-    Py_ssize_t n_components,
-    const double* rates,         # IN: exaggeration, 1 / sum_q, learning rate, momentum, largest step
-    const double* centre,        # IN
-    double* sums,                # IN/OUT: new positions, then the squared gradient
+cdef inline double take_steps(
+    floating* velocity, floating* gains,                     # IN/OUT
+    const floating* attraction, const floating* repulsion,   # IN
+    Py_ssize_t n_values, const double* rates,
 ) noexcept nogil:
-    cdef Py_ssize_t k
-    cdef double gradient, gain, step, squared_step = 0, shrink = 1
-    for k in range(n_components):
+    """Update gains and velocity, not yet clipped; return the squared norm of the gradient."""
+    cdef Py_ssize_t v
+    cdef double gradient, gain, squared_norm = 0, attract = 4 * rates[0], repel = 4 * rates[1]
+    for v in range(n_values):
         # van der Maaten (2014), eq. 8: four times attraction minus normalised repulsion
-        gradient = 4 * (rates[0] * attraction[k] - rates[1] * repulsion[k])
-        sums[n_components] += gradient * gradient
+        gradient = attract * attraction[v] - repel * repulsion[v]
+        squared_norm += gradient * gradient
         # Jacobs (1988): a gain grows while the step still goes downhill, and shrinks where it overshoots
-        gain = gains[k] + 0.2 if gradient * velocity[k] < 0 else gains[k] * 0.8
-        if gain < 0.01:
-            gain = 0.01
-        gains[k] = <floating>gain
-        step = rates[3] * velocity[k] - rates[2] * gain * gradient
-        velocity[k] = <floating>step
-        squared_step += step * step
-    if squared_step > rates[4] * rates[4]:
-        shrink = rates[4] / sqrt(squared_step)
+        gain = gains[v] + 0.2 if gradient * velocity[v] < 0 else gains[v] * 0.8
+        gain = gain if gain > 0.01 else 0.01
+        gains[v] = <floating>gain
+        velocity[v] = <floating>(rates[3] * velocity[v] - rates[2] * gain * gradient)
+    return squared_norm
+
+
+cdef inline void clip_steps(floating* steps, Py_ssize_t n_points, Py_ssize_t n_components,
+                            double longest) noexcept nogil:
+    """Shorten the steps of points that would go further than ``longest``."""
+    cdef Py_ssize_t i, k
+    cdef double[CHUNK] shrink
+    cdef double squared
+    for i in range(n_points):
+        squared = 0
+        for k in range(n_components):
+            squared += <double>steps[i * n_components + k] * steps[i * n_components + k]
+        shrink[i] = longest / sqrt(squared) if squared > longest * longest else 1
+    for i in range(n_points):
+        for k in range(n_components):
+            steps[i * n_components + k] = <floating>(steps[i * n_components + k] * shrink[i])
+
+
+cdef inline void move_points(
+    floating* positions,  # IN/OUT
+    const floating* steps, Py_ssize_t n_points, Py_ssize_t n_components, const double* centre,
+    double* sums,         # IN/OUT: of the new positions
+) noexcept nogil:
+    cdef Py_ssize_t i, k
+    cdef double total
     for k in range(n_components):
-        velocity[k] = <floating>(velocity[k] * shrink)
-        position[k] = <floating>(position[k] + velocity[k] - centre[k])
-        sums[k] += position[k]
+        total = 0
+        for i in range(n_points):
+            positions[i * n_components + k] = <floating>(
+                positions[i * n_components + k] + <double>steps[i * n_components + k] - centre[k])
+            total += positions[i * n_components + k]
+        sums[k] += total
+
+
+cdef inline void descend_points(
+    floating* positions, floating* velocity, floating* gains, const floating* attraction, const floating* repulsion,
+    Py_ssize_t n_points, Py_ssize_t n_components,  # the latter a literal in the commonest case
+    const double* rates, const double* centre, double* sums,
+) noexcept nogil:
+    """Move up to CHUNK points."""
+    sums[n_components] += take_steps(velocity, gains, attraction, repulsion, n_points * n_components, rates)
+    clip_steps(velocity, n_points, n_components, rates[4])
+    move_points(positions, velocity, n_points, n_components, centre, sums)
 
 
 cdef void descend_block(
@@ -52,17 +83,20 @@ cdef void descend_block(
     const floating[:, ::1] attraction, const floating[:, ::1] repulsion,
     const double[::1] rates, const double[::1] centre, Py_ssize_t block, double[:, ::1] sums_out,
 ) noexcept nogil:
-    cdef Py_ssize_t i, n_components = positions.shape[1]
+    cdef Py_ssize_t i, n, n_components = positions.shape[1]
     cdef Py_ssize_t end = min((block + 1) * BLOCK, positions.shape[0])
     for i in range(n_components + 1):
         sums_out[block, i] = 0
-    for i in range(block * BLOCK, end):
-        if n_components == 2:  # a literal lets the compiler unroll the commonest case
-            descend_point(&positions[i, 0], &velocity[i, 0], &gains[i, 0], &attraction[i, 0],
-                          &repulsion[i, 0], 2, &rates[0], &centre[0], &sums_out[block, 0])
+    i = block * BLOCK
+    while i < end:
+        n = min(<Py_ssize_t>CHUNK, end - i)
+        if n_components == 2:  # a literal lets the compiler vectorise the commonest case
+            descend_points(&positions[i, 0], &velocity[i, 0], &gains[i, 0], &attraction[i, 0], &repulsion[i, 0],
+                           n, 2, &rates[0], &centre[0], &sums_out[block, 0])
         else:
-            descend_point(&positions[i, 0], &velocity[i, 0], &gains[i, 0], &attraction[i, 0],
-                          &repulsion[i, 0], n_components, &rates[0], &centre[0], &sums_out[block, 0])
+            descend_points(&positions[i, 0], &velocity[i, 0], &gains[i, 0], &attraction[i, 0], &repulsion[i, 0],
+                           n, n_components, &rates[0], &centre[0], &sums_out[block, 0])
+        i += n
 
 
 def descend(

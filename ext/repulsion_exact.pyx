@@ -10,59 +10,24 @@ from cython.parallel cimport prange
 from libc.math cimport exp, log1p
 from libc.stdint cimport int32_t
 
+from _pairs cimport meet_sources
+
 cdef enum:
     BLOCK = 16   # points that share a tile while it is in L1
     TILE = 1024  # sources a tile: 12 KiB of three float32 components
 BLOCK_POINTS = BLOCK
 
 
-cdef inline void meet_tile(
-    const floating* sources, Py_ssize_t stride, Py_ssize_t n_sources,  # IN: a row a component
-    const floating* point, int n_components,                           # IN; a literal where it is called
-    double* sums,                                                      # IN/OUT: forces, then the sum of w
-) noexcept nogil:
-    cdef Py_ssize_t j
-    cdef floating one = 1, x = point[0], y = 0, z = 0, dx, dy = 0, dz = 0, squared, w
-    cdef floating fx = 0, fy = 0, fz = 0, sum_w = 0
-    if n_components > 1:
-        y = point[1]
-    if n_components > 2:
-        z = point[2]
-    for j in range(n_sources):
-        dx = x - sources[j]
-        squared = one + dx * dx
-        if n_components > 1:
-            dy = y - sources[stride + j]
-            squared = squared + dy * dy
-        if n_components > 2:
-            dz = z - sources[2 * stride + j]
-            squared = squared + dz * dz
-        w = one / squared
-        sum_w += w
-        w = w * w
-        fx += w * dx
-        if n_components > 1:
-            fy += w * dy
-        if n_components > 2:
-            fz += w * dz
-    sums[0] += fx
-    if n_components > 1:
-        sums[1] += fy
-    if n_components > 2:
-        sums[2] += fz
-    sums[n_components] += sum_w
-
-
-cdef inline void meet_sources(const floating[:, ::1] columns, Py_ssize_t start, Py_ssize_t end, const floating* point,
-                              double* sums) noexcept nogil:
+cdef inline void meet_tile(const floating[:, ::1] columns, Py_ssize_t start, Py_ssize_t end, const floating* point,
+                           double* sums) noexcept nogil:
     cdef Py_ssize_t n_points = columns.shape[1]
     cdef const floating* sources = &columns[0, 0] + start
     if columns.shape[0] == 1:
-        meet_tile(sources, n_points, end - start, point, 1, sums)
+        meet_sources(sources, n_points, end - start, point, 1, False, sums)
     elif columns.shape[0] == 2:
-        meet_tile(sources, n_points, end - start, point, 2, sums)
+        meet_sources(sources, n_points, end - start, point, 2, False, sums)
     else:
-        meet_tile(sources, n_points, end - start, point, 3, sums)
+        meet_sources(sources, n_points, end - start, point, 3, False, sums)
 
 
 cdef double repel_block(const int32_t[::1] rows, const floating[:, ::1] columns, Py_ssize_t block,
@@ -84,10 +49,10 @@ cdef double repel_block(const int32_t[::1] rows, const floating[:, ::1] columns,
             for k in range(n_components):
                 point[k] = columns[k, self]
             if tile <= self < tile_end:
-                meet_sources(columns, tile, self, point, &sums[(i - start) * 4])
-                meet_sources(columns, self + 1, tile_end, point, &sums[(i - start) * 4])
+                meet_tile(columns, tile, self, point, &sums[(i - start) * 4])
+                meet_tile(columns, self + 1, tile_end, point, &sums[(i - start) * 4])
             else:
-                meet_sources(columns, tile, tile_end, point, &sums[(i - start) * 4])
+                meet_tile(columns, tile, tile_end, point, &sums[(i - start) * 4])
     for i in range(start, end):
         for k in range(n_components):
             forces_out[i, k] = <floating>sums[(i - start) * 4 + k]

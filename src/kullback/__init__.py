@@ -35,7 +35,9 @@ _MODULE_OF = {
     "Decomposition": "divergence",
     "evaluate": "evaluation",
     "EvaluationInterrupted": "evaluation",
+    "Embedding": "tsne",
     "TSNE": "tsne",
+    "sweep": "tsne",
     "show_config": "_config",
 }
 _SUBMODULES = ("affinities", "distributed", "divergence", "gradient", "neighbors", "plotting", "quality",

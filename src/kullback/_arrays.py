@@ -71,6 +71,15 @@ def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
     return array
 
 
+def check_positions_out(out: object, shape: tuple[int, int]) -> FloatArray:
+    """Return an array that positions are written to: float32 or float64, writeable, of their shape."""
+    if not isinstance(out, np.ndarray) or out.dtype not in (np.float32, np.float64):
+        raise TypeError(f"out must be a float32 or float64 array, got {getattr(out, 'dtype', type(out).__name__)}")
+    if out.shape != shape or not out.flags.writeable:
+        raise ValueError(f"out must be writeable and have shape {shape}, got {out.shape}")
+    return out
+
+
 def check_affinities(
     affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str
 ) -> SparseParts:
@@ -137,6 +146,39 @@ def check_distances(X: Any, name: str) -> Any:
     return array
 
 
+def check_distance_values(distances: FloatArray) -> FloatArray:
+    """Return distances that a metric gave, none of them NaN."""
+    if np.isnan(distances).any():
+        raise ValueError("metric must give a number for every two rows, got NaN")
+    return distances
+
+
+def check_new_data(
+    rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, *, dense: bool, distances: bool
+) -> Any:
+    """Return new rows of data, or of their distances to old ones: finite, of a dtype, dense or CSR."""
+    from scipy import sparse
+
+    array: Any = sparse.csr_array(rows) if sparse.issparse(rows) else np.asarray(rows)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[1] != n_features:
+        raise ValueError(f"{name} must have shape (n_rows, {n_features}), got shape {array.shape}")
+    if dense:
+        array = array.toarray() if sparse.issparse(array) else array
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, dtype=dtype)
+    elif sparse.issparse(array):
+        array = array.astype(dtype, copy=False)
+    else:
+        array = sparse.csr_array(np.asarray(array, dtype=dtype))
+    values = np.asarray(array.data) if sparse.issparse(array) else array
+    _check_finite(values, name)
+    if distances and values.size and values.min() < 0:
+        raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
+    return array
+
+
 def check_rows_of_probabilities(rows: Any, name: str) -> FloatArray:
     """Return rows that are not negative, each divided by its sum, dense."""
     array: FloatArray = rows if isinstance(rows, np.ndarray) else rows.toarray()
@@ -174,8 +216,43 @@ def check_neighbor_lists(lists: tuple[Any, ...], name: str) -> Any:
     )
 
 
+def check_graph(
+    columns: Any, distances: Any, row_starts: Any, name: str
+) -> tuple[npt.NDArray[np.int32], FloatArray, npt.NDArray[np.int64]]:
+    """Return a neighbour graph in CSR as int32, float32 or float64, and int64; rows must be sorted by distance."""
+    columns, distances, row_starts = np.asarray(columns), np.asarray(distances), np.asarray(row_starts)
+    if columns.dtype.kind not in "iu" or row_starts.dtype.kind not in "iu" or distances.dtype.kind not in "fiu":
+        raise TypeError(
+            f"{name} must have integer columns and row starts and real distances, "
+            f"got {columns.dtype}, {row_starts.dtype} and {distances.dtype}"
+        )
+    if columns.ndim != 1 or distances.shape != columns.shape or row_starts.ndim != 1 or len(row_starts) < 3:
+        raise ValueError(
+            f"{name} must have columns and distances of one shape (n,) and at least 3 row starts, "
+            f"got {columns.shape}, {distances.shape} and {row_starts.shape}"
+        )
+    n_points = len(row_starts) - 1
+    if row_starts[0] != 0 or row_starts[-1] != len(columns) or (row_starts[1:] <= row_starts[:-1]).any():
+        raise ValueError(f"{name} must have rows of at least 1 neighbour, one after the other, up to {len(columns)}")
+    if columns.min() < 0 or columns.max() >= n_points:
+        raise ValueError(f"{name} must have columns in [0, {n_points}), got {columns.min()} to {columns.max()}")
+    _check_finite(distances, f"{name}'s distances")
+    if distances.min() < 0:
+        raise ValueError(f"{name} must have distances of at least 0, got {distances.min()}")
+    falls = np.flatnonzero(distances[1:] < distances[:-1]) + 1
+    if not np.isin(falls, row_starts).all():
+        raise ValueError(f"{name} must have rows that are sorted by distance")
+    dtype = np.float32 if distances.dtype == np.float32 else np.float64
+    return (
+        np.ascontiguousarray(columns, np.int32),
+        np.ascontiguousarray(distances, dtype),
+        np.ascontiguousarray(row_starts, np.int64),
+    )
+
+
 def _check_finite(values: Any, name: str) -> None:
-    total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = np.sum(values, dtype=np.float64)  # one pass, no temporary; looks closer only if it must
     if not np.isfinite(total) and not np.isfinite(values).all():
         kind = "NaN" if np.isnan(values).any() else "infinity"
         raise ValueError(f"{name} must be finite, got {kind}")

@@ -7,6 +7,7 @@ returns Z, the sum of ``w_ij`` over i != j.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import comb, factorial, log2, prod
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from ._arrays import FloatArray, aligned_empty, check_choice
-from ._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft
+from ._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft, tree, z_order
 from ._threads import useful_threads
 
 METHODS = ("auto", "exact", "barnes_hut", "fft")
@@ -24,6 +25,9 @@ EXACT_POINTS = 1000
 
 POINTS_PER_THREAD = 512
 """Points of a force that are worth a thread: about 50 microseconds of work."""
+
+NODES_PER_WORKER = 2**20
+"""Grid nodes that are worth a thread of SciPy's: they compete with OpenMP's, which spin meanwhile."""
 
 MOST_NODES = 2**24
 """Grid nodes of the FFT, doubled sizes included, at the most: beyond, the spacing widens (docs/gradient.md)."""
@@ -62,18 +66,17 @@ class ZOrder:
     """Points sorted along a Z-order (Morton) curve."""
 
     def __init__(self, shape: tuple[int, int], n_threads: int) -> None:
-        kernel = repulsion_barnes_hut
         n_points, n_components = shape
         self.n_threads = n_threads
         self.codes = np.empty((2, n_points), np.uint64)
         self.order = np.empty((2, n_points), np.int32)
-        self.histogram = np.empty((n_threads, kernel.RADIX), np.int64)
-        self.bounds = np.empty((-(-n_points // kernel.BLOCK_POINTS), 2 * n_components))
+        self.histogram = np.empty((n_threads, z_order.RADIX), np.int64)
+        self.bounds = np.empty((-(-n_points // z_order.BLOCK_POINTS), 2 * n_components))
         self.finest_side = 0.0
 
     def __call__(self, positions: FloatArray) -> npt.NDArray[np.int32]:
         """Return the indices of the points along the curve; the next call overwrites them."""
-        self.finest_side = repulsion_barnes_hut.order_points(
+        self.finest_side = z_order.order_points(
             positions, self.codes, self.order, self.histogram, self.bounds, self.n_threads
         )
         order: npt.NDArray[np.int32] = self.order[0]
@@ -86,33 +89,32 @@ class BarnesHutRepulsion:
     def __init__(
         self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int
     ) -> None:
-        kernel = repulsion_barnes_hut
         n_points, n_components = shape
-        most_cells = 2 * n_points + kernel.TOP_CELLS  # every inner cell has two children or more
+        most_cells = 2 * n_points + tree.TOP_CELLS  # every inner cell has two children or more
         self.theta, self.dof, self.n_threads = theta, dof, n_threads
         self.z_order = ZOrder(shape, n_threads)
-        self.stack = np.empty((n_threads, kernel.STACK_SIZE), np.int64)
-        self.roots = np.empty((2, kernel.TOP_CELLS), np.int32)
+        self.stack = np.empty((n_threads, tree.STACK_SIZE), np.int64)
+        self.roots = np.empty((2, tree.TOP_CELLS), np.int32)
         self.units = np.empty(most_cells)
         self.sides = np.empty(most_cells)
         self.links = np.empty((most_cells, 4), np.int32)
-        self.columns = np.zeros((n_components, n_points + kernel.LEAF_SIZE), dtype)
+        self.columns = np.zeros((n_components, n_points + tree.LEAF_SIZE), dtype)
         self.cells = np.empty((most_cells, n_components + 2), dtype)
         self.groups = np.empty((n_points, 2), np.int32)
         self.queue = np.empty((n_threads, most_cells + 8), np.int32)
-        self.sources = aligned_empty((n_threads, n_components + 1, kernel.LIST_SIZE), dtype)
+        self.sources = aligned_empty((n_threads, n_components + 1, repulsion_barnes_hut.LIST_SIZE), dtype)
         self.sums = np.empty(n_points)
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
-        kernel, n_threads = repulsion_barnes_hut, self.n_threads
+        n_threads = self.n_threads
         points = self.z_order
         points(positions)
-        n_groups = kernel.build_tree(
+        n_groups = tree.build_tree(
             positions, points.finest_side, self.theta, points.codes, points.order, points.histogram, self.stack,
             self.roots, self.units, self.sides, self.links, self.columns, self.cells, self.groups, n_threads,
         )  # fmt: skip
-        return kernel.accumulate_repulsion(
+        return repulsion_barnes_hut.accumulate_repulsion(
             self.columns, self.cells, self.links, self.groups, points.order, n_groups, self.dof, self.queue,
             self.sources, self.sums, forces_out, n_threads,
         )  # fmt: skip
@@ -134,7 +136,13 @@ class FFTRepulsion:
         self.dtype, self.dof, self.n_threads = np.dtype(dtype), dof, n_threads
         self.order, self.widest_spacing = spline
         self.n_components = n_components
-        self.points = np.empty(n_points, np.int32)
+        pieces = spline_pieces(self.order)
+        self.spline = pieces.astype(dtype)
+        # the slope is negative: as a point moves up, its distance to the node above shrinks
+        self.slope = (-np.arange(1, self.order)[:, None] * pieces[1:]).astype(dtype)
+        self.slots = np.empty(n_points, np.int32)
+        self.nodes = np.empty(n_points, np.int32)
+        self.distances = np.empty((n_points, n_components), dtype)
         self.sums = np.empty(-(-n_points // repulsion_fft.BLOCK_POINTS))
         self.bounds = np.empty((-(-n_points // repulsion_fft.BOUND_POINTS), 2 * n_components))
         self.n_nodes: tuple[int, ...] = ()
@@ -142,22 +150,29 @@ class FFTRepulsion:
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
-        kernel, order, n_threads = repulsion_fft, self.order, self.n_threads
-        kernel.bound_positions(positions, self.bounds, n_threads)
+        repulsion_fft.bound_positions(positions, self.bounds, self.n_threads)
         low, high = self.bounds[0].reshape(2, -1)
-        self._fit_grid(high - low)
-        spacing = self.spacing
-        kernel.sort_bands(positions, low, spacing, order, self.band_starts, self.points)
-        kernel.spread_charges(positions, low, spacing, order, self.band_starts, self.points, self.grid, n_threads)
-        potential = self._convolve(self.grid)
-        sum_q = kernel.gather_forces(
-            positions, low, spacing, order, self.points, potential, self.sums, forces_out, n_threads
-        )
+        potential = self.sum_potential(positions, low, high)
+        sum_q = repulsion_fft.gather_forces(
+            self.slots, self.nodes, self.distances, self.spline, self.slope, self.spacing, potential, self.sums,
+            forces_out, self.n_threads,
+        )  # fmt: skip
         return sum_q + self.offset * float(len(positions)) ** 2
 
-    def _fit_grid(self, spans: FloatArray) -> None:
+    def sum_potential(self, positions: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+        """Return sum_j (w(y - y_j) - offset) as coefficients of splines on a grid over the box that is given."""
+        kernel, n_threads = repulsion_fft, self.n_threads
+        self._fit_grid((high - low).tolist())
+        kernel.sort_points(
+            positions, low, self.spacing, self.strides, self.counts, self.band_starts, self.slots, self.nodes,
+            self.distances, n_threads,
+        )  # fmt: skip
+        kernel.spread_charges(self.band_starts, self.nodes, self.distances, self.spline, self.grid, n_threads)
+        return self._convolve()
+
+    def _fit_grid(self, spans: list[float]) -> None:
         """Choose spacing and size of the grid, and transform the kernel where they change."""
-        span = float(spans.max())
+        span = max(spans)
         spacing = self.widest_spacing
         while 0 < span < self.LEAST_NODES * spacing and spacing > 1e-30:
             spacing /= 2
@@ -170,10 +185,24 @@ class FFTRepulsion:
         if fits and (spacing, offset) == (self.spacing, self.offset):
             return
         # a little more than is needed, so that a growing map does not change its grid at every iteration
-        self.n_nodes = tuple(fft.next_fast_len(n + n // 16, real=True) for n in needed)
+        self.lay_grid(spacing, offset, tuple(fft.next_fast_len(n + n // 16, real=True) for n in needed))
+
+    def lay_grid(self, spacing: float, offset: float, n_nodes: tuple[int, ...]) -> None:
+        """Take a grid, and transform the kernel on it."""
+        self.n_nodes = n_nodes
         self.spacing, self.offset = spacing, offset
-        self.grid = np.empty((1,) * (3 - self.n_components) + self.n_nodes, self.dtype)
-        self.band_starts = np.empty(-(-self.n_nodes[0] // repulsion_fft.BAND_ROWS) + 1, np.int64)
+        # the last axis is doubled here, where zeros cost nothing; the others in the spectrum
+        padded = (*self.n_nodes[:-1], 2 * self.n_nodes[-1])
+        self.grid = np.zeros((1,) * (3 - self.n_components) + padded, self.dtype)
+        doubled = float(np.prod(2.0 * np.array(self.n_nodes)))
+        self.n_workers = useful_threads(self.n_threads, int(doubled), NODES_PER_WORKER)
+        self.spectrum = np.empty(
+            (*(2 * n for n in self.n_nodes[:-1]), self.n_nodes[-1] + 1), np.result_type(self.dtype, np.complex64)
+        )
+        n_bands = -(-self.n_nodes[0] // repulsion_fft.BAND_ROWS)
+        self.counts = np.empty((self.n_threads, n_bands), np.int64)
+        self.band_starts = np.empty(n_bands + 1, np.int64)
+        self.strides = np.cumprod((1, *padded[:0:-1]))[::-1].astype(np.intp)
         self.transform = self._transform_kernel()
 
     def _transform_kernel(self) -> FloatArray:
@@ -187,7 +216,7 @@ class FFTRepulsion:
                 tuple(other for other in range(self.n_components) if other != axis),
             )
         less_one = np.expm1(-self.dof * np.log1p(squared / self.dof))  # w - 1
-        transform = fft.rfftn(less_one + (1 - self.offset), workers=self.n_threads).real
+        transform = fft.rfftn(less_one + (1 - self.offset), workers=self.n_workers).real
         # values of the cardinal B-spline at the nodes: Schoenberg (1973); its transform is real and positive
         values = {4: (2 / 3, 1 / 6), 6: (11 / 20, 13 / 60, 1 / 120)}[self.order]
         for axis, (size, kept) in enumerate(zip(sizes, transform.shape, strict=True)):
@@ -198,19 +227,31 @@ class FFTRepulsion:
             )
         return np.asarray(transform, self.dtype)
 
-    def _convolve(self, charges: FloatArray) -> FloatArray:
-        """Return the convolution of charges with w, on the grid; rows of zeros are never transformed."""
-        spectrum = charges.reshape(self.n_nodes)
+    def _convolve(self) -> FloatArray:
+        """Return the convolution of the charges with w, on the grid; rows of zeros are never transformed.
+
+        Only the two real transforms allocate: SciPy has no argument for their results.
+        """
         last = self.n_components - 1
-        spectrum = fft.rfft(spectrum, 2 * self.n_nodes[last], axis=last, workers=self.n_threads)
+        kept = tuple(slice(n) for n in self.n_nodes[:last])
+        charges = self.grid.reshape(self.grid.shape[2 - last :])
+        self.spectrum.fill(0)
+        self.spectrum[kept] = fft.rfft(charges, axis=last, workers=self.n_workers)
         for axis in range(last - 1, -1, -1):
-            spectrum = fft.fft(spectrum, 2 * self.n_nodes[axis], axis=axis, workers=self.n_threads)
-        spectrum *= self.transform
+            self._transform_along(fft.fft, axis, kept[:axis])
+        self.spectrum *= self.transform
         for axis in range(last):
-            spectrum = fft.ifft(spectrum, axis=axis, overwrite_x=True, workers=self.n_threads)
-            spectrum = spectrum[(slice(None),) * axis + (slice(self.n_nodes[axis]),)]
-        potential = fft.irfft(spectrum, 2 * self.n_nodes[last], axis=last, workers=self.n_threads)
-        return np.ascontiguousarray(potential[..., : self.n_nodes[last]]).reshape(charges.shape)
+            self._transform_along(fft.ifft, axis, kept[:axis])
+        potential = fft.irfft(self.spectrum[kept], axis=last, workers=self.n_workers)
+        return np.asarray(potential.reshape(self.grid.shape))
+
+    def _transform_along(
+        self, transform: Callable[..., FloatArray], axis: int, kept: tuple[slice, ...]
+    ) -> None:
+        part = self.spectrum[kept]
+        result = transform(part, axis=axis, overwrite_x=True, workers=self.n_workers)
+        if not np.may_share_memory(result, part):  # SciPy may, but need not, work in place
+            part[...] = result
 
 
 class AutoRepulsion:
@@ -232,7 +273,7 @@ class AutoRepulsion:
         """See `Repulsion`."""
         repulsion_fft.bound_positions(positions, self.bounds, self.n_threads)
         low, high = self.bounds[0].reshape(2, -1)
-        method = cheapest_method(self.shape[0], high - low, self.accuracy, self.dof)
+        method = cheapest_method(self.shape[0], (high - low).tolist(), self.accuracy, self.dof)
         if method not in self.engines:
             self.engines[method] = self.make[method]()
         return self.engines[method](positions, forces_out)
@@ -263,30 +304,69 @@ def choose_accuracy(theta: float, tolerance: float | None) -> Accuracy:
             spline = Spline(4, min(0.45 * (tolerance / 0.048) ** (1 / 3.2), 1.0))
         else:
             spline = Spline(6, 0.45 * (tolerance / 0.02) ** (1 / 5))
-        return Accuracy(min(0.5 * (tolerance / 0.06) ** (1 / 2.2), 1.0), spline)
+        # the second term is for maps smaller than the kernel, where the error of a cell falls with its side squared
+        return Accuracy(min(0.5 * (tolerance / 0.06) ** (1 / 2.2), 1.9 * tolerance**0.5, 1.0), spline)
     if theta >= 0.35:
         return Accuracy(theta, Spline(4, 0.45 * (theta / 0.5) ** 0.7))
     return Accuracy(theta, Spline(6, 0.45 * (theta / 0.33) ** 0.48))
 
 
-def grid_nodes(spans: FloatArray, spacing: float) -> float:
+def spline_pieces(order: int) -> FloatArray:
+    """Return the pieces of the cardinal B-spline as polynomials, a row a power, a column a piece.
+
+    Piece j, on t in [0, 1], is M_n(j + t) = sum_k (-1)^k C(n, k) (j - k + t)_+^(n-1) / (n-1)!: Schoenberg (1973).
+    """
+    pieces = np.zeros((order, order))
+    for j in range(order):
+        for k in range(j + 1):
+            for power in range(order):
+                term = comb(order - 1, power) * (j - k) ** (order - 1 - power)
+                pieces[power, j] += (-1) ** k * comb(order, k) * term
+    return pieces / factorial(order - 1)
+
+
+def grid_nodes(spans: list[float], spacing: float) -> float:
     """Return how many nodes the doubled grid over a map has."""
-    return float(np.prod(2 * (spans / spacing + 6)))
+    return prod(2 * (span / spacing + 6) for span in spans)
 
 
-def cheapest_method(n_points: int, spans: FloatArray, accuracy: Accuracy, dof: float) -> str:
+def cheapest_method(n_points: int, spans: list[float], accuracy: Accuracy, dof: float) -> str:
     """Return the engine of the least predicted time, in nanoseconds on two cores (docs/gradient.md)."""
     n_components = len(spans)
-    costs = {"exact": (0.07 if dof == 1 else 1.0) * float(n_points) ** 2}
+    costs = {"exact": (0.12 if dof == 1 else 2.0) * float(n_points) ** 2}
     theta, (order, spacing) = accuracy
     if n_points > EXACT_POINTS and theta > 0 and n_components <= 3:
-        base, steep = {1: (25, 2), 2: (55, 6.5), 3: (100, 60)}[n_components]
+        base, steep = {1: (60, 5), 2: (95, 14), 3: (240, 145)}[n_components]
         costs["barnes_hut"] = n_points * (base + steep / theta**2) * (1 if dof == 1 else 4)
         nodes = max(grid_nodes(spans, spacing), (2.0 * FFTRepulsion.LEAST_NODES) ** n_components)
         if nodes <= MOST_NODES:
-            point = {4: (20, 27, 100), 6: (60, 76, 300)}[order][n_components - 1]
-            costs["fft"] = 1e5 + n_points * point + 0.28 * nodes * np.log2(nodes)
+            point = {4: (13, 16, 75), 6: (23, 55, 245)}[order][n_components - 1]
+            costs["fft"] = 6e5 + n_points * point + 0.36 * nodes * log2(nodes)
     return min(costs, key=lambda method: costs[method])
+
+
+def get_grid(engine: Repulsion) -> list[float]:
+    """Return the grid that an engine keeps from earlier maps, on which later bits depend; empty without one."""
+    fft_engine = engine.engines.get("fft") if isinstance(engine, AutoRepulsion) else engine
+    if not isinstance(fft_engine, FFTRepulsion) or not fft_engine.n_nodes:
+        return []
+    return [fft_engine.spacing, fft_engine.offset, *map(float, fft_engine.n_nodes)]
+
+
+def set_grid(engine: Repulsion, grid: list[float]) -> None:
+    """Take over what `get_grid` returned; raise a ValueError for anything else."""
+    if not grid:
+        return
+    if isinstance(engine, AutoRepulsion):
+        engine = engine.engines.setdefault("fft", engine.make["fft"]())
+    if not isinstance(engine, FFTRepulsion) or len(grid) != 2 + engine.n_components:
+        raise ValueError(f"the grid must be that of an FFT in the map's dimensions, got {grid}")
+    (spacing, offset), n_nodes = grid[:2], [int(n) for n in grid[2:]]
+    known = 0 < spacing < 1e30 and offset in (0.0, 1.0) and list(map(float, n_nodes)) == grid[2:]
+    # sizes are rounded up, by less than a half
+    if not known or min(n_nodes) < engine.order or np.prod([2.0 * n for n in n_nodes]) > 4 * MOST_NODES:
+        raise ValueError(f"the grid must have a spacing, an offset and sizes of a grid, got {grid}")
+    engine.lay_grid(spacing, offset, tuple(n_nodes))
 
 
 def check_method(method: str, n_components: int, accuracy: Accuracy) -> None:

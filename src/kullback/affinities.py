@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from . import _kernels
-from ._arrays import FloatArray, check_distances, check_integer, check_labels, check_real
+from ._arrays import FloatArray, check_distances, check_graph, check_integer, check_labels, check_real
 from ._threads import resolve_threads
 from .neighbors import Graph, Metric, neighbor_graph
 
@@ -79,7 +79,10 @@ def perplexity(
     ----------
     X : array-like or sparse matrix of shape (n_points, n_features)
         Data; or distances where ``metric="precomputed"``: dense, or a sparse graph of neighbours; or a tuple
-        (indices, distances), each of shape (n_points, k), as from `kullback.neighbors.nearest_neighbors`.
+        (indices, distances), each of shape (n_points, k), as from `kullback.neighbors.nearest_neighbors`; or a
+        `kullback.neighbors.Graph`, as from `kullback.neighbors.neighbor_graph`, which serves for any number of
+        neighbours up to its own without another search; or a
+        `kullback.neighbors.NeighborIndex`, which has a metric of its own.
     perplexity : float in [1, n_points), default 30
         Effective number of neighbours.
     metric, metric_params, method, random_state
@@ -106,7 +109,7 @@ def perplexity(
     """
     perplexity = _check_perplexity(perplexity, X)
     threads = resolve_threads(n_threads)
-    graph = neighbor_graph(
+    graph = _graph(
         X, _default_neighbors(n_neighbors, perplexity, X), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
@@ -147,7 +150,7 @@ def multiscale(
         raise TypeError(f"perplexities must be a sequence of numbers, got {perplexities!r}")
     scales = [_check_perplexity(value, X) for value in perplexities]
     threads = resolve_threads(n_threads)
-    graph = neighbor_graph(
+    graph = _graph(
         X, _default_neighbors(n_neighbors, max(scales), X), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
@@ -189,7 +192,7 @@ def uniform(
         ``bandwidths`` are infinite.
     """
     threads = resolve_threads(n_threads)
-    graph = neighbor_graph(
+    graph = _graph(
         X, check_integer(n_neighbors, "n_neighbors", low=1), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
@@ -229,7 +232,7 @@ def fixed_sigma(
     """
     sigma = check_real(sigma, "sigma", low=0, open_low=True)
     threads = resolve_threads(n_threads)
-    graph = neighbor_graph(
+    graph = _graph(
         X, check_integer(n_neighbors, "n_neighbors", low=1), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
@@ -327,9 +330,24 @@ def _check_perplexity(value: Any, X: Any) -> float:
 
 def _count_points(X: Any) -> int:
     """Return how many points there are, 0 for something that is no data at all and will be refused."""
+    if isinstance(X, Graph):
+        return max(0, np.size(X.row_starts) - 1)
     first = X[0] if isinstance(X, tuple) and len(X) == 2 else X
     shape = first.shape if hasattr(first, "shape") else np.shape(first)
     return int(shape[0]) if len(shape) else 0
+
+
+def _graph(X: Any, k: int, **options: Any) -> Graph:
+    """Return the graph of the k nearest neighbours: searched for, or cut out of a graph that is given."""
+    if not isinstance(X, Graph):
+        return neighbor_graph(X, k, **options)
+    graph = Graph(*check_graph(*X, "X"))
+    counts = np.diff(graph.row_starts)
+    if counts.max() <= k:
+        return graph
+    keep = np.arange(len(graph.columns)) - np.repeat(graph.row_starts[:-1], counts) < k  # rows are sorted by distance
+    starts = np.concatenate([[0], np.cumsum(np.minimum(counts, k), dtype=np.int64)])
+    return Graph(graph.columns[keep], graph.distances[keep], starts)
 
 
 def _default_neighbors(n_neighbors: int | None, perplexity: float, X: Any) -> int:

@@ -75,6 +75,11 @@ def _make_parser() -> _Parser:
     embed.add_argument(
         "--early-exaggeration", type=float, default=12.0, metavar="X", help="default: %(default)g"
     )
+    embed.add_argument("--early-exaggeration-iter", type=_whole_or_auto, default=250, metavar="N",
+                       help="iterations of it, or auto: until the map is at rest (default: %(default)d)")  # fmt: skip
+    embed.add_argument("--exaggeration", type=float, default=1.0, metavar="X", help="after that (default: 1)")
+    embed.add_argument("--tol", type=float, metavar="X", help="stop at rest: less relative fall of KL in 50 "
+                       "iterations, such as 0.002 (default: never)")  # fmt: skip
     embed.add_argument(
         "--learning-rate", type=_number_or_auto, default="auto", metavar="X", help="default: auto"
     )
@@ -82,9 +87,9 @@ def _make_parser() -> _Parser:
         "--components", type=int, default=2, metavar="N", help="dimensions (default: %(default)d)"
     )
     embed.add_argument("--metric", default="euclidean", help="distance between rows (default: %(default)s)")
-    embed.add_argument("--init", choices=("pca", "random"), default="pca", help="default: %(default)s")
+    embed.add_argument("--init", choices=("pca", "spectral", "random"), default="pca", help="default: %(default)s")
     embed.add_argument(
-        "--method", choices=("auto", "exact", "barnes_hut"), default="auto", help="default: auto"
+        "--method", choices=("auto", "exact", "barnes_hut", "fft"), default="auto", help="default: auto"
     )
     embed.add_argument(
         "--angle", type=float, default=0.5, metavar="X", help="Barnes-Hut's theta (default: 0.5)"
@@ -117,6 +122,10 @@ def _number_or_auto(text: str) -> float | str:
     return "auto" if text == "auto" else float(text)
 
 
+def _whole_or_auto(text: str) -> int | str:
+    return "auto" if text == "auto" else int(text)
+
+
 # ---- Commands ------------------------------------------------------------------------------------
 
 
@@ -137,6 +146,9 @@ def _embed(arguments: argparse.Namespace) -> None:
         arguments.components,
         perplexity=arguments.perplexity,
         early_exaggeration=arguments.early_exaggeration,
+        early_exaggeration_iter=arguments.early_exaggeration_iter,
+        exaggeration=arguments.exaggeration,
+        tol=arguments.tol,
         learning_rate=arguments.learning_rate,
         max_iter=arguments.max_iter,
         metric=arguments.metric,

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _arrays
+from ._interrupts import note_interrupts
+from ._states import load_state, save_state
 from ._threads import resolve_threads
 from .readers import Source, open_source
 from .streaming import RowDivergence, RowResult
-from .streaming._state import load_state, save_state
 
 _FORMAT = "kullback.evaluate.checkpoint"
 _BLOCK_BYTES = 4 << 20  # of one side; read into caches and out of them again, see docs/streaming.md
@@ -246,7 +245,7 @@ class _Run:
             checkpoint_every, "checkpoint_every", low=0
         )  # fmt: skip
         bar = tqdm(total=self.n_rows, initial=self.done, unit="row", disable=None if progress else True)
-        with bar, _interrupts() as interrupted:
+        with bar, note_interrupts() as interrupted:
             while True:
                 self._round(every, lambda done: bar.update(done - bar.n), interrupted)
                 if checkpoint is not None:
@@ -336,23 +335,3 @@ def _plan(sources: list[Source], batch_rows: int | str, max_memory: int, n_threa
             f" got {block}"
         )
     return block, n_workers
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event; the second one is as usual."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    usual = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: Any) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, usual)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, usual)

@@ -25,10 +25,15 @@ from ._repulsion import METHODS, ExactRepulsion, make_repulsion
 from ._threads import resolve_threads
 from .divergence import Decomposition
 
-__all__ = ["METHODS", "attractive_forces", "gradient_error", "repulsive_forces", "tsne_gradient", "tsne_loss"]
+__all__ = [
+    "METHODS", "attractive_forces", "gradient_error", "point_kl", "repulsive_forces", "tsne_gradient", "tsne_loss",
+]  # fmt: skip
 
 EXACT_SUM_POINTS = 100_000
 """Up to here `gradient_error` sums Z over all pairs, which takes seconds."""
+
+BLOCK_PAIRS = 2**18
+"""Pairs at a time in `point_kl`: their arrays stay in the cache."""
 
 
 def repulsive_forces(
@@ -51,8 +56,8 @@ def repulsive_forces(
         grid of g nodes that grows with the volume of the map, in one to three dimensions. ``"auto"`` is exact
         up to 1,000 points, and then takes what a measured cost model predicts to be the fastest.
     theta : float in [0, 1], default 0.5
-        Barnes-Hut: the largest side of a cell, relative to its distance, that is replaced by its centre of
-        mass. 0 gives the exact sum. The FFT takes a grid of the same error as Barnes-Hut with this theta.
+        Barnes-Hut: the largest side of a cell, relative to ``sqrt(distance^2 + dof / 2)``, that is replaced by
+        its centre of mass. 0 gives the exact sum. The FFT takes a grid of the same error at this theta.
     tolerance : float in (0, 1], optional
         Relative error of the repulsion, in place of theta: sets theta, the order of the splines and the spacing
         of the grid, as measured on the worst of eleven maps.
@@ -210,6 +215,49 @@ def tsne_loss(
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
     log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, resolve_threads(n_threads))
     return loss_of(entropy_of(parts[0]), log_affinity, sum_q)
+
+
+def point_kl(
+    P: Any,
+    Y: npt.ArrayLike,
+    *,
+    method: str = "auto",
+    theta: float = 0.5,
+    tolerance: float | None = None,
+    dof: float = 1.0,
+    exact: bool = False,
+    n_threads: int | None = None,
+) -> npt.NDArray[np.float64]:
+    """Return what each point contributes to KL(P || Q): ``sum_j p_ij log(p_ij / q_ij)``, in nats.
+
+    Large values are points whose neighbours the map does not keep together.
+
+    Parameters
+    ----------
+    P, Y, method, theta, tolerance, dof, exact, n_threads
+        As in `tsne_loss`.
+
+    Returns
+    -------
+    ndarray of shape (n_points,), float64
+        They add up to the KL divergence that `tsne_loss` gives for the same arguments. A point that the map
+        keeps closer to its neighbours than P does may have a negative one. O(nnz(P)), besides the sum for Z.
+    """
+    positions = check_positions(Y, "Y").astype(np.float64)
+    _, sum_q = repulsive_forces(
+        positions if exact else Y, method="exact" if exact else method, theta=theta, tolerance=tolerance, dof=dof,
+        n_threads=n_threads,
+    )  # fmt: skip
+    values, columns, row_starts = check_affinities(P, len(positions), np.float64, "P")
+    terms = np.empty_like(values)
+    rows = np.repeat(np.arange(len(positions)), np.diff(row_starts))
+    for start in range(0, len(values), BLOCK_PAIRS):
+        part = slice(start, start + BLOCK_PAIRS)
+        p, difference = values[part], positions[rows[part]] - positions[columns[part]]
+        log_w = -dof * np.log1p(np.einsum("ij,ij->i", difference, difference) / dof)
+        log_p = np.log(p, out=np.zeros_like(p), where=p > 0)
+        terms[part] = p * (log_p - log_w + np.log(sum_q))
+    return np.asarray(np.bincount(rows, terms, minlength=len(positions)), dtype=np.float64)
 
 
 def loss_of(entropy: float, log_affinity: float, sum_q: float) -> Decomposition:

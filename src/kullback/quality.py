@@ -7,7 +7,7 @@ of rows, each row still compared with all points.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from .neighbors import Metric, nearest_neighbors
 BLOCK_ELEMENTS = 2**22
 """Distances at a time: 32 MiB."""
 
+COUNTED_NEIGHBORS = 32
+"""Up to so many, counting what is nearer than each (0.13 ms at 10^5 points) costs less than sorting a row (6 ms)."""
+
 
 def neighborhood_recall(
     X: Any,
@@ -28,6 +31,8 @@ def neighborhood_recall(
     *,
     n_neighbors: int = 10,
     metric: Metric = "euclidean",
+    sample: int | None = None,
+    random_state: Any = 0,
     n_threads: int | None = None,
 ) -> float:
     """Return the share of the nearest neighbours in the data that are nearest neighbours in the embedding.
@@ -42,6 +47,10 @@ def neighborhood_recall(
         Size of a neighbourhood.
     metric : str or callable, default "euclidean"
         Distance between rows of the data; in the embedding it is Euclidean.
+    sample : int or None, default None
+        Rows that the mean is taken over; None: all. Lists of neighbours that are given are always used whole.
+    random_state : int, RandomState or None, default 0
+        Seed of the sample.
     n_threads : int, optional
         Default: all.
 
@@ -49,10 +58,21 @@ def neighborhood_recall(
     -------
     float
         Mean over all points, from 0 to 1. Neighbours in the data are exact; 10^5 points of 50 features take
-        half a minute on two cores, nearly all of it for the search in the data.
+        half a minute on two cores, nearly all of it for the search in the data; a sample of 2,000 rows some seconds.
     """
     positions = check_positions(embedding, "embedding")
     k = _check_neighbors(n_neighbors, len(positions), len(positions) - 1)
+    if sample is not None and not isinstance(X, tuple):
+        positions, data = _check_pair(X, embedding)
+        threads = resolve_threads(n_threads)
+        rows = _sample_rows(len(positions), sample, random_state)
+        sides = _distances_from(data, metric, threads), _distances_from(positions, "euclidean", threads)
+        shared = 0
+        for block in _blocks(rows, len(positions)):
+            near = [_nearest(_without_self(distances(block), block), k) for distances in sides]
+            both = np.sort(np.concatenate(near, axis=1), axis=1)
+            shared += int(np.count_nonzero(both[:, 1:] == both[:, :-1]))
+        return shared / (len(rows) * k)
     if isinstance(X, tuple):
         true = np.asarray(X[0])[:, :k]
     else:
@@ -196,38 +216,53 @@ def _rank_penalty(
     random_state: Any, n_threads: int | None,
 ) -> float:  # fmt: skip
     """Return the mean of rank - k over neighbours in ``near``, ranks in ``ranked``, scaled to [0, 1]."""
-    from sklearn.utils import check_random_state
-
     n_points = near.shape[0]
     k = _check_neighbors(n_neighbors, n_points, max(1, (n_points - 1) // 2))
     if 2 * n_points - 3 * k - 1 <= 0:
         raise ValueError(f"X must have more points for n_neighbors = {k}, got {n_points}")
-    rows = np.arange(n_points)
-    if sample is not None and check_integer(sample, "sample", low=1) < n_points:
-        rows = np.sort(check_random_state(random_state).permutation(n_points)[:sample])
+    rows = _sample_rows(n_points, sample, random_state)
     threads = resolve_threads(n_threads)
     near_distances = _distances_from(near, near_metric, threads)
     ranked_distances = _distances_from(ranked, ranked_metric, threads)
     total = 0
+    for block in _blocks(rows, n_points):
+        neighbors = _nearest(_without_self(near_distances(block), block), k)
+        total += _excess_rank(_without_self(ranked_distances(block), block), neighbors, k)
+    return float(2 * total / (len(rows) * k * (2 * n_points - 3 * k - 1)))
+
+
+def _sample_rows(n_points: int, sample: int | None, random_state: Any) -> npt.NDArray[np.int64]:
+    from sklearn.utils import check_random_state
+
+    if sample is None or check_integer(sample, "sample", low=1) >= n_points:
+        return np.arange(n_points)
+    return np.sort(check_random_state(random_state).permutation(n_points)[:sample])
+
+
+def _blocks(rows: npt.NDArray[np.int64], n_points: int) -> Iterator[npt.NDArray[np.int64]]:
     step = max(1, BLOCK_ELEMENTS // n_points)
     for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        self_columns = np.arange(len(block)), block
-        distances = near_distances(block)
-        distances[self_columns] = np.inf
-        neighbors = np.argpartition(distances, k - 1, axis=1)[:, :k]
-        distances = ranked_distances(block)
-        distances[self_columns] = np.inf
-        total += _excess_rank(distances, neighbors, k)
-    return float(2 * total / (len(rows) * k * (2 * n_points - 3 * k - 1)))
+        yield rows[start : start + step]
+
+
+def _without_self(distances: FloatArray, rows: npt.NDArray[np.int64]) -> FloatArray:
+    distances[np.arange(len(rows)), rows] = np.inf
+    return distances
+
+
+def _nearest(distances: FloatArray, k: int) -> npt.NDArray[np.int64]:
+    return np.asarray(np.argpartition(distances, k - 1, axis=1)[:, :k], dtype=np.int64)
 
 
 def _excess_rank(distances: FloatArray, neighbors: npt.NDArray[Any], k: int) -> int:
     """Return the sum of rank - k, where positive, over neighbours; the nearest has rank 1."""
-    distances_sorted = np.sort(distances, axis=1)
+    if neighbors.shape[1] <= COUNTED_NEIGHBORS:
+        found = np.take_along_axis(distances, neighbors, axis=1)
+        ranks = np.stack([1 + np.count_nonzero(distances < column[:, None], axis=1) for column in found.T])
+        return int(np.maximum(ranks - k, 0).sum())
     total = 0
-    for row, among, found in zip(distances, distances_sorted, neighbors, strict=True):
-        ranks = 1 + np.searchsorted(among, row[found])
+    for row, among, columns in zip(distances, np.sort(distances, axis=1), neighbors, strict=True):
+        ranks = 1 + np.searchsorted(among, row[columns])
         total += int(np.maximum(ranks - k, 0).sum())
     return total
 

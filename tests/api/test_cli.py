@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+import kullback
+
 
 @pytest.fixture
 def kullback_command(tmp_path):
@@ -49,6 +51,20 @@ def test_every_format_gives_the_same_map(kullback_command, data, tmp_path):
     maps = [np.load(tmp_path / f"{i}.npy") for i in range(5)]
     assert maps[0].shape == (60, 2)
     assert len({a.tobytes() for a in maps}) == 1
+
+
+def test_options_of_the_descent_arrive(kullback_command, data, tmp_path):
+    """The map is the estimator's with the same options."""
+    done = kullback_command(
+        "embed", "x.npy", "-o", "m.npy", "--perplexity", 5, "--max-iter", 300, "--early-exaggeration-iter", "auto",
+        "--exaggeration", 2, "--tol", 0.01, "--init", "spectral", "--method", "fft",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = kullback.TSNE(
+        perplexity=5, max_iter=300, early_exaggeration_iter="auto", exaggeration=2.0, tol=0.01, init="spectral",
+        method="fft", random_state=0,
+    ).fit_transform(data)  # fmt: skip
+    assert np.array_equal(np.load(tmp_path / "m.npy"), expected)
 
 
 def test_digits_with_a_plot(kullback_command, tmp_path):

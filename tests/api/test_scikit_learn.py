@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris
@@ -30,6 +31,11 @@ def iris():
     [
         kullback.TSNE(max_iter=20, perplexity=3, n_jobs=1),
         kullback.TSNE(1, max_iter=20, perplexity=3, init="random", method="exact", n_jobs=1),
+        kullback.TSNE(
+            max_iter=20, perplexity=3, init="spectral", early_exaggeration_iter="auto", tol=0.1, dof=0.5,
+            exaggeration=2, n_jobs=1,
+        ),
+        kullback.TSNE(max_iter=20, perplexity=3, init="random", metric="precomputed", n_jobs=1),
     ]
 )
 def test_scikit_learns_checks(estimator, check):
@@ -100,6 +106,60 @@ def test_data_frames(iris):
     assert list(found.index) == list(frame.index)
     assert list(estimator.feature_names_in_) == list("abcd")
     np.testing.assert_array_equal(found.to_numpy(), kullback.TSNE(**SMALL).fit_transform(iris))
+
+
+@pytest.mark.parametrize(
+    ("module", "form"),
+    [
+        ("polars", lambda polars, X: polars.DataFrame(X, schema=list("abcd"))),
+        ("pandas", lambda pandas, X: pandas.DataFrame(X, columns=list("abcd"))),
+        ("torch", lambda torch, X: torch.from_numpy(X)),
+        ("array_api_strict", lambda xp, X: xp.asarray(X)),
+    ],
+)
+def test_arrays_and_frames_of_other_libraries(iris, module, form):
+    """They are read by fit, transform and partial_fit, with the results of NumPy's arrays."""
+    library = pytest.importorskip(module)
+    new = iris[:9] + 0.25
+    expected = kullback.TSNE(**SMALL).fit(iris)
+    found = kullback.TSNE(**SMALL).fit(form(library, iris))
+    np.testing.assert_array_equal(found.embedding_, expected.embedding_)
+    np.testing.assert_array_equal(found.transform(form(library, new)), expected.transform(new))
+    found.partial_fit(form(library, new))
+    np.testing.assert_array_equal(found.embedding_, expected.partial_fit(new).embedding_)
+
+
+def test_polars_output(iris):
+    """``set_output`` gives polars frames of both methods."""
+    polars = pytest.importorskip("polars")
+    estimator = kullback.TSNE(**SMALL).set_output(transform="polars")
+    for frame in (estimator.fit_transform(iris), estimator.transform(iris + 0.25)):
+        assert isinstance(frame, polars.DataFrame)
+        assert frame.columns == ["tsne0", "tsne1"]
+
+
+def test_array_api_dispatch(iris, monkeypatch):
+    """With scikit-learn's dispatch on, arrays of other libraries still become NumPy's."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # what scikit-learn asks for
+    expected = kullback.TSNE(**SMALL).fit(iris)
+    with sklearn.config_context(array_api_dispatch=True):
+        found = kullback.TSNE(**SMALL).fit(torch.from_numpy(iris))
+        np.testing.assert_array_equal(found.transform(torch.from_numpy(iris + 1)), expected.transform(iris + 1))
+    np.testing.assert_array_equal(found.embedding_, expected.embedding_)
+
+
+def test_scanpy_distances(iris):
+    """What scanpy leaves in ``obsp["distances"]``: rows of equally many neighbours without the row itself."""
+    graph = KNeighborsTransformer(n_neighbors=14, mode="distance").fit_transform(iris).tolil()
+    graph.setdiag(0)
+    distances = sparse.csr_matrix(graph)
+    distances.eliminate_zeros()
+    options = {**SMALL, "metric": "precomputed", "init": "random"}
+    estimator = kullback.TSNE(**options).fit(distances)
+    assert np.isfinite(estimator.embedding_).all()
+    placed = estimator.transform(distances[:5])  # new points with these neighbours
+    assert np.isfinite(placed).all()
 
 
 def test_feature_names_out(iris):

@@ -7,12 +7,16 @@ from scipy import sparse
 from kullback import _kernels, _repulsion, gradient
 from kullback.tsne import embedding
 
+KERNELS = (
+    "attraction", "descent", "repulsion_exact", "repulsion_barnes_hut", "repulsion_fft", "tree", "z_order",
+)  # fmt: skip
+
 
 @pytest.fixture
 def at_level(level, monkeypatch):
     """Run ``kullback.gradient`` and the descent on the kernels of one SIMD level."""
     for module in (_repulsion, gradient, embedding):
-        for stem in ("attraction", "descent", "repulsion_exact", "repulsion_barnes_hut", "repulsion_fft"):
+        for stem in KERNELS:
             if hasattr(module, stem):
                 monkeypatch.setattr(module, stem, _kernels.load(stem, level))
     return level

@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
-from kullback import _kernels, affinities
+from kullback import _kernels, affinities, neighbors
 from kullback.reference import affinities as reference
 
 
@@ -247,3 +247,83 @@ def test_supervise(digits, strength):
         affinities.supervise(old, labels, 2)
     with pytest.raises(ValueError, match="labels must leave some neighbours of the same class"):
         affinities.supervise(old, np.arange(400), 1)
+
+
+def test_a_graph_serves_every_function(digits):
+    """A graph that was searched once gives what the data give, for as many neighbours as it has or fewer."""
+    graph = neighbors.neighbor_graph(digits, 90)
+    for make in (
+        lambda X: affinities.perplexity(X, 30),
+        lambda X: affinities.perplexity(X, 7),
+        lambda X: affinities.multiscale(X, [3, 20]),
+        lambda X: affinities.uniform(X, 15),
+        lambda X: affinities.fixed_sigma(X, 10, n_neighbors=40),
+    ):
+        found, expected = make(graph), make(digits)
+        assert (found.P != expected.P).nnz == 0
+        assert (found.neighbors != expected.neighbors).nnz == 0
+    with pytest.raises(ValueError, match="perplexity must be less than n_points = 400"):
+        affinities.perplexity(graph, 400)
+
+
+def test_a_ragged_graph_is_cut_row_by_row():
+    """Rows with fewer neighbours than are wanted keep all of them."""
+    graph = neighbors.Graph(
+        np.array([1, 2, 3, 0, 0, 1, 0], np.int32), np.array([1.0, 2, 3, 1, 2, 4, 3]), np.array([0, 3, 4, 6, 7])
+    )
+    found = affinities.uniform(graph, 2)
+    np.testing.assert_array_equal(found.row_perplexity.round(12), [2, 1, 2, 1])
+    np.testing.assert_array_equal(found.neighbors.toarray()[0], [0, 1, 2, 0])
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1, 1e30, 1e300])
+@pytest.mark.parametrize("value", [2, 15, 80])
+def test_bandwidths_converge_at_any_scale(value, scale):
+    """Entropies are log(perplexity) to 1e-5 in every row, with pairs and triples of duplicates among the data."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4)) * rng.lognormal(size=(200, 1))
+    X[:20], X[20:40] = X[40:60], X[60:80]
+    X[80:90] = X[90:100] = X[40:50]
+    dense = np.sqrt(((X[:, None] - X) ** 2).sum(axis=2)) * scale
+    found = affinities.perplexity(dense, value, metric="precomputed")
+    nearest = np.sort(dense + np.where(np.eye(200), np.inf, 0), axis=1)
+    ties = (nearest == nearest[:, :1]).sum(axis=1)  # a row cannot have less perplexity than equally near neighbours
+    np.testing.assert_allclose(np.log(found.row_perplexity), np.log(np.maximum(value, ties)), atol=1e-5)
+
+
+def test_scanpys_graph(digits):
+    """``obsp["distances"]``: k - 1 stored distances a row, float32 or 64, zeros of duplicates perhaps left out."""
+    indices, distances = reference.nearest_neighbors(digits, 29)
+    stored = sparse.csr_matrix((distances.ravel(), indices.ravel(), np.arange(401) * 29), shape=(400, 400))
+    expected = affinities.perplexity((indices, distances), 9).P.toarray()
+    np.testing.assert_allclose(affinities.perplexity(stored, 9, metric="precomputed").P.toarray(), expected)
+    uneven = stored.copy()
+    uneven.data[::50] = 0
+    uneven.eliminate_zeros()
+    assert affinities.perplexity(uneven, 9, metric="precomputed").P.sum() == pytest.approx(1)
+    joint = affinities.given(stored.power(2) > 0)  # obsp["connectivities"], any weights
+    assert joint.P.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"columns": [1, 2, 0, 3]}, ValueError, r"X must have columns in \[0, 3\), got 0 to 3"),
+        ({"columns": [-1, 2, 0, 1]}, ValueError, r"X must have columns in \[0, 3\), got -1 to 2"),
+        ({"columns": [1, 2, 0]}, ValueError, "X must have columns and distances of one shape"),
+        ({"columns": [1.0, 2, 0, 1]}, TypeError, "X must have integer columns"),
+        ({"distances": [2.0, 1, 1, 1]}, ValueError, "X must have rows that are sorted by distance"),
+        ({"distances": [-1.0, 1, 1, 1]}, ValueError, "X must have distances of at least 0, got -1"),
+        ({"distances": [np.nan, 1, 1, 1]}, ValueError, "X's distances must be finite, got NaN"),
+        ({"row_starts": [0, 2, 3]}, ValueError, "X must have rows of at least 1 neighbour"),
+        ({"row_starts": [0, 2, 2, 4]}, ValueError, "X must have rows of at least 1 neighbour"),
+        ({"row_starts": [0, 5, 3, 4]}, ValueError, "X must have rows of at least 1 neighbour"),
+        ({"row_starts": [1, 2, 3, 4]}, ValueError, "X must have rows of at least 1 neighbour"),
+    ],
+)
+def test_a_graph_that_is_none_is_refused(change, error, message):
+    """No index reaches a kernel unchecked."""
+    good = {"columns": [1, 2, 0, 1], "distances": [1.0, 2, 1, 1], "row_starts": [0, 2, 3, 4]}
+    assert affinities.perplexity(neighbors.Graph(**good), 1).P.sum() == pytest.approx(1)
+    with pytest.raises(error, match=message):
+        affinities.perplexity(neighbors.Graph(**(good | change)), 1)

@@ -154,13 +154,20 @@ BAD = [
     ({"max_iter": 0}, ValueError, "max_iter must be at least 1, got 0"),
     ({"n_components": 1.5}, TypeError, "n_components must be an integer, got 1.5"),
     ({"learning_rate": -1}, ValueError, r'learning_rate \(a number or "auto"\) must be in \(0, inf\], got -1'),
-    ({"init": "spiral"}, ValueError, "init must be one of 'pca', 'random', got 'spiral'"),
+    ({"init": "spiral"}, ValueError, "init must be one of 'pca', 'spectral', 'random', got 'spiral'"),
     ({"init": np.zeros((3, 2))}, ValueError, r"init must have shape \(500, 2\), got \(3, 2\)"),
     ({"method": "fast"}, ValueError, "method must be one of"),
     ({"n_components": 4, "method": "barnes_hut"}, ValueError, "needs at most 3 components"),
     ({"angle": 2}, ValueError, r"angle must be in \[0, 1\], got 2"),
     ({"early_exaggeration": 0.5}, ValueError, r"early_exaggeration must be in \[1, inf\], got 0.5"),
     ({"n_jobs": 0}, ValueError, "n_jobs must be None, positive, or negative"),
+    ({"dof": 0}, ValueError, r"dof must be in \(0, inf\], got 0"),
+    ({"exaggeration": -1}, ValueError, r"exaggeration must be in \(0, inf\], got -1"),
+    ({"momentum": 2}, ValueError, r"momentum must be in \[0, 1\], got 2"),
+    ({"early_exaggeration_iter": "soon"}, ValueError, "early_exaggeration_iter must be one of 'auto', got 'soon'"),
+    ({"early_exaggeration_iter": -1}, ValueError, 'early_exaggeration_iter .a number or "auto". must be at least 0'),
+    ({"tol": 0}, ValueError, r"tol must be in \(0, inf\], got 0"),
+    ({"callback_every": 0}, ValueError, "callback_every must be at least 1, got 0"),
     ({"metric": "precomputed", "init": "random"}, ValueError, "square"),
     ({"metric": "sideways"}, ValueError, "sideways"),
 ]
@@ -222,3 +229,72 @@ def test_embedding_returns_the_order_of_the_user(fitted):
     permuted = Embedding(P[order][:, order], init[order], method="barnes_hut").optimize(20).positions
     # in float64, twenty iterations from the same start: only the order of sums differs
     np.testing.assert_allclose(permuted, plain[order], atol=1e-9 * np.abs(plain).max())
+
+
+def test_audits_are_computed_when_asked_for(digits, fitted):
+    """The exact KL, each point's share, the gradient's error: by definition, once, and forgotten by a new fit."""
+    P, Y = fitted.affinities_.P, fitted.embedding_
+    assert fitted.exact_kl_ == pytest.approx(ref.tsne_loss(P, Y).kl_divergence, rel=1e-12)
+    assert fitted.point_kl_.shape == (500,)
+    assert fitted.point_kl_.sum() == pytest.approx(fitted.kl_divergence_, rel=1e-6)
+    assert fitted.point_kl_ is fitted.point_kl_
+    assert 0 <= fitted.gradient_error_ < 1e-3  # 500 points are summed exactly, in float32
+    rough = kullback.TSNE(method="barnes_hut", angle=0.8, max_iter=300, random_state=0).fit(digits[0])
+    expected = gradient.gradient_error(rough.affinities_.P, rough.embedding_, method="barnes_hut", theta=0.8)
+    assert rough.gradient_error_ == expected > 1e-3
+    first = rough.exact_kl_
+    assert rough.set_params(max_iter=100).fit(digits[0]).exact_kl_ != first
+    assert not hasattr(kullback.TSNE(), "exact_kl_")
+
+
+def test_timings(fitted):
+    """Each stage took some time."""
+    assert list(fitted.timings_) == ["neighbours", "affinities", "initialisation", "optimisation"]
+    assert all(seconds > 0 for seconds in fitted.timings_.values())
+
+
+def test_the_estimator_is_its_parts(digits):
+    """All keywords of the descent arrive: the map is that of an embedding with the same options, bit for bit."""
+    X = digits[0][:200]
+
+    def anneal(iteration):
+        return 1 + 4 * np.exp(-iteration / 50)
+
+    options = {"momentum": 0.7, "max_step": 2.0, "learning_rate": lambda i: 100 + i}
+    estimator = kullback.TSNE(
+        perplexity=10, early_exaggeration=6, early_exaggeration_iter=40, exaggeration=anneal, max_iter=100, dof=0.8,
+        init="spectral", random_state=0, **options,
+    ).fit(X)  # fmt: skip
+    P = kullback.affinities.perplexity(X, 10)
+    embedding = Embedding(P, kullback.tsne.initialization.spectral(P, random_state=0), dof=0.8)
+    embedding.optimize(40, exaggeration=6, **options).optimize(60, exaggeration=anneal, **options)
+    assert embedding.positions.tobytes() == estimator.embedding_.tobytes()
+    assert estimator.learning_rate_ == 199
+    assert estimator.stop_reason_ == "iterations"
+
+
+def test_a_run_that_is_at_rest_ends(digits):
+    """``tol`` ends the run where the map has come to rest."""
+    estimator = kullback.TSNE(max_iter=5000, tol=0.005, random_state=0).fit(digits[0][:200])
+    assert estimator.stop_reason_ == "tol"
+    assert estimator.n_iter_ < 3000
+
+
+def test_spectral_start_of_precomputed_distances(digits):
+    """A graph of neighbours can start from its own eigenvectors; principal components need the data."""
+    distances = np.sqrt(((digits[0][:, None] - digits[0]) ** 2).sum(axis=2))
+    estimator = kullback.TSNE(metric="precomputed", init="spectral", max_iter=100).fit(distances)
+    assert np.isfinite(estimator.embedding_).all()
+    with pytest.raises(ValueError, match='init must be "spectral", "random" or an array'):
+        kullback.TSNE(metric="precomputed").fit(distances)
+
+
+def test_an_array_starts_at_its_own_scale(digits):
+    """As in scikit-learn; points that coincide are parted, and the array is not written to."""
+    init = np.random.default_rng(0).normal(size=(500, 2)) * 10
+    init[3] = init[4]
+    before = init.copy()
+    estimator = kullback.TSNE(init=init, max_iter=1, early_exaggeration_iter=0, learning_rate=1e-6).fit(digits[0])
+    np.testing.assert_allclose(estimator.embedding_, init - init.mean(axis=0), atol=1e-4)
+    assert not np.array_equal(estimator.embedding_[3], estimator.embedding_[4])
+    assert np.array_equal(init, before)

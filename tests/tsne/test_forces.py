@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kullback import _kernels, gradient
+from kullback import _kernels, _repulsion, gradient
 from kullback import reference as ref
 
 SIZES = [1, 2, 7, 8, 9, 65, 257]  # around lanes, leaves and groups
@@ -180,6 +180,20 @@ def test_repulsion_has_the_same_bits_on_any_number_of_threads(at_level):
     for method in ("exact", "barnes_hut", "fft", "auto"):
         results = [gradient.repulsive_forces(Y, method=method, n_threads=n) for n in (1, 2, 3, 5)]
         assert {(forces.tobytes(), sum_q) for forces, sum_q in results} == {(results[0][0].tobytes(), results[0][1])}
+
+
+@pytest.mark.parametrize("method", ["exact", "barnes_hut", "fft"])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_an_engine_carries_nothing_over(at_level, method, n_components):
+    """Its scratch memory is used again: a second map between two calls changes no bit of the first."""
+    Y, other = scatter(500, n_components, np.float32), scatter(500, n_components, np.float32, seed=1)
+    engine = _repulsion.make_repulsion(Y.shape, Y.dtype, method=method, theta=0.5, dof=1.0, n_threads=2)
+    forces, again = np.empty_like(Y), np.empty_like(Y)
+    engine(other * 1.1, forces)  # the larger map first, so that both are on one grid
+    sum_q = engine(Y, forces)
+    engine(other * 1.1, again)
+    assert engine(Y, again) == sum_q
+    assert again.tobytes() == forces.tobytes()
 
 
 def test_barnes_hut_error_falls_with_theta():

@@ -166,6 +166,15 @@ def test_tolerance_is_held(method, n_components, tolerance):
     assert np.linalg.norm(forces - exact) <= tolerance * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_tolerance_is_held_in_a_map_smaller_than_the_kernel(n_components):
+    """Barnes-Hut does not open cells that are small against the kernel: there its error falls with theta squared."""
+    Y = np.random.default_rng(0).normal(size=(4000, n_components)) * 0.1
+    exact, _ = gradient.repulsive_forces(Y, method="exact")
+    forces, _ = gradient.repulsive_forces(Y, method="barnes_hut", tolerance=0.001)
+    assert np.linalg.norm(forces - exact) <= 0.001 * np.linalg.norm(exact)
+
+
 def test_input_is_not_written_to(make_affinities):
     """Neither P nor Y changes, whatever their layout."""
     P, Y = make_affinities(50), np.asfortranarray(np.random.default_rng(0).normal(size=(50, 2)))
@@ -175,3 +184,29 @@ def test_input_is_not_written_to(make_affinities):
     gradient.tsne_loss(P, Y)
     assert (before[0] != P).nnz == 0
     assert (before[1] == Y).all()
+
+
+@pytest.mark.parametrize("dof", [1.0, 0.5])
+@pytest.mark.parametrize("exact", [True, False])
+def test_point_kl_adds_up(exact, dof, make_affinities):
+    """Contributions are those of the definition, and their sum is the loss of the same arguments."""
+    P, Y = make_affinities(400), np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32) * 3
+    points = gradient.point_kl(P, Y, exact=exact, dof=dof, method="barnes_hut")
+    loss = gradient.tsne_loss(P, Y, exact=exact, dof=dof, method="barnes_hut").kl_divergence
+    assert points.sum() == pytest.approx(loss, rel=1e-12 if exact else 1e-6)  # P is float32 in the latter
+    dense, y = P.toarray(), Y.astype(float)
+    w = (1 + ((y[:, None] - y) ** 2).sum(axis=2) / dof) ** -dof
+    np.fill_diagonal(w, 0)
+    q = w / w.sum()
+    terms = np.zeros_like(dense)
+    terms[dense > 0] = dense[dense > 0] * np.log(dense[dense > 0] / q[dense > 0])
+    # Barnes-Hut's Z is off by less than 1 %, which each point feels in proportion to its share of P
+    np.testing.assert_allclose(points, terms.sum(axis=1), atol=1e-14 if exact else 1e-2 * dense.sum(axis=1).max())
+
+
+def test_point_kl_in_blocks(make_affinities, monkeypatch):
+    """Pairs are handled in blocks, and nothing is lost between them."""
+    P, Y = make_affinities(100), np.random.default_rng(0).normal(size=(100, 2))
+    whole = gradient.point_kl(P, Y)
+    monkeypatch.setattr(gradient, "BLOCK_PAIRS", 7)
+    assert np.array_equal(gradient.point_kl(P, Y), whole)

@@ -60,7 +60,7 @@ ERRORS = {
     "NaN": (np.where(BLOB > 2, np.nan, BLOB), {}, "NaN"),
     "infinity": (np.where(BLOB > 2, np.inf, BLOB), {}, "infinity"),
     "perplexity = n": (BLOB, {"perplexity": 60}, "perplexity must be less than n_samples"),
-    "negative distances": (-np.ones((9, 9)), {"metric": "precomputed", "init": "random"}, "at least 0"),
+    "negative distances": (-np.ones((9, 9)), {"metric": "precomputed", "init": "random"}, "Negative values"),
     "distances not square": (np.ones((9, 8)), {"metric": "precomputed", "init": "random"}, "square"),
     "empty rows in a graph": (
         sparse.csr_matrix((9, 9)),

@@ -1,11 +1,15 @@
 """Where the descent starts: scale, sign, jitter, seeds."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.sparse.linalg import eigsh
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
+from kullback import affinities
 from kullback.tsne import initialization
 
 
@@ -69,3 +73,67 @@ def test_no_warnings_or_overflow_at_extremes():
         np.array([[1.0], [2.0]]),
     ):
         assert np.isfinite(initialization.pca(X, 3, random_state=0)).all()
+
+
+def ring(n_points, gap=0):
+    """Return P of points on a circle, each tied to the next; without ``gap`` of the ties, it is open."""
+    step = np.arange(n_points - gap)
+    weights = sparse.coo_array((np.ones(len(step)), (step, (step + 1) % n_points)), shape=(n_points, n_points))
+    return sparse.csr_array((weights + weights.T) / (2 * len(step)))
+
+
+@pytest.mark.parametrize("n_points", [40, 700])
+def test_spectral_unrolls_a_chain(n_points):
+    """The first eigenvector of an open chain is a cosine, in the chain's order, positive at one known end."""
+    found = initialization.spectral(ring(n_points, gap=1), 2, random_state=0)
+    assert found.dtype == np.float32
+    assert found[:, 0].std() == pytest.approx(1e-4, rel=1e-5)
+    # an end of the chain has half the degree: eigenvectors of the random walk are cosines of period n - 1
+    expected = np.cos(np.pi * np.arange(n_points) / (n_points - 1))
+    expected *= 1e-4 / expected.std()
+    np.testing.assert_allclose(found[:, 0], expected, atol=2e-8)  # a residual of 1e-6 at gaps of 1e-5
+
+
+@pytest.mark.parametrize("n_points", [60, 500, 1200])
+def test_spectral_is_the_generalised_eigenvector(n_points):
+    """Each component solves P y = lambda D y, for the largest lambda below 1; signs are fixed."""
+    P = affinities.perplexity(load_digits().data[:n_points], 15)
+    found = initialization.spectral(P, 2, random_state=0).astype(float)
+    degrees = P.P.sum(axis=1)
+    scale = sparse.diags_array(degrees**-0.5)
+    largest = np.sort(eigsh(scale @ P.P @ scale, 3, which="LA")[0])[::-1]
+    for k in range(2):
+        y = found[:, k] - degrees @ found[:, k] / degrees.sum()  # rescale has subtracted the plain mean
+        # the residual allowed is 1e-6 of the vector; in float32, positions have another 1e-7
+        assert np.linalg.norm(P.P @ y - largest[k + 1] * degrees * y) < 1e-5 * np.linalg.norm(degrees * y)
+        assert found[np.abs(y).argmax(), k] > 0
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_spectral_keeps_parts_of_a_graph_apart(n_components):
+    """Parts that are not connected do not overlap, the same bits come twice, and no point meets another."""
+    sizes = (30, 12, 2, 1100)
+    P = sparse.block_diag([ring(n, gap=n < 3) * n for n in sizes], format="csr")
+    P /= P.sum()
+    found = initialization.spectral(P, n_components, random_state=0)
+    assert np.array_equal(found, initialization.spectral(P, n_components, random_state=0))
+    if n_components > 1:  # in one dimension, a few of so many float32 numbers are equal again after the jitter
+        assert len(np.unique(found, axis=0)) == sum(sizes)
+    ends = np.cumsum([0, *sizes])
+    middles = [found[a:b].mean(axis=0) for a, b in pairwise(ends)]
+    for i, (a, b) in enumerate(pairwise(ends)):
+        radius = np.sqrt(((found[a:b] - middles[i]) ** 2).sum(axis=1)).mean()
+        for other in middles[:i] + middles[i + 1 :]:
+            assert np.linalg.norm(other - middles[i]) > radius
+
+
+def test_given_positions_are_kept_but_for_duplicates():
+    """Scale and place stay; coinciding points part by a hundredth of 1e-4; the array that was given stays."""
+    Y = np.array([[5.0, 0], [1, 2], [1, 2], [3, 1]])
+    before = Y.copy()
+    found = initialization.part_coinciding(Y, random_state=0)
+    assert np.array_equal(found[[0, 3]], Y[[0, 3]])
+    assert len(np.unique(found, axis=0)) == 4
+    assert np.abs(found - Y).max() < 1e-5
+    assert np.array_equal(Y, before)
+    assert len(np.unique(initialization.part_coinciding(np.zeros((20, 2)), random_state=0), axis=0)) == 20

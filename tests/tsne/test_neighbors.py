@@ -6,7 +6,8 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
-from kullback.neighbors import _faiss, nearest_neighbors
+from kullback import affinities
+from kullback.neighbors import NeighborIndex, _faiss, nearest_neighbors
 from kullback.reference import affinities as reference
 
 
@@ -147,6 +148,95 @@ def test_metrics_of_distributions(digits, form):
             nearest_neighbors(-counts, 7, metric=metric)
         with pytest.raises(ValueError, match=r"rows with a positive, finite sum, got 0\.0 in row 0"):
             nearest_neighbors(np.zeros((5, 3)), 2, metric=metric)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e300, 1e-300])
+@pytest.mark.parametrize("method", ["exact", "approximate"])
+def test_inner_product(scale, method):
+    """Neighbours by the largest product, for rows of all lengths, and distances whose Gaussian is its softmax."""
+    X = np.random.default_rng(0).gamma(1, size=(200, 1)) * np.random.default_rng(1).normal(size=(200, 6))
+    indices, distances = nearest_neighbors(X * scale, 10, metric="inner_product", method=method)
+    products = X @ X.T
+    np.fill_diagonal(products, -np.inf)
+    np.testing.assert_array_equal(indices, np.argsort(-products, axis=1)[:, :10])
+    products = np.take_along_axis(products, indices, axis=1)
+    squared = (X**2).sum(axis=1, keepdims=True) + (X**2).sum(axis=1).max() - 2 * products
+    np.testing.assert_allclose((distances / scale) ** 2, squared, rtol=1e-4, atol=1e-4)
+    found, _, _ = NeighborIndex(sparse.csr_matrix(X), metric="inner_product").search(-X[:20] * 9, 5)
+    np.testing.assert_array_equal(found.reshape(20, 5), np.argsort(X[:20] @ X.T, axis=1)[:, :5])
+
+
+def test_zero_and_constant_rows():
+    """Cosine of a row of zeros and correlation of a constant one: 1 from all others, never NaN; 0 among zeros."""
+    X = np.vstack([np.random.default_rng(0).normal(size=(20, 4)), np.zeros((2, 4))])
+    indices, distances = nearest_neighbors(X, 21, metric="cosine")
+    assert indices[20, 0] == 21
+    assert distances[20, 0] == 0
+    np.testing.assert_allclose(distances[20, 1:], 1, rtol=1e-6)
+    true, _ = NearestNeighbors(n_neighbors=19, metric="cosine", algorithm="brute").fit(X[:20]).kneighbors()
+    np.testing.assert_allclose(nearest_neighbors(X[:20], 19, metric="cosine")[1], true, rtol=1e-5, atol=1e-6)
+    new = NeighborIndex(X[:20], metric="cosine").search(np.zeros((1, 4)), 3)
+    np.testing.assert_allclose(new.distances, 1, rtol=1e-6)  # squares of float32
+    distances = nearest_neighbors(X + 1, 21, metric="correlation")[1]
+    assert (distances[20:] == 1).all()
+    with pytest.raises(ValueError, match="metric must give a number for every two rows, got NaN"):
+        nearest_neighbors(X, 3, metric=lambda a, b: float("nan"))
+
+
+@pytest.mark.parametrize("method", ["exact", "approximate"])
+@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e300, 0), (1e-310, 0), (1e-3, 1e6)])
+def test_new_rows_against_plain_search(scale, offset, method):
+    """Near rows and rows farther out than float32 reaches: indices and distances of the plain search."""
+    rng = np.random.default_rng(0)
+    X, rows = rng.integers(-100, 100, size=(300, 4)).astype(float), rng.integers(-150, 150, size=(40, 4)).astype(float)
+    index = NeighborIndex(X * scale + offset, method=method)
+    found = index.search(rows * scale + offset, 12)
+    between = np.sqrt(((rows[:, None] - X) ** 2).sum(axis=2))
+    true = np.take_along_axis(between, found.columns.reshape(40, 12).astype(int), axis=1)
+    np.testing.assert_array_equal(true, np.sort(between, axis=1)[:, :12])
+    # 1e-3 on 1e6 keeps 7 digits of 100, and so does 1e-310
+    np.testing.assert_allclose(found.distances.reshape(40, 12) / scale, true, rtol=1e-5)
+    if scale == 1:
+        far = np.vstack([rows[:2], rows[:3] * 1e30, rows[:2] * 1e300])
+        found = index.search(far, 5)
+        np.testing.assert_allclose(found.distances.reshape(7, 5)[2:5, 0], np.linalg.norm(far[2:5], axis=1), rtol=1e-6)
+        np.testing.assert_array_equal(found.distances[:10], index.search(far[:2], 5).distances)
+
+
+@pytest.mark.parametrize("metric", ["cityblock", "hamming", "correlation", "jaccard", "seuclidean", "mahalanobis"])
+def test_other_metrics_of_new_rows(digits, metric):
+    """SciPy's distances from new rows, ties by index, whatever the batch and the threads; parameters from the data."""
+    from scipy.spatial.distance import cdist
+
+    X, rows = digits[:300, 10:40] > 6, digits[300:330, 10:40] > 6
+    if metric not in ("jaccard", "hamming"):
+        X, rows = (part + 0.1 * np.random.default_rng(0).random(part.shape) for part in (X, rows))
+    options = {"V": np.var(X, axis=0, ddof=1)} if metric == "seuclidean" else {}
+    options = {"VI": np.linalg.inv(np.cov(X.T)).T} if metric == "mahalanobis" else options
+    between = cdist(rows, X, metric, **options)
+    index = NeighborIndex(X, metric=metric)
+    found = index.search(rows, 9)
+    order = np.argsort(between, axis=1, kind="stable")[:, :9]
+    np.testing.assert_array_equal(found.columns.reshape(30, 9), order)
+    np.testing.assert_allclose(found.distances.reshape(30, 9), np.take_along_axis(between, order, axis=1), rtol=1e-12)
+    alone = [index.search(rows[i : i + 1], 9, n_threads=1 + i % 3) for i in range(30)]
+    np.testing.assert_array_equal(np.concatenate([graph.distances for graph in alone]), found.distances)
+    own = [index.graph(9, n_threads=n) for n in (1, 2, 3)]
+    assert len({graph.columns.tobytes() + graph.distances.tobytes() for graph in own}) == 1
+
+
+def test_an_index_serves_every_perplexity(digits):
+    """Affinities take an index, and its rows can grow."""
+    index = NeighborIndex(digits[:300])
+    expected = affinities.perplexity(digits[:300], 10)
+    np.testing.assert_array_equal(affinities.perplexity(index, 10).P.toarray(), expected.P.toarray())
+    larger = index.extend(digits[300:400])
+    assert (index.shape, larger.shape) == ((300, 64), (400, 64))
+    np.testing.assert_array_equal(larger.graph(5).columns, NeighborIndex(digits[:400]).graph(5).columns)
+    with pytest.raises(ValueError, match=r"X must have shape \(n_rows, 64\), got shape \(4, 3\)"):
+        index.search(np.ones((4, 3)), 2)
+    with pytest.raises(ValueError, match="perplexity must be less than n_points = 300, got 300"):
+        affinities.perplexity(index, 300)
 
 
 def test_sparse_and_callable(digits):

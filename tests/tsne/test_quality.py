@@ -83,6 +83,24 @@ def test_samples_are_seeded_and_near(pair):
     assert parts[0] == pytest.approx(whole, abs=0.05)
 
 
+def test_recall_of_a_sample(pair):
+    """All rows as a sample give the whole recall; a part of them nearly that; one seed one number."""
+    X, Y = pair
+    whole = quality.neighborhood_recall(X, Y)
+    assert quality.neighborhood_recall(X, Y, sample=300) == pytest.approx(whole, abs=2e-3)  # ties
+    parts = [quality.neighborhood_recall(X, Y, sample=150, random_state=seed) for seed in (1, 1, 2)]
+    assert parts[0] == parts[1] != parts[2]
+    assert parts[0] == pytest.approx(whole, abs=0.03)  # the deviation of one row's recall is about 0.15
+
+
+def test_ranks_counted_and_sorted(pair, monkeypatch):
+    """Few neighbours are ranked by counting, many by sorting: the same number."""
+    X, Y = pair
+    counted = quality.trustworthiness(X, Y, n_neighbors=20)
+    monkeypatch.setattr(quality, "COUNTED_NEIGHBORS", 0)
+    assert quality.trustworthiness(X, Y, n_neighbors=20) == counted
+
+
 def test_duplicates_and_constant_data():
     """Nothing is NaN but the correlation of equal distances."""
     X, Y = np.ones((30, 3)), np.random.default_rng(0).normal(size=(30, 2))

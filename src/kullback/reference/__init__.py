@@ -29,6 +29,7 @@ from .measures import (
     total_variation_distance,
     tsallis_entropy,
 )
+from .placement import place_point, placement_loss
 from .streaming import RowDivergence
 
 __all__ = [
@@ -57,6 +58,8 @@ __all__ = [
     "mutual_information",
     "pairwise_divergence",
     "perplexity",
+    "place_point",
+    "placement_loss",
     "population_stability_index",
     "renyi_divergence",
     "renyi_entropy",

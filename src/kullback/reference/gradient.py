@@ -168,18 +168,21 @@ def _groups(cell: _Cell) -> Iterator[npt.NDArray[np.intp]]:
         yield from _groups(child)
 
 
-def _sources(Y: Array, cell: _Cell, group: npt.NDArray[np.intp], theta: float) -> Iterator[tuple[Array, int]]:
+def _sources(
+    Y: Array, cell: _Cell, group: npt.NDArray[np.intp], theta: float, dof: float
+) -> Iterator[tuple[Array, int]]:
     """Yield the positions and masses that a group sees: Barnes and Hut (1986)."""
     centre = Y[cell.points].mean(axis=0)
     low, high = Y[group].min(axis=0), Y[group].max(axis=0)
     gap = np.maximum(np.maximum(low - centre, centre - high), 0)
-    # A cell with the group inside it is never accepted: its centre may be a diagonal away.
+    # A large cell with the group inside it is never accepted: its centre may be a diagonal away. A small one is,
+    # for w is smooth on the scale of sqrt(dof) even at distance 0.
     reach = cell.side * max(1 / theta if theta > 0 else np.inf, 1.001 * np.sqrt(Y.shape[1])) if cell.side > 0 else 0
-    if reach <= np.linalg.norm(gap):
+    if reach**2 <= np.sum(gap**2) + dof / 2:
         yield centre, len(cell.points)
     elif cell.children:
         for child in cell.children:
-            yield from _sources(Y, child, group, theta)
+            yield from _sources(Y, child, group, theta, dof)
     else:
         for point in cell.points:
             yield Y[point], 1
@@ -190,7 +193,7 @@ def _barnes_hut(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
     root = _grow(Y, np.arange(len(Y)), *_quantise(Y))
     forces, sum_q = np.zeros(Y.shape), -float(len(Y))
     for group in _groups(root):
-        centres, masses = map(np.array, zip(*_sources(Y, root, group, theta), strict=True))
+        centres, masses = map(np.array, zip(*_sources(Y, root, group, theta, dof), strict=True))
         differences = Y[group][:, None, :] - centres[None, :, :]
         base = 1 + np.sum(differences**2, axis=2) / dof
         w = base**-dof

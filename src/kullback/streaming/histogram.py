@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _arrays
 from .._kernels import histogram as histogram_kernel
+from .._states import Arrays, refuse_rest, take
 from .._threads import resolve_threads
-from ._state import Accumulator, Arrays, refuse_rest, take
+from ._state import Accumulator
 
 MEASURES = ("kl", "reverse_kl", "js", "psi", "total_variation", "chi2")
 """The measures, in the order of the codes in ext/histogram.pyx."""

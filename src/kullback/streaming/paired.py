@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _arrays
 from .._kernels import exact_sum as exact_sum_kernel
+from .._states import Arrays, refuse_rest, take
 from ._exact import (
     MAX_PENDING,
     N_CHUNKS_PRODUCTS,
@@ -23,7 +24,7 @@ from ._exact import (
 )
 from ._labels import Labels
 from ._measures import row_measures
-from ._state import Accumulator, Arrays, refuse_rest, take
+from ._state import Accumulator
 
 _NONE = np.empty(0)
 _NO_GROUPS = np.empty(0, np.int64)

@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _arrays
 from .._kernels import exact_sum as exact_sum_kernel
+from .._states import Arrays, refuse_rest, take
 from ._buckets import BucketCounts
 from ._exact import MAX_PENDING, N_CHUNKS_PRODUCTS, is_canonical, square_root, to_float, to_integer
 from ._labels import Label, Labels
 from ._measures import row_measures
-from ._state import Accumulator, Arrays, refuse_rest, take
+from ._state import Accumulator
 
 _NONE = np.empty(0)
 _NO_GROUPS = np.empty(0, np.int64)

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _arrays
 from .._kernels import exact_sum as exact_sum_kernel
 from .._kernels import support as support_kernel
+from .._states import Arrays, refuse_rest, take
 from .._threads import resolve_threads
 from ._exact import MAX_PENDING, N_CHUNKS_VALUES, is_canonical, to_float, to_fraction
-from ._state import Accumulator, Arrays, refuse_rest, take
+from ._state import Accumulator
 
 # terms in the order of the codes in ext/support.pyx
 _TERMS = ("sum_p", "sum_q", "kl", "reverse_kl", "p_log_p", "q_log_q", "p_log_q", "js", "total_variation")

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from .. import affinities
-from .._arrays import FloatArray, check_choice, check_integer, check_real
+from .. import affinities, gradient
+from .._arrays import FloatArray, check_choice, check_flag, check_integer, check_real
 from .._repulsion import METHODS, check_method, choose_accuracy
 from .._threads import resolve_threads
-from . import initialization
-from .embedding import Embedding
+from ..neighbors import NeighborIndex
+from . import initialization, placement
+from .embedding import CHECK_EVERY, Embedding, Schedule, State
 
 EXPLORATION_ITER = 250
 """Iterations of early exaggeration, as in scikit-learn and openTSNE."""
+
+EXPLORATION_TOL = 0.05
+"""``early_exaggeration_iter="auto"``: the share by which KL falls in 50 iterations when exaggeration ends."""
 
 
 class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -34,23 +43,44 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     perplexity : float, default 30
         Effective number of neighbours of a point; below n_samples. ``3 * perplexity`` neighbours are used.
     early_exaggeration : float, default 12
-        Factor on P during the first 250 iterations.
-    learning_rate : float or "auto", default "auto"
-        ``"auto"``: n_samples / exaggeration in each phase (Belkina et al. 2019).
+        Factor on P during the first ``early_exaggeration_iter`` iterations.
+    early_exaggeration_iter : int or "auto", default 250
+        ``"auto"``: until the KL divergence falls by less than 5 % in 50 iterations, once the map has unfolded; at
+        most half of ``max_iter``. See `Embedding.optimize` under ``tol``.
+    exaggeration : float or callable, default 1
+        Factor on P after that: late exaggeration. A callable is given the iteration and returns the factor, and so
+        for the next two: see `Embedding.optimize`.
+    learning_rate : float, callable or "auto", default "auto"
+        ``"auto"``: n_samples / exaggeration at every iteration (Belkina et al. 2019).
+    momentum : float or callable, default 0.8
+        Share of the last step that is kept.
+    max_step : float, default 5
+        Longest step of a point in one iteration.
     max_iter : int, default 1000
         Iterations in all.
     n_iter_without_progress : int, default 300
         After early exaggeration, stop when the KL divergence has had no new minimum for so many iterations.
     min_grad_norm : float, default 1e-7
-        Stop when the norm of the gradient is not above this.
+        Stop when the norm of the gradient is not above this, once the map has unfolded.
+    tol : float, optional
+        After early exaggeration, stop when the KL divergence falls by less than this share of itself in 50
+        iterations, and neither its plateau nor a growing gradient says that more is to come: see
+        `Embedding.optimize`. 0.002 is about the rule of Belkina et al. (2019).
     metric : str or callable, default "euclidean"
         Distance between rows; ``"precomputed"`` takes a square matrix of distances as X.
     metric_params : dict, optional
         Further keyword arguments of the metric.
-    init : {"pca", "random"} or array of shape (n_samples, n_components), default "pca"
-        Start. ``"pca"`` and ``"random"`` are scaled to a standard deviation of 1e-4; an array is taken as it is.
+    init : {"pca", "spectral", "random"} or array of shape (n_samples, n_components), default "pca"
+        Start, of a standard deviation of 1e-4; ``"spectral"`` is that of the neighbour graph. An array is taken at
+        its own scale, as in scikit-learn: `kullback.tsne.initialization.rescale` gives it the usual one. Points
+        that coincide are parted.
+    callback : callable, optional
+        ``callback(state)`` after every ``callback_every`` iterations; a true value ends the fit. See
+        `kullback.tsne.State`.
+    callback_every : int, default 50
+        Iterations between two calls.
     verbose : int, default 0
-        Above 0: a progress bar on standard error.
+        Above 0: a progress bar for each phase on standard error.
     random_state : int, RandomState or None, default None
         Seed of the initialisation and the approximate neighbour search.
     method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
@@ -58,6 +88,9 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         points an entry in P, as in scikit-learn.
     angle : float in [0, 1], default 0.5
         Trade of accuracy for speed: Barnes-Hut's theta, or an FFT grid with the same error.
+    dof : float, default 1
+        Degrees of freedom of the kernel in the map: below 1 its tails are heavier and clusters finer (Kobak et
+        al. 2019).
     n_jobs : int, optional
         Threads; None or -1 for all. The result does not depend on it, bit for bit.
 
@@ -67,8 +100,20 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         The map.
     kl_divergence_ : float
         KL(P || Q) in nats of the true P at ``embedding_``; Z is summed by the method of the gradient.
+    exact_kl_ : float
+        The same with Z summed over all pairs in float64: computed when it is first asked for, in O(n_samples^2)
+        (a second for 60,000 points).
+    point_kl_ : ndarray of shape (n_samples,)
+        What each point contributes to ``kl_divergence_``; computed when it is first asked for.
+    gradient_error_ : float
+        Relative error of the gradient at ``embedding_``, on a sample of 1,000 points: see
+        `kullback.gradient.gradient_error`; computed when it is first asked for.
     n_iter_ : int
         Iterations that ran.
+    stop_reason_ : str
+        Why the fit ended: see `Embedding`.
+    timings_ : dict of str to float
+        Seconds for "neighbours", "affinities", "initialisation" and "optimisation".
     loss_ : ndarray of records (iteration, entropy, cross_entropy, kl_divergence)
         H(P), H(P, Q) and KL = H(P, Q) - H(P), in nats, every 50 iterations and at the end.
     affinities_ : kullback.affinities.Affinities
@@ -77,6 +122,11 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Learning rate of the last phase.
     n_features_in_ : int
         Number of features seen in `fit`.
+
+    Notes
+    -----
+    Ctrl-C during the optimisation ends the fit after the iteration that runs: ``embedding_`` is the map so far and
+    a ConvergenceWarning says so. Before that, and when it comes twice, it raises KeyboardInterrupt as usual.
 
     References
     ----------
@@ -98,33 +148,49 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         *,
         perplexity: float = 30.0,
         early_exaggeration: float = 12.0,
-        learning_rate: float | str = "auto",
+        early_exaggeration_iter: int | str = EXPLORATION_ITER,
+        exaggeration: Schedule = 1.0,
+        learning_rate: Schedule | str = "auto",
+        momentum: Schedule = 0.8,
+        max_step: float = 5.0,
         max_iter: int = 1000,
         n_iter_without_progress: int = 300,
         min_grad_norm: float = 1e-7,
+        tol: float | None = None,
         metric: str | Callable[..., float] = "euclidean",
         metric_params: dict[str, Any] | None = None,
         init: str | npt.ArrayLike = "pca",
+        callback: Callable[[State], object] | None = None,
+        callback_every: int = CHECK_EVERY,
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
         method: str = "auto",
         angle: float = 0.5,
+        dof: float = 1.0,
         n_jobs: int | None = None,
     ) -> None:
         self.n_components = n_components
         self.perplexity = perplexity
         self.early_exaggeration = early_exaggeration
+        self.early_exaggeration_iter = early_exaggeration_iter
+        self.exaggeration = exaggeration
         self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.max_step = max_step
         self.max_iter = max_iter
         self.n_iter_without_progress = n_iter_without_progress
         self.min_grad_norm = min_grad_norm
+        self.tol = tol
         self.metric = metric
         self.metric_params = metric_params
         self.init = init
+        self.callback = callback
+        self.callback_every = callback_every
         self.verbose = verbose
         self.random_state = random_state
         self.method = method
         self.angle = angle
+        self.dof = dof
         self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: object = None) -> TSNE:
@@ -148,7 +214,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def fit_transform(self, X: Any, y: object = None) -> FloatArray:
         """Embed the rows of X and return the embedding; see `fit`."""
         n_threads = self._check_parameters()
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2)
+        X = self._check_rows(X, reset=True)
         n_samples = X.shape[0]
         check_real(self.perplexity, "perplexity", low=0, open_low=True)
         if self.perplexity >= n_samples:
@@ -157,29 +223,184 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         check_method(self.method, self.n_components, choose_accuracy(self.angle, None))
         random_state = check_random_state(self.random_state)
 
+        clock = [time.perf_counter()]
+        n_neighbors = n_samples - 1 if self.method == "exact" else max(1, int(min(3 * self.perplexity, n_samples - 1)))
+        index = NeighborIndex(X, metric=self.metric, metric_params=self.metric_params, random_state=random_state)
+        graph = index.graph(n_neighbors, n_threads=n_threads)
+        clock.append(time.perf_counter())
         self.affinities_ = affinities.perplexity(
-            X,
-            self.perplexity,
-            metric=self.metric,
-            metric_params=self.metric_params,
-            n_neighbors=n_samples - 1 if self.method == "exact" else None,
-            n_threads=n_threads,
-            random_state=random_state,
+            graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads
         )
+        clock.append(time.perf_counter())
         embedding = Embedding(
-            self.affinities_.P,
+            self.affinities_,
             self._initialise(X, random_state),
             method=self.method,
             theta=self.angle,
+            dof=self.dof,
             n_threads=n_threads,
         )
+        clock.append(time.perf_counter())
         self._descend(embedding)
+        clock.append(time.perf_counter())
 
         self.embedding_ = embedding.positions
         self.n_iter_ = embedding.n_iter
+        self.learning_rate_ = embedding.learning_rate
+        self.stop_reason_ = embedding.stop_reason
         self.loss_ = embedding.loss.view(np.recarray)
         self.kl_divergence_ = float(self.loss_.kl_divergence[-1])
+        stages = ("neighbours", "affinities", "initialisation", "optimisation")
+        self.timings_ = dict(zip(stages, np.diff(clock).tolist(), strict=True))
+        self._refer(index)
+        if self.stop_reason_ == "interrupt":
+            warnings.warn(
+                f"interrupted after {self.n_iter_} of {self.max_iter} iterations; embedding_ is the map so far",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self.embedding_
+
+    @property
+    def exact_kl_(self) -> float:
+        """KL(P || Q) in float64, Z over all pairs."""
+        loss = self._audit("exact_kl", gradient.tsne_loss, dof=self.dof, exact=True)
+        return float(loss.kl_divergence)
+
+    @property
+    def point_kl_(self) -> npt.NDArray[np.float64]:
+        """What each point contributes to ``kl_divergence_``."""
+        options = {"method": self.method, "theta": self.angle, "dof": self.dof}
+        points: npt.NDArray[np.float64] = self._audit("point_kl", gradient.point_kl, **options)
+        return points
+
+    @property
+    def gradient_error_(self) -> float:
+        """Relative error of the gradient at ``embedding_``."""
+        options = {"method": self.method, "theta": self.angle, "dof": self.dof}
+        return float(self._audit("gradient_error", gradient.gradient_error, **options))
+
+    def _audit(self, name: str, measure: Callable[..., Any], **options: Any) -> Any:
+        """Return a measure of the fitted map, computed once."""
+        audits = self._audits  # an AttributeError before fit, as for any other fitted attribute
+        if name not in audits:
+            n_threads = resolve_threads(self.n_jobs, name="n_jobs")
+            audits[name] = measure(self.affinities_.P, self.embedding_, n_threads=n_threads, **options)
+        return audits[name]
+
+    def transform(self, X: Any, *, out: Any = None, return_scores: bool = False) -> Any:
+        """Place new rows in the map, each by itself; rows of the map get their own positions.
+
+        A row's position and score do not depend on the rows that it comes with, on their order, on how they are
+        cut into chunks or on the number of threads, not in one bit.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or dask array of shape (n_samples, n_features)
+            New rows, worked on in chunks: a memory-mapped file may be larger than memory. Where
+            ``metric="precomputed"``: distances to the rows of the map, of shape (n_samples, n_fitted), dense or a
+            sparse graph of neighbours.
+        out : ndarray of shape (n_samples, n_components), float32 or float64, optional
+            Where to put the positions, such as a memory map.
+        return_scores : bool, default False
+            Whether to return scores as well.
+
+        Returns
+        -------
+        positions : ndarray of shape (n_samples, n_components), float32
+            ``out`` where it is given; a dask array, block by block, where X is one.
+        scores : ndarray of shape (n_samples,), float64
+            With ``return_scores``: how far the row is from its neighbours, as a multiple of how far these are from
+            theirs (the last of up to 30). About 1 for rows like those of the map, whatever the density there;
+            the larger, the less the position means.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For rows that are not finite, another number of features, or an ``out`` that does not fit.
+
+        Notes
+        -----
+        A new point minimises ``- sum_j p_j log w(y - y_j) + u(y) / c``, with u the sum of w over the map and c the mean
+        of u over its points: docs/new_points.md. A row that several rows of the map are equal to gets the position of
+        the first. O(n_samples) after the search for neighbours.
+        """
+        check_is_fitted(self, "embedding_")
+        check_flag(return_scores, name="return_scores")
+        n_threads = resolve_threads(self.n_jobs, name="n_jobs")
+        if placement.is_dask(X):
+            validate_data(self, X, reset=False, skip_check_array=True)
+            if out is not None:
+                raise ValueError("out must be None for a dask array, which is computed later")
+            positions, scores = placement.place_blocks(self._map, X, n_threads=n_threads)
+        else:
+            large = isinstance(X, np.ndarray) and X.ndim == 2 and X.size > placement.CHUNK_ELEMENTS
+            if large and X.dtype.kind in "fiub":  # checked and cast chunk by chunk
+                validate_data(self, X, reset=False, skip_check_array=True)
+            else:
+                X = self._check_rows(X, reset=False)
+            positions, scores = self._map.place(X, n_threads=n_threads, out=out)
+        return (positions, scores) if return_scores else positions
+
+    @available_if(lambda self: self.metric != "precomputed")  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: object = None) -> TSNE:
+        """Add rows to the map: the old points keep their positions bit for bit, the new ones settle among them.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Rows that follow those of the map so far; rows that it has already are added again. The first call is
+            `fit`.
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        TSNE
+            self, with ``embedding_``, ``affinities_`` and ``kl_divergence_`` of all rows, and a record more in
+            ``loss_``.
+
+        Notes
+        -----
+        There is no such method where ``metric="precomputed"``, as the distances among new rows are not known.
+        New points start where `transform` puts them, then descend together, 250 iterations, on the loss of all points.
+        A call costs as much as the neighbours of all rows and 250 iterations, whatever the number of new rows.
+        """
+        if not hasattr(self, "embedding_"):
+            return self.fit(X)
+        n_threads = self._check_parameters()
+        X = self._check_rows(X, reset=False)
+        index = self._map.index.extend(X)
+        start, _ = self._map.place(X, n_threads=n_threads)
+        self.affinities_ = self._find_affinities(index, n_threads)
+        self.embedding_, loss = placement.grow(
+            self._map, self.affinities_, start, n_threads=n_threads, random_state=self.random_state
+        )
+        self.n_iter_ += placement.GROW_ITER
+        record = np.array([(self.n_iter_, *loss)], dtype=self.loss_.dtype)
+        self.loss_ = np.concatenate([self.loss_, record]).view(np.recarray)
+        self.kl_divergence_ = loss.kl_divergence
+        self._refer(index)
+        return self
+
+    def _find_affinities(self, index: NeighborIndex, n_threads: int) -> affinities.Affinities:
+        n_neighbors = index.shape[0] - 1 if self.method == "exact" else None
+        return affinities.perplexity(index, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
+
+    def _refer(self, index: NeighborIndex) -> None:
+        """Keep what `transform` needs."""
+        self._map = placement.ReferenceMap(
+            index, self.affinities_.neighbors, self.embedding_, perplexity=self.perplexity, method=self.method,
+            theta=self.angle, dof=self.dof,
+        )  # fmt: skip
+        self._audits: dict[str, Any] = {}
+
+    def _check_rows(self, X: Any, *, reset: bool) -> Any:
+        with config_context(array_api_dispatch=False):  # arrays of other libraries on the CPU become NumPy's
+            return validate_data(
+                self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32],
+                ensure_min_samples=2 if reset else 1, ensure_non_negative=self.metric == "precomputed",
+            )  # fmt: skip
 
     def _check_parameters(self) -> int:
         check_integer(self.n_components, "n_components", low=1)
@@ -188,49 +409,52 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         check_integer(self.n_iter_without_progress, "n_iter_without_progress", low=0)
         check_real(self.min_grad_norm, "min_grad_norm", low=0)
         check_real(self.angle, "angle", low=0, high=1)
+        check_real(self.dof, "dof", low=0, open_low=True)
+        if isinstance(self.early_exaggeration_iter, str):
+            check_choice(self.early_exaggeration_iter, "early_exaggeration_iter", ("auto",))
+        else:
+            check_integer(self.early_exaggeration_iter, 'early_exaggeration_iter (a number or "auto")', low=0)
         if isinstance(self.init, str):
-            check_choice(self.init, "init", ("pca", "random"))
+            check_choice(self.init, "init", ("pca", "spectral", "random"))
         return resolve_threads(self.n_jobs, name="n_jobs")
 
     def _initialise(self, X: Any, random_state: np.random.RandomState) -> FloatArray:
         if isinstance(self.init, str) and self.init == "pca":
             if self.metric == "precomputed":
-                raise ValueError('init must be "random" or an array where metric="precomputed", got "pca"')
+                raise ValueError(
+                    'init must be "spectral", "random" or an array where metric="precomputed", got "pca"'
+                )
             return initialization.pca(X, self.n_components, random_state=random_state)
+        if isinstance(self.init, str) and self.init == "spectral":
+            return initialization.spectral(self.affinities_, self.n_components, random_state=random_state)
         if isinstance(self.init, str):
             return initialization.random(X.shape[0], self.n_components, random_state=random_state)
         init = check_array(self.init, dtype=np.float32, input_name="init", ensure_min_samples=0)
         if init.shape != (X.shape[0], self.n_components):
             raise ValueError(f"init must have shape {(X.shape[0], self.n_components)}, got {init.shape}")
-        return np.asarray(init)
+        return initialization.part_coinciding(init, random_state=random_state)
 
     def _descend(self, embedding: Embedding) -> None:
-        phases = (
-            (min(EXPLORATION_ITER, self.max_iter), self.early_exaggeration, None),
-            (self.max_iter - EXPLORATION_ITER, 1.0, self.n_iter_without_progress),
+        options: dict[str, Any] = {
+            "learning_rate": self.learning_rate, "momentum": self.momentum, "max_step": self.max_step,
+            "min_grad_norm": self.min_grad_norm, "callback": self.callback, "callback_every": self.callback_every,
+            "progress": bool(self.verbose),
+        }  # fmt: skip
+        early, early_tol = self.early_exaggeration_iter, None
+        if isinstance(early, str):
+            early, early_tol = self.max_iter // 2, EXPLORATION_TOL
+        embedding.optimize(
+            min(early, self.max_iter), exaggeration=self.early_exaggeration, tol=early_tol, **options
         )
-        with _progress(self.max_iter, bool(self.verbose)) as callback:
-            for n_iter, exaggeration, n_iter_without_progress in phases:
-                if n_iter <= 0:
-                    continue
-                before = embedding.n_iter
-                self.learning_rate_ = (
-                    embedding.n_points / exaggeration if self.learning_rate == "auto" else self.learning_rate
-                )
-                embedding.optimize(
-                    n_iter,
-                    exaggeration=exaggeration,
-                    learning_rate=self.learning_rate,
-                    n_iter_without_progress=n_iter_without_progress,
-                    min_grad_norm=self.min_grad_norm,
-                    callback=callback,
-                )
-                if embedding.n_iter - before < n_iter and n_iter_without_progress is not None:
-                    break
+        if embedding.n_iter < self.max_iter and embedding.stop_reason not in ("callback", "interrupt"):
+            embedding.optimize(
+                self.max_iter - embedding.n_iter, exaggeration=self.exaggeration, tol=self.tol,
+                n_iter_without_progress=self.n_iter_without_progress, **options,
+            )  # fmt: skip
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = self.metric == "precomputed"
+        tags.input_tags.pairwise = tags.input_tags.positive_only = self.metric == "precomputed"
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
@@ -238,28 +462,3 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     @property
     def _n_features_out(self) -> int:
         return int(self.embedding_.shape[1])
-
-
-class _progress:
-    """A progress bar over iterations, as a callback of `Embedding.optimize`, or None."""
-
-    def __init__(self, total: int, show: bool) -> None:
-        self.total, self.show = total, show
-
-    def __enter__(self) -> Callable[[int, float], None] | None:
-        if not self.show:
-            return None
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=self.total, desc="t-SNE", unit="it")
-
-        def callback(n_iter: int, kl_divergence: float) -> None:
-            self.bar.update(n_iter - self.bar.n)
-            self.bar.set_postfix_str(f"KL {kl_divergence:.4f}")
-
-        return callback
-
-    def __exit__(self, *_: object) -> None:
-        if self.show:
-            self.bar.update(self.total - self.bar.n)
-            self.bar.close()

@@ -1,0 +1,43 @@
+"""The pair formula of the repulsion at dof = 1: one point against a list of sources, by unit-stride loops."""
+
+from cython cimport floating
+
+
+cdef inline void meet_sources(
+    const floating* sources, Py_ssize_t stride, Py_ssize_t n_sources,  # IN: a row a component, then the masses
+    const floating* point,                                             # IN: n_components
+    int n_components, bint massive,                                    # literals; without masses they are 1
+    double* sums,                                                      # IN/OUT: forces, then the sum of w
+) noexcept nogil:
+    """Add sum_j m_j w_j^2 (y - y_j) and sum_j m_j w_j, w = 1 / (1 + |y - y_j|^2)."""
+    cdef Py_ssize_t j
+    cdef floating one = 1, x = point[0], y = 0, z = 0, dx, dy = 0, dz = 0, squared, w, mass_w
+    cdef floating fx = 0, fy = 0, fz = 0, sum_w = 0
+    if n_components > 1:
+        y = point[1]
+    if n_components > 2:
+        z = point[2]
+    for j in range(n_sources):
+        dx = x - sources[j]
+        squared = one + dx * dx
+        if n_components > 1:
+            dy = y - sources[stride + j]
+            squared = squared + dy * dy
+        if n_components > 2:
+            dz = z - sources[2 * stride + j]
+            squared = squared + dz * dz
+        w = one / squared
+        mass_w = sources[n_components * stride + j] * w if massive else w
+        sum_w += mass_w
+        mass_w = mass_w * w
+        fx += mass_w * dx
+        if n_components > 1:
+            fy += mass_w * dy
+        if n_components > 2:
+            fz += mass_w * dz
+    sums[0] += fx
+    if n_components > 1:
+        sums[1] += fy
+    if n_components > 2:
+        sums[2] += fz
+    sums[n_components] += sum_w

@@ -1,0 +1,5 @@
+"""What the tree of Barnes-Hut and the walk through it agree on."""
+
+cdef enum:
+    LEAF = 8           # measured on 63,000 and 10^6 points: 8 to 16 are equal, 4 and 32 slower
+    GROUP = 64

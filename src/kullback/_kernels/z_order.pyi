@@ -1,0 +1,15 @@
+from typing import Any
+
+import numpy.typing as npt
+
+RADIX: int
+BLOCK_POINTS: int
+
+def order_points(
+    positions: npt.NDArray[Any],
+    codes_out: npt.NDArray[Any],
+    order_out: npt.NDArray[Any],
+    histogram_out: npt.NDArray[Any],
+    bounds_out: npt.NDArray[Any],
+    n_threads: int,
+) -> float: ...
