@@ -26,6 +26,9 @@ EXACT_POINTS = 1000
 POINTS_PER_THREAD = 512
 """Points of a force that are worth a thread: about 50 microseconds of work."""
 
+SORTED_PER_THREAD = 8192
+"""Points that are worth a thread of the sort, which has eight barriers, or of the bounding box."""
+
 NODES_PER_WORKER = 2**20
 """Grid nodes that are worth a thread of SciPy's: they compete with OpenMP's, which spin meanwhile."""
 
@@ -67,7 +70,7 @@ class ZOrder:
 
     def __init__(self, shape: tuple[int, int], n_threads: int) -> None:
         n_points, n_components = shape
-        self.n_threads = n_threads
+        self.n_threads = useful_threads(n_threads, n_points, SORTED_PER_THREAD)
         self.codes = np.empty((2, n_points), np.uint64)
         self.order = np.empty((2, n_points), np.int32)
         self.histogram = np.empty((n_threads, z_order.RADIX), np.int64)
@@ -266,12 +269,13 @@ class AutoRepulsion:
             "fft": lambda: FFTRepulsion(shape, dtype, accuracy.spline, dof, n_threads),
         }
         self.shape, self.accuracy, self.dof, self.n_threads = shape, accuracy, dof, n_threads
+        self.n_bound_threads = useful_threads(n_threads, shape[0], SORTED_PER_THREAD)
         self.bounds = np.empty((-(-shape[0] // repulsion_fft.BOUND_POINTS), 2 * shape[1]))
         self.engines: dict[str, Repulsion] = {}
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
-        repulsion_fft.bound_positions(positions, self.bounds, self.n_threads)
+        repulsion_fft.bound_positions(positions, self.bounds, self.n_bound_threads)
         low, high = self.bounds[0].reshape(2, -1)
         method = cheapest_method(self.shape[0], (high - low).tolist(), self.accuracy, self.dof)
         if method not in self.engines:
