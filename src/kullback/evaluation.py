@@ -20,7 +20,8 @@ from .streaming import RowDivergence, RowResult
 from .streaming._state import load_state, save_state
 
 _FORMAT = "kullback.evaluate.checkpoint"
-_BLOCK_BYTES = 4 << 20  # of one side; read into caches and out of them again, see docs/streaming.md
+_LEAST_BYTES = 1 << 20  # of a block of one side: below this, what a block costs shows
+_BLOCKS_PER_THREAD = 4  # at least, where there are rows enough: the threads end at about the same time
 _POLL = 0.1  # seconds between two looks at progress
 
 
@@ -95,8 +96,7 @@ def evaluate(
 
     Notes
     -----
-    Each thread reads a block and reduces it while it is in the cache, into an accumulator of its own;
-    these merge without rounding. So reading overlaps computing, and block order does not matter.
+    Each thread reads a block and reduces it, into an accumulator of its own; these merge without rounding. So reading overlaps computing, and block order does not matter.
     """
     if any(type(side).__module__.partition(".")[0] == "dask" for side in (p, q)):
         from .distributed import evaluate as evaluate_dask
@@ -205,6 +205,9 @@ class _Run:
                 ]
                 labels, weights, group = (None if c is None else c[start:stop] for c in self.columns)
                 accumulator.update(blocks[0], blocks[1], labels=labels, weights=weights, group=group)
+                del blocks, parts
+                for source in self.sources:
+                    source.release(start, stop)
                 with self._lock:
                     self.done += stop - start
         except BaseException as error:
@@ -324,7 +327,12 @@ def _plan(sources: list[Source], batch_rows: int | str, max_memory: int, n_threa
     n_workers = min(n_threads, affordable)
     affordable //= n_workers
     if batch_rows == "auto":
-        block = max(1, _BLOCK_BYTES // row_bytes)
+        block = min(source.block_bytes for source in sources) // row_bytes
+        n_rows = next((source.n_rows for source in sources if source.n_rows is not None), None)
+        if n_rows is not None:
+            share = -(-n_rows // (_BLOCKS_PER_THREAD * n_workers))
+            block = min(block, max(share, _LEAST_BYTES // row_bytes))
+        block = max(1, block)
         multiple = max(source.block_rows for source in sources)
         if multiple > 1 and multiple <= affordable:  # do not read a chunk of the file twice
             block = max(1, block // multiple) * multiple

@@ -161,8 +161,47 @@ def test_npy_hostile_headers(tmp_path, data):
         run(tmp_path / "fortran.npy", data[1])
 
 
+def write_npy(path, shape, content, padding=0):
+    """Write a header of any shape, longer by some padding, before some content."""
+    header = repr({"descr": "<f4", "fortran_order": False, "shape": shape}).encode() + b" " * padding + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content)
+    return path
+
+
+def test_npy_headers_that_other_writers_make(tmp_path, data, expected):
+    """Headers of any length, which leave numbers unaligned, and rows of more than one axis."""
+    for padding in range(5):
+        path = write_npy(tmp_path / "p.npy", (N // 7, 7, V), data[0].tobytes(), padding)
+        assert run(path, data[1]) == expected
+    nothing = write_npy(tmp_path / "p.npy", (5, 0), b"")
+    with pytest.raises(ValueError, match=r"p must|same number of columns"):
+        run(nothing, np.ones((5, 3)))
+    with pytest.raises(ValueError, match="negative"):
+        run(write_npy(tmp_path / "p.npy", (-3, -5), bytes(60)), data[1])
+
+
+def test_memory_is_bounded_whatever_the_file(tmp_path):
+    """A gigabyte of rows passes through much less resident memory; pages are let go once they are read."""
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("reads the peak of resident memory from /proc")
+    n_rows = 4000
+    path = write_npy(tmp_path / "zeros.npy", (n_rows, 32000), b"")
+    os.truncate(path, path.stat().st_size + n_rows * 128000)  # a hole: no disk is needed
+    code = f"""
+        import re, kullback
+        peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1e3
+        import tqdm
+        before = peak()
+        found = kullback.evaluate({str(path)!r}, {str(path)!r}, from_logits=True, progress=False, n_threads=2)
+        assert found.kl.n_rows == {n_rows} and found.kl.max == 0, found
+        assert peak() - before < 200, (before, peak())
+    """
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(kullback.__file__))}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)
+
+
 def test_npy_that_shrinks_is_an_error(tmp_path, data):
-    """A file that is cut while it is read raises; a memory map would kill the process."""
+    """A file that is cut between two blocks raises, where reading on would kill the process."""
     path = make_npy(tmp_path, data[0], "p")
     source = open_source(path)
     os.truncate(path, 1000)
