@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -96,7 +97,8 @@ def evaluate(
 
     Notes
     -----
-    Each thread reads a block and reduces it, into an accumulator of its own; these merge without rounding. So reading overlaps computing, and block order does not matter.
+    Each thread reads a block and reduces it, into an accumulator of its own; these merge without rounding.
+    So reading overlaps computing, and block order does not matter.
     """
     if any(type(side).__module__.partition(".")[0] == "dask" for side in (p, q)):
         from .distributed import evaluate as evaluate_dask
@@ -112,6 +114,8 @@ def evaluate(
         measures, from_logits=from_logits, quantiles=quantiles, groups=group is not None, base=base,
         normalize=normalize,
     )  # fmt: skip
+    if checkpoint is not None:
+        _arrays.check_folder_of(checkpoint, "checkpoint")
     sources: list[Source] = []
     try:
         sources += [open_source(p)]
@@ -226,14 +230,17 @@ class _Run:
             configuration = self.accumulator._configuration()
             parts.append(RowDivergence(**configuration, n_threads=self._kernel_threads))
         threads = [threading.Thread(target=self._work, args=(part,), daemon=True) for part in parts]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(_POLL)
-                show(self.done)
-                if interrupted.is_set() or (deadline is not None and time.monotonic() >= deadline):
-                    self._stop.set()
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(_POLL)
+                    show(self.done)
+                    if interrupted.is_set() or (deadline is not None and time.monotonic() >= deadline):
+                        self._stop.set()
+        finally:
+            self._stop.set()  # also when this thread is torn out of its wait
         if self._error is not None:
             raise self._error
         for part in parts:
@@ -265,8 +272,8 @@ class _Run:
     # -- checkpoints
 
     def _description(self) -> dict[str, Any]:
-        kinds = [source.describe() for source in self.sources]
-        return {"p": kinds[0], "q": kinds[1]} if self.n_rows is not None else {"p": {}, "q": {}}
+        kinds = [source.describe() if self.n_rows is not None else {} for source in self.sources]
+        return {"p": kinds[0], "q": kinds[1], "columns": [_digest(column) for column in self.columns]}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state and how far it came; the file changes as a whole or not at all."""
@@ -291,7 +298,7 @@ class _Run:
             if header.get("sources") != self._description():
                 raise ValueError("it is of other data")
             done = header.get("n_rows")
-            if not isinstance(done, int) or done < 0 or (self.n_rows is not None and done > self.n_rows):
+            if type(done) is not int or not accumulator._n_rows_seen() <= done <= (self.n_rows or done):
                 raise ValueError(f"its number of rows, {done!r}, does not fit")
             if accumulator._configuration() != self.accumulator._configuration():
                 raise ValueError("it was made with other options")
@@ -299,6 +306,13 @@ class _Run:
             raise ValueError(f"cannot resume from {os.fspath(path)!r}: {error}") from None
         self.accumulator = accumulator
         self._next = self.done = done
+
+
+def _digest(column: NDArray[Any] | None) -> str | None:
+    """Return a checksum of labels, weights or groups: those of other rows would fit as well."""
+    if column is None:
+        return None
+    return f"{column.dtype.str} {zlib.crc32(np.ascontiguousarray(column).tobytes()):08x}"
 
 
 def _column(values: ArrayLike | None, n_rows: int | None, name: str) -> NDArray[Any] | None:
@@ -354,6 +368,9 @@ def _interrupts() -> Iterator[threading.Event]:
         yield event
         return
     usual = signal.getsignal(signal.SIGINT)
+    if usual in (None, signal.SIG_IGN):  # not Python's to change, or not to be heard
+        yield event
+        return
 
     def note(number: int, frame: Any) -> None:
         event.set()

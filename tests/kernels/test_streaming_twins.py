@@ -16,12 +16,12 @@ N_TERMS, N_LOGIT_TERMS = 9, 7
 
 
 def fractions(*shape):
-    """Sums of the twins."""
+    """Make sums of the twins."""
     return np.full(shape, Fraction(0), object)
 
 
 def chunks(*shape, products=False):
-    """Sums of the kernels."""
+    """Make sums of the kernels."""
     return np.zeros((*shape, _exact.N_CHUNKS_PRODUCTS if products else _exact.N_CHUNKS_VALUES), np.int64)
 
 

@@ -121,7 +121,8 @@ class NpySource(Source):
             self._descriptor = os.dup(file.fileno())
 
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
-        assert self.n_rows is not None and self.n_columns is not None and self._map is not None
+        assert self._map is not None and self.dtype is not None
+        assert self.n_rows is not None and self.n_columns is not None
         if os.fstat(self._descriptor).st_size < self._size:
             raise OSError(f"{self._path!r} ended early: it was cut while it was read")
         stop = min(stop, self.n_rows)
@@ -232,6 +233,8 @@ class SequentialSource(Source):
                 raise ValueError(
                     f"blocks must have shape (n, {self.n_columns or 'columns'}), got {block.shape}"
                 )
+            if self.dtype not in (None, block.dtype):  # joined, their values would depend on the blocks
+                raise ValueError(f"blocks must have one dtype, got {self.dtype} and then {block.dtype}")
             self.n_columns, self.dtype = block.shape[1], block.dtype
             if len(block):
                 self._left.append(block)

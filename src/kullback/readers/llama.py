@@ -297,7 +297,7 @@ class _Logits(NamedTuple):
     def decoded(self) -> Floats:
         if self.scale is None or self.minimum is None:
             return self.values.astype(np.float64)
-        logits = np.multiply(self.values, self.scale[:, None], dtype=np.float64)
+        logits: Floats = np.multiply(self.values, self.scale[:, None], dtype=np.float64)
         logits += self.minimum[:, None]
         return logits
 

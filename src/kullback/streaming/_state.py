@@ -137,7 +137,7 @@ class Accumulator(ABC):
         header = state["header"]
         if set(header) != _HEADER_KEYS:
             raise ValueError(
-                f"the state's header must have the keys {sorted(_HEADER_KEYS)}, got {sorted(header)}"
+                f"the state's header must have the keys {sorted(_HEADER_KEYS)}, got {sorted(map(str, header))}"
             )
         if header["format"] != cls._format:
             raise ValueError(f"the state's format must be {cls._format!r}, got {header['format']!r}")
@@ -251,4 +251,4 @@ def take(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...]) -
 def refuse_rest(arrays: Arrays) -> None:
     """Refuse arrays that no ``take`` removed."""
     if arrays:
-        raise ValueError(f"the state has unknown arrays: {', '.join(sorted(arrays))}")
+        raise ValueError(f"the state has unknown arrays: {', '.join(sorted(map(str, arrays)))}")
