@@ -135,10 +135,12 @@ cdef void to_logarithms(
     for i in range(n):
         below = q[i] if q[i] > 0 else (p[i] if p[i] > 0 else 1)
         ratio_out[i] = (p[i] if p[i] > 0 else below) / below
-        middle_out[i] = (0.5 * (p[i] + q[i]) if p[i] + q[i] > 0 else below) / below
     for i in range(n):
         ratio_out[i] = logarithm(ratio_out[i])
     if middle:
+        for i in range(n):
+            below = q[i] if q[i] > 0 else (p[i] if p[i] > 0 else 1)
+            middle_out[i] = (0.5 * (p[i] + q[i]) if p[i] + q[i] > 0 else below) / below
         for i in range(n):
             middle_out[i] = logarithm(middle_out[i])
 

@@ -94,7 +94,8 @@ def test_damaged_states_are_refused(kind):
     [
         ("row", "counts", lambda a: -a), ("row", "counts", lambda a: a + np.array([0, 99, 0, 0])),
         ("row", "counts", lambda a: a + 1), ("row", "counts", lambda a: a * 0),
-        ("row", "counts", lambda a: a + np.eye(1, 4, dtype=int) * (1 << 61)), ("row", "counts", lambda a: a + np.eye(6, 4, -1) * 3),
+        ("row", "counts", lambda a: a + np.eye(1, 4, dtype=int) * (1 << 61)),
+        ("row", "counts", lambda a: a + np.eye(6, 4, -1) * 3),
         ("row", "sums", lambda a: a + (np.arange(136) == 135)),
         ("values", "sums", lambda a: a * [[[1], [1 << 9]]] % (1 << 32)),
         ("row", "sums", lambda a: a - 1),
