@@ -13,15 +13,14 @@ from libc.string cimport memcpy
 
 cdef enum:
     ROWS = 64       # rows of a block, which stays in the L2 cache while the tiles pass over it
-    FEATURES = 128  # features of a tile, whose edges and counts stay in the L1 and L2 caches
+    FEATURES = 32   # features of a tile, whose edges and counts (21 KB at 50 bins) stay in the L1 cache
 
 
 cdef inline Py_ssize_t bin_of(floating value, const floating* edges, Py_ssize_t half) noexcept nogil:
     """Return how many of the ``2 half - 1`` sorted edges are <= value; without a branch."""
     cdef Py_ssize_t place = 0
     while half:
-        if edges[place + half - 1] <= value:
-            place += half
+        place += half & -<Py_ssize_t>(edges[place + half - 1] <= value)  # a branch would be missed half the time
         half >>= 1
     return place
 
