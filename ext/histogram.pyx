@@ -130,16 +130,17 @@ cdef void to_logarithms(
     Quotients are stored first: where one loop does both, the compiler takes a logarithm on each branch.
     """
     cdef Py_ssize_t i
-    cdef double below
+    for i in range(n):  # p / q; 0 where p = 0, else 1 where q = 0
+        middle_out[i] = p[i] / (q[i] if q[i] > 0 else (p[i] if p[i] > 0 else 1))
     for i in range(n):
-        below = q[i] if q[i] > 0 else (p[i] if p[i] > 0 else 1)
-        ratio_out[i] = (p[i] if p[i] > 0 else below) / below
+        ratio_out[i] = middle_out[i] if p[i] > 0 else 1
     for i in range(n):
         ratio_out[i] = logarithm(ratio_out[i])
     if middle:
         for i in range(n):
-            below = q[i] if q[i] > 0 else (p[i] if p[i] > 0 else 1)
-            middle_out[i] = (0.5 * (p[i] + q[i]) if p[i] + q[i] > 0 else below) / below
+            middle_out[i] = 0.5 * middle_out[i] + (0.5 if q[i] > 0 or p[i] == 0 else 0)
+        for i in range(n):
+            middle_out[i] = middle_out[i] if p[i] + q[i] > 0 else 1
         for i in range(n):
             middle_out[i] = logarithm(middle_out[i])
 
