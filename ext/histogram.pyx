@@ -137,10 +137,8 @@ cdef void to_logarithms(
     for i in range(n):
         ratio_out[i] = logarithm(ratio_out[i])
     if middle:
-        for i in range(n):
-            middle_out[i] = 0.5 * middle_out[i] + (0.5 if q[i] > 0 or p[i] == 0 else 0)
-        for i in range(n):
-            middle_out[i] = middle_out[i] if p[i] + q[i] > 0 else 1
+        for i in range(n):  # 0, of which the logarithm below is finite, where both are 0
+            middle_out[i] = 0.5 * middle_out[i] + (0.5 if q[i] > 0 else 0)
         for i in range(n):
             middle_out[i] = logarithm(middle_out[i])
 
