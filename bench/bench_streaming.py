@@ -1,10 +1,13 @@
 """Accumulators: what they add to the bare call, and what histograms cost."""
 
+import struct
+
 import numpy as np
 import pytest
 
 from kullback import kl_divergence, reference
 from kullback._threads import available_threads
+from kullback.readers import LlamaLogits, compare_logits
 from kullback.streaming import HistogramDivergence, RowDivergence, SupportDivergence
 
 
@@ -15,19 +18,23 @@ def rows(n, size, seed):
 
 
 @pytest.mark.benchmark(group="1,024 x 32,000 float32")
+@pytest.mark.parametrize("from_logits", [False, True])
 @pytest.mark.parametrize("what", ["kl_divergence", "update"])
-def test_update_beside_the_bare_call(benchmark, full, what):
+def test_update_beside_the_bare_call(benchmark, full, what, from_logits):
     """What an accumulator adds to kl_divergence."""
     shape = (1024, 32_000) if full else (8, 500)
     p, q = rows(*shape, 1), rows(*shape, 2)
-    acc = RowDivergence()
+    if from_logits:
+        p, q = np.log(p), np.log(q)
+    acc = RowDivergence(from_logits=from_logits)
     if what == "update":
         benchmark(lambda: acc.update(p, q))
         found = acc.result().kl.mean
     else:
-        found = benchmark(lambda: kl_divergence(p, q)).mean()
+        found = benchmark(lambda: kl_divergence(p, q, from_logits=from_logits)).mean()
     if not full:
-        assert found == pytest.approx(reference.kl_divergence(p, q).mean(), rel=1e-6)
+        expected = reference.kl_divergence(p, q, from_logits=from_logits).mean()
+        assert found == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.benchmark(group="one row of V = 100")
@@ -83,3 +90,27 @@ def test_support(benchmark, full, from_logits):
     benchmark(lambda: acc.reset().update(p, q))
     expected = (np.exp(log_p) * (log_p - log_q)).sum()
     assert acc.result().kl == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.benchmark(group="llama.cpp's base logits")
+@pytest.mark.parametrize("what", ["read", "compare_logits"])
+def test_llama(benchmark, full, tmp_path, what):
+    """A report beside the reads of the two files that it is of."""
+    n_vocab, n_ctx = (32_000, 512) if full else (500, 16)
+    rng = np.random.default_rng(0)
+    n_rows, paths = n_ctx - 1 - n_ctx // 2, []
+    for name in "pq":
+        record = np.zeros((n_rows, 4 + n_vocab), "<u2")
+        record[:, :4] = np.array([16 / 65535, -20], "<f4").view("<u2")
+        record[:, 4:] = rng.integers(0, 1 << 16, (n_rows, n_vocab))
+        header = b"_logits_" + struct.pack("<iii", n_ctx, n_vocab, 1) + np.zeros(n_ctx, "<i4").tobytes()
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(header + record.tobytes())
+    sources = [LlamaLogits(path) for path in paths]
+    if what == "read":
+        benchmark(lambda: [source.read_codes(0, n_rows) for source in sources])
+    else:
+        assert benchmark(lambda: compare_logits(*sources, progress=False)).n_tokens == n_rows
+    benchmark.extra_info["tokens"] = n_rows
+    for source in sources:
+        source.close()

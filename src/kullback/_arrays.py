@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -740,6 +741,13 @@ def check_total(total: float, eps: float, *, name: str) -> None:
         raise ValueError(
             f"{name} must sum to 1 within {eps**0.5:.1e} (normalize='check'), it sums to {total!r}"
         )
+
+
+def check_folder_of(path: str | os.PathLike[str], name: str) -> None:
+    """Raise where a file cannot be written because its folder is not there, before hours are spent on it."""
+    folder = os.path.dirname(os.path.abspath(os.fspath(path)))
+    if not os.path.isdir(folder) or os.path.isdir(path):
+        raise ValueError(f"{name} must name a file in a folder that exists, got {os.fspath(path)!r}")
 
 
 # ---- Scratch memory ------------------------------------------------------------------------------

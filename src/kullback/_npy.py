@@ -12,10 +12,12 @@ def read_header(file: BinaryIO | Any) -> tuple[tuple[int, ...], bool, np.dtype[A
     """Return shape, whether in Fortran order, and dtype; raise a ValueError for anything else."""
     try:
         version = npy_format.read_magic(file)
-        if version == (1, 0):
-            return npy_format.read_array_header_1_0(file)
-        if version == (2, 0):
-            return npy_format.read_array_header_2_0(file)
+        readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+        header = readers[version](file) if version in readers else None
     except Exception as error:  # the parser lets tokenize's and other errors through
         raise ValueError(f"it is no npy data ({error})") from None
-    raise ValueError(f"its npy version {version} is unknown")
+    if header is None:
+        raise ValueError(f"its npy version {version} is unknown")
+    if min(header[0], default=0) < 0:
+        raise ValueError(f"its shape {header[0]} is negative")
+    return header

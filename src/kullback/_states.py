@@ -101,4 +101,4 @@ def take(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...]) -
 def refuse_rest(arrays: Arrays) -> None:
     """Refuse arrays that no ``take`` removed."""
     if arrays:
-        raise ValueError(f"the state has unknown arrays: {', '.join(sorted(arrays))}")
+        raise ValueError(f"the state has unknown arrays: {', '.join(sorted(map(str, arrays)))}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ from .readers import Source, open_source
 from .streaming import RowDivergence, RowResult
 
 _FORMAT = "kullback.evaluate.checkpoint"
-_BLOCK_BYTES = 4 << 20  # of one side; read into caches and out of them again, see docs/streaming.md
+_LEAST_BYTES = 1 << 20  # of a block of one side: below this, what a block costs shows
+_BLOCKS_PER_THREAD = 4  # at least, where there are rows enough: the threads end at about the same time
 _POLL = 0.1  # seconds between two looks at progress
 
 
@@ -94,8 +96,8 @@ def evaluate(
 
     Notes
     -----
-    Each thread reads a block and reduces it while it is in the cache, into an accumulator of its own;
-    these merge without rounding. So reading overlaps computing, and block order does not matter.
+    Each thread reads a block and reduces it, into an accumulator of its own; these merge without rounding.
+    So reading overlaps computing, and block order does not matter.
     """
     if any(type(side).__module__.partition(".")[0] == "dask" for side in (p, q)):
         from .distributed import evaluate as evaluate_dask
@@ -111,6 +113,8 @@ def evaluate(
         measures, from_logits=from_logits, quantiles=quantiles, groups=group is not None, base=base,
         normalize=normalize,
     )  # fmt: skip
+    if checkpoint is not None:
+        _arrays.check_folder_of(checkpoint, "checkpoint")
     sources: list[Source] = []
     try:
         sources += [open_source(p)]
@@ -204,6 +208,9 @@ class _Run:
                 ]
                 labels, weights, group = (None if c is None else c[start:stop] for c in self.columns)
                 accumulator.update(blocks[0], blocks[1], labels=labels, weights=weights, group=group)
+                del blocks, parts
+                for source in self.sources:
+                    source.release(start, stop)
                 with self._lock:
                     self.done += stop - start
         except BaseException as error:
@@ -222,14 +229,17 @@ class _Run:
             configuration = self.accumulator._configuration()
             parts.append(RowDivergence(**configuration, n_threads=self._kernel_threads))
         threads = [threading.Thread(target=self._work, args=(part,), daemon=True) for part in parts]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(_POLL)
-                show(self.done)
-                if interrupted.is_set() or (deadline is not None and time.monotonic() >= deadline):
-                    self._stop.set()
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(_POLL)
+                    show(self.done)
+                    if interrupted.is_set() or (deadline is not None and time.monotonic() >= deadline):
+                        self._stop.set()
+        finally:
+            self._stop.set()  # also when this thread is torn out of its wait
         if self._error is not None:
             raise self._error
         for part in parts:
@@ -261,8 +271,8 @@ class _Run:
     # -- checkpoints
 
     def _description(self) -> dict[str, Any]:
-        kinds = [source.describe() for source in self.sources]
-        return {"p": kinds[0], "q": kinds[1]} if self.n_rows is not None else {"p": {}, "q": {}}
+        kinds = [source.describe() if self.n_rows is not None else {} for source in self.sources]
+        return {"p": kinds[0], "q": kinds[1], "columns": [_digest(column) for column in self.columns]}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state and how far it came; the file changes as a whole or not at all."""
@@ -287,7 +297,7 @@ class _Run:
             if header.get("sources") != self._description():
                 raise ValueError("it is of other data")
             done = header.get("n_rows")
-            if not isinstance(done, int) or done < 0 or (self.n_rows is not None and done > self.n_rows):
+            if type(done) is not int or not accumulator._n_rows_seen() <= done <= (self.n_rows or done):
                 raise ValueError(f"its number of rows, {done!r}, does not fit")
             if accumulator._configuration() != self.accumulator._configuration():
                 raise ValueError("it was made with other options")
@@ -295,6 +305,13 @@ class _Run:
             raise ValueError(f"cannot resume from {os.fspath(path)!r}: {error}") from None
         self.accumulator = accumulator
         self._next = self.done = done
+
+
+def _digest(column: NDArray[Any] | None) -> str | None:
+    """Return a checksum of labels, weights or groups: those of other rows would fit as well."""
+    if column is None:
+        return None
+    return f"{column.dtype.str} {zlib.crc32(np.ascontiguousarray(column).tobytes()):08x}"
 
 
 def _column(values: ArrayLike | None, n_rows: int | None, name: str) -> NDArray[Any] | None:
@@ -323,7 +340,12 @@ def _plan(sources: list[Source], batch_rows: int | str, max_memory: int, n_threa
     n_workers = min(n_threads, affordable)
     affordable //= n_workers
     if batch_rows == "auto":
-        block = max(1, _BLOCK_BYTES // row_bytes)
+        block = min(source.block_bytes for source in sources) // row_bytes
+        n_rows = next((source.n_rows for source in sources if source.n_rows is not None), None)
+        if n_rows is not None:
+            share = -(-n_rows // (_BLOCKS_PER_THREAD * n_workers))
+            block = min(block, max(share, _LEAST_BYTES // row_bytes))
+        block = max(1, block)
         multiple = max(source.block_rows for source in sources)
         if multiple > 1 and multiple <= affordable:  # do not read a chunk of the file twice
             block = max(1, block // multiple) * multiple

@@ -1,6 +1,8 @@
 """Maps and loss curves: every kind of label, the figure's parts, and errors."""
 
 import io
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,3 +73,10 @@ def test_errors():
         plotting.scatter(np.zeros((4, 2)), [1, 2, 3])
     with pytest.raises(ValueError, match="labels must be finite"):
         plotting.scatter(np.zeros((2, 2)), [1.0, np.nan])
+
+
+def test_the_picture_of_the_estimands(tmp_path):
+    """The example that drew docs/estimands.svg still draws."""
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "estimands.py"))
+    example["main"](tmp_path / "estimands.svg")
+    assert (tmp_path / "estimands.svg").read_text().startswith("<?xml")

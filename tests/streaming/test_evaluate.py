@@ -1,11 +1,13 @@
 """evaluate over real files of every format."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -161,8 +163,47 @@ def test_npy_hostile_headers(tmp_path, data):
         run(tmp_path / "fortran.npy", data[1])
 
 
+def write_npy(path, shape, content, padding=0):
+    """Write a header of any shape, longer by some padding, before some content."""
+    header = repr({"descr": "<f4", "fortran_order": False, "shape": shape}).encode() + b" " * padding + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content)
+    return path
+
+
+def test_npy_headers_that_other_writers_make(tmp_path, data, expected):
+    """Headers of any length, which leave numbers unaligned, and rows of more than one axis."""
+    for padding in range(5):
+        path = write_npy(tmp_path / "p.npy", (N // 7, 7, V), data[0].tobytes(), padding)
+        assert run(path, data[1]) == expected
+    nothing = write_npy(tmp_path / "p.npy", (5, 0), b"")
+    with pytest.raises(ValueError, match=r"p must|same number of columns"):
+        run(nothing, np.ones((5, 3)))
+    with pytest.raises(ValueError, match="negative"):
+        run(write_npy(tmp_path / "p.npy", (-3, -5), bytes(60)), data[1])
+
+
+def test_memory_is_bounded_whatever_the_file(tmp_path):
+    """A gigabyte of rows passes through much less resident memory; pages are let go once they are read."""
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("reads the peak of resident memory from /proc")
+    n_rows = 4000
+    path = write_npy(tmp_path / "zeros.npy", (n_rows, 32000), b"")
+    os.truncate(path, path.stat().st_size + n_rows * 128000)  # a hole: no disk is needed
+    code = f"""
+        import re, kullback
+        peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1e3
+        import tqdm
+        before = peak()
+        found = kullback.evaluate({str(path)!r}, {str(path)!r}, from_logits=True, progress=False, n_threads=2)
+        assert found.kl.n_rows == {n_rows} and found.kl.max == 0, found
+        assert peak() - before < 200, (before, peak())
+    """
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(kullback.__file__))}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)
+
+
 def test_npy_that_shrinks_is_an_error(tmp_path, data):
-    """A file that is cut while it is read raises; a memory map would kill the process."""
+    """A file that is cut between two blocks raises, where reading on would kill the process."""
     path = make_npy(tmp_path, data[0], "p")
     source = open_source(path)
     os.truncate(path, 1000)
@@ -288,3 +329,91 @@ def test_import_stays_light():
     """
     environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(kullback.__file__))}
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)
+
+
+def test_rows_of_several_chunks(tmp_path, data, expected):
+    """Chunks that cut rows across, and that keep no multiple of a block."""
+    zarr = pytest.importorskip("zarr")
+    for chunks in ((16, 5), (7, 36), (N, 1)):
+        array = zarr.array(data[0], chunks=chunks)
+        assert run(array, data[1]) == expected
+        assert run(array, data[1], batch_rows=3) == expected
+
+
+def test_a_reader_that_raises(tmp_path, data, expected, n_threads):
+    """Its error arrives as it is, nothing goes on in the background, and the checkpoint before it is good."""
+    path = tmp_path / "c.npz"
+
+    def blocks(end):
+        """Yield rows in pieces of 10, and fail in the end."""
+        for start in range(0, end, 10):
+            yield data[0][start : start + 10]
+        if end < N:
+            raise OSError("the disk is gone")
+
+    threads = threading.active_count()
+    for end in (100, 0):
+        with pytest.raises(OSError, match="the disk is gone"):
+            run(blocks(end), data[1], batch_rows=1, checkpoint=path, checkpoint_every=0, n_threads=n_threads)
+        assert threading.active_count() == threads
+    assert run(blocks(210), data[1], checkpoint=path, n_threads=n_threads) == expected
+
+
+class Hammering(Stopping):
+    """Rows that press Ctrl-C twice, and take their time."""
+
+    reads = 0
+
+    def __getitem__(self, rows):
+        self.reads += 1
+        for _ in range(2 if rows.start == self.row else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.25)  # longer than the main thread sleeps
+        time.sleep(0.002)
+        return self.array[rows]
+
+
+def test_a_second_interrupt_stops_at_once(data):
+    """It is a plain KeyboardInterrupt, and no thread reads on behind it."""
+    source = Hammering(data[0], 20)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(source, data[1], batch_rows=1, n_threads=2)
+    assert caught.type is KeyboardInterrupt
+    time.sleep(0.05)
+    assert source.reads < 25
+
+
+def test_an_ignored_interrupt_stays_ignored(data, expected):
+    """A process that does not listen to Ctrl-C, such as a job in the background, goes on."""
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run(Stopping(data[0], 60), data[1], batch_rows=1) == expected
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def test_checkpoints_are_of_the_same_columns(tmp_path, data):
+    """Other weights, labels and groups are refused as other data are; so is a count that does not fit."""
+    path = tmp_path / "c.npz"
+    weights, group = np.arange(N) % 5, np.array(["a", "b"])[np.arange(N) % 2]
+    found = run(*data, weights=weights, group=group, checkpoint=path)
+    assert run(*data, weights=weights, group=group, checkpoint=path) == found
+    for change in ({"weights": weights + 1}, {"weights": None}, {"group": np.roll(group, 1)}, {"labels": weights}):
+        with pytest.raises(ValueError, match="other data"):
+            run(*data, **({"weights": weights, "group": group} | change), checkpoint=path)
+    state = dict(np.load(path))
+    header = json.loads(str(state["header"]))
+    for n_rows in (3, N + 1, True, -1, 1.0, None):
+        np.savez(path, **state | {"header": np.array(json.dumps(header | {"n_rows": n_rows}))})
+        with pytest.raises(ValueError, match="number of rows"):
+            run(*data, weights=weights, group=group, checkpoint=path)
+    for nowhere in (tmp_path / "no" / "c.npz", tmp_path):
+        with pytest.raises(ValueError, match="checkpoint must name a file"):
+            run(*data, checkpoint=nowhere)
+
+
+def test_blocks_of_two_dtypes_are_refused(data):
+    """Joined into one block they would be of the wider one, and the result would depend on the blocks."""
+    with pytest.raises(ValueError, match="one dtype, got float32 and then float64"):
+        run([data[0][:100], data[0][100:].astype(float)], data[1])

@@ -53,20 +53,23 @@ def test_bounds_hold_the_true_divergence(data):
     assert low <= true.mean() <= high
     assert low <= report.kl.mean <= high
     assert high - low < 0.01 * true.mean()
-    from kullback.readers.llama import _per_row
+    from kullback.readers.llama import _per_row, _read
 
     source = LlamaLogits(path)
-    values = _per_row(source, open_source(second), 0, len(base), source.labels)
+    values = _per_row(
+        _read(source, 0, len(base)), _read(open_source(second), 0, len(base)), source.labels, 0
+    )
     assert (values["kl_low"] <= true).all()
     assert (true <= values["kl_high"]).all()
     source.close()
 
 
 @pytest.mark.parametrize("max_memory", [1, 200_000, 256 << 20])
-def test_report_equals_its_formulas(data, max_memory):
-    """Every line of the report, from the stored log-probabilities, whatever the block."""
+def test_report_equals_its_formulas(data, max_memory, n_threads):
+    """Every line of the report, from the stored log-probabilities, whatever the block and the threads."""
     path, _, second, tokens = data
-    report = compare_logits(path, second, progress=False, max_memory=max_memory)
+    report = compare_logits(path, second, progress=False, max_memory=max_memory, n_threads=n_threads)
+    assert repr(report.to_dict()) == repr(compare_logits(path, second, progress=False).to_dict())
     source = LlamaLogits(path)
     scale, minimum, codes = source.read_codes(0, source.n_rows)
     source.close()
@@ -105,6 +108,30 @@ def test_two_files_and_equal_models(data, tmp_path, write_llama):
     arrays = compare_logits(second, second[:, ::-1], rng.integers(0, N_VOCAB, len(second)), progress=False)
     assert arrays.kl_bounds is None
     assert "unquantised" not in repr(arrays)
+
+
+def test_masked_logits(data):
+    """-inf is probability zero: nothing where both are, infinite KL where the second alone is."""
+    _, base, second, _ = data
+    base, second, labels = base.copy(), second.copy(), np.arange(len(second)) + 10
+    base[:, :5] = second[:, :5] = -np.inf
+    report = compare_logits(base, second, labels, progress=False)
+    p, q = (np.exp(log_softmax(x.astype(float), axis=-1)) for x in (base, second))
+    assert report.kl.mean == pytest.approx(rel_entr(p, q).sum(-1).mean(), rel=1e-10)
+    base[3, 7] = -np.inf
+    assert compare_logits(base, second, labels, progress=False).kl.n_infinite == 0
+    second[4, 7] = -np.inf
+    assert compare_logits(base, second, labels, progress=False).kl.n_infinite == 1
+
+
+def test_labels_are_checked(data):
+    """A label that no column has is refused, rather than counted from the end."""
+    _, base, second, _ = data
+    for bad in (-1, N_VOCAB):
+        with pytest.raises(ValueError, match="labels must"):
+            compare_logits(base, second, np.full(len(base), bad), progress=False)
+    with pytest.raises(TypeError, match="labels must"):
+        compare_logits(base, second, np.full(len(base), 0.5), progress=False)
 
 
 def test_evaluate_reads_it(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,8 @@ class Source(ABC):
         time, each beginning where the last one ended.
     block_rows
         Rows that the format keeps together; a good ``read`` covers a multiple of them.
+    block_bytes
+        What a good ``read`` returns: little, so that it is still in the caches when it is reduced.
     """
 
     n_rows: int | None
@@ -36,10 +39,14 @@ class Source(ABC):
     dtype: np.dtype[Any] | None
     concurrent = False
     block_rows = 1
+    block_bytes = 4 << 20
 
     @abstractmethod
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return rows ``start:stop``, fewer only at the end; into ``buffer`` where that helps."""
+
+    def release(self, start: int, stop: int) -> None:  # noqa: B027  (most hold nothing)
+        """Let go of the memory behind rows that were read and are not needed any more."""
 
     def close(self) -> None:  # noqa: B027  (most hold nothing)
         """Release what was opened here."""
@@ -56,10 +63,14 @@ def _two_axes(shape: tuple[int, ...], what: str) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
+_VIEW_BYTES = 16 << 20  # of a block that is not copied: large, so that what a block costs is small
+
+
 class ArraySource(Source):
     """An array in memory; every axis but the last counts rows."""
 
     concurrent = True
+    block_bytes = _VIEW_BYTES
 
     def __init__(self, array: NDArray[Any]) -> None:
         if array.ndim < 1:
@@ -73,12 +84,14 @@ class ArraySource(Source):
 
 
 class NpySource(Source):
-    """An .npy file, read rather than mapped: memory stays small, and a file that shrinks is an error.
+    """An .npy file, mapped: rows are reduced where the system keeps them, and let go afterwards.
 
-    Reading a cached file into a small buffer costs no more than the page faults of a memory map.
+    A file that was cut is an error at the next block; one that is cut while a block is reduced kills the
+    process, as with every memory map.
     """
 
     concurrent = True
+    block_bytes = _VIEW_BYTES
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
@@ -88,46 +101,49 @@ class NpySource(Source):
             except ValueError as error:
                 raise ValueError(f"{self._path!r} is no npy file that can be read: {error}") from None
             self._offset = file.tell()
-        if dtype.hasobject:
-            raise ValueError(f"{self._path!r} holds Python objects, which are not read")
-        if fortran and len(shape) > 1:
-            raise ValueError(
-                f"{self._path!r} is in Fortran order, its rows are scattered; save it in C order"
-            )
-        if not shape:
-            raise ValueError(f"{self._path!r} holds a scalar, not rows")
-        self.n_columns = int(shape[-1])
-        self.n_rows = int(np.prod(shape[:-1], dtype=object))
-        self.dtype = dtype
-        self._row_bytes = self.n_columns * dtype.itemsize
-        expected = self._offset + self.n_rows * self._row_bytes
-        size = os.path.getsize(path)
-        if size != expected:
-            raise ValueError(f"{self._path!r} has {size} bytes, but its header speaks of {expected}")
-        self._descriptor = os.open(path, os.O_RDONLY)
+            if dtype.hasobject:
+                raise ValueError(f"{self._path!r} holds Python objects, which are not read")
+            if fortran and len(shape) > 1:
+                raise ValueError(
+                    f"{self._path!r} is in Fortran order, its rows are scattered; save it in C order"
+                )
+            if not shape:
+                raise ValueError(f"{self._path!r} holds a scalar, not rows")
+            self.n_columns = int(shape[-1])
+            self.n_rows = int(np.prod(shape[:-1], dtype=object))
+            self.dtype = dtype
+            self._row_bytes = self.n_columns * dtype.itemsize
+            self._size = self._offset + self.n_rows * self._row_bytes
+            size = os.fstat(file.fileno()).st_size
+            if size != self._size:
+                raise ValueError(f"{self._path!r} has {size} bytes, but its header speaks of {self._size}")
+            self._map: mmap.mmap | None = mmap.mmap(file.fileno(), self._size, access=mmap.ACCESS_READ)
+            self._descriptor = os.dup(file.fileno())
 
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
-        assert self.n_rows is not None and self.dtype is not None
-        n = min(stop, self.n_rows) - start
-        if buffer is None or len(buffer) < n:
-            buffer = np.empty((n, self.n_columns or 0), self.dtype)
-        rows = buffer[:n]
-        if hasattr(os, "posix_fadvise"):  # let the system read ahead of us, while we compute
-            ahead = self._offset + stop * self._row_bytes
-            os.posix_fadvise(self._descriptor, ahead, 4 * rows.nbytes, os.POSIX_FADV_WILLNEED)
-        view = memoryview(rows.data).cast("B") if rows.size else memoryview(b"")
-        position = 0
-        while position < len(view):
-            got = os.preadv(
-                self._descriptor, [view[position:]], self._offset + start * self._row_bytes + position
-            )
-            if got == 0:
-                raise OSError(f"{self._path!r} ended early: it was cut while it was read")
-            position += got
-        return rows
+        assert self._map is not None and self.dtype is not None
+        assert self.n_rows is not None and self.n_columns is not None
+        if os.fstat(self._descriptor).st_size < self._size:
+            raise OSError(f"{self._path!r} ended early: it was cut while it was read")
+        stop = min(stop, self.n_rows)
+        first, n_bytes = self._offset + start * self._row_bytes, (stop - start) * self._row_bytes
+        if hasattr(os, "posix_fadvise"):  # let the system read the block after the next while we compute
+            os.posix_fadvise(self._descriptor, first + 2 * n_bytes, n_bytes, os.POSIX_FADV_WILLNEED)
+        rows = np.frombuffer(self._map, np.uint8, n_bytes, first).view(self.dtype)
+        # a header of odd length leaves the numbers where the kernels must not read them
+        return np.require(rows.reshape(stop - start, self.n_columns), requirements="A")
+
+    def release(self, start: int, stop: int) -> None:
+        if self._map is not None and hasattr(self._map, "madvise"):
+            first = self._offset + start * self._row_bytes
+            first -= first % mmap.PAGESIZE
+            n_bytes = self._offset + stop * self._row_bytes - first
+            self._map.madvise(mmap.MADV_DONTNEED, first, n_bytes)  # read again where it is still needed
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        if self._map is not None:
+            self._map = None  # it ends with the last rows that were read from it
+            os.close(self._descriptor)
 
 
 class SliceSource(Source):
@@ -217,6 +233,8 @@ class SequentialSource(Source):
                 raise ValueError(
                     f"blocks must have shape (n, {self.n_columns or 'columns'}), got {block.shape}"
                 )
+            if self.dtype not in (None, block.dtype):  # joined, their values would depend on the blocks
+                raise ValueError(f"blocks must have one dtype, got {self.dtype} and then {block.dtype}")
             self.n_columns, self.dtype = block.shape[1], block.dtype
             if len(block):
                 self._left.append(block)

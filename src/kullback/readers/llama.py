@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _arrays
+from .._threads import resolve_threads
 from ..streaming import RowStatistics, RowValues
 from ._sources import Source, open_source
 
@@ -19,6 +22,8 @@ _RECORD_HEADER = 4  # uint16: scale and minimum as float32
 # Stored values are float32 sums of two terms below 2^5 in size, each rounded: 2^-24 of it, with room
 _ROUNDING = 2.0**-17
 _STEPS, _CLIPPED = 65535, 16.0  # codes, and how far below the largest logit they reach at most
+_BLOCK_ROWS = 64  # that a thread gets at once, at most
+_PIECE_BYTES = 1 << 17  # of one float64 array of the rows that are reduced at once
 
 Floats = NDArray[np.float64]
 
@@ -181,6 +186,7 @@ def compare_logits(
     quantiles: tuple[float, ...] = (0.01, 0.05, 0.1, 0.5, 0.9, 0.95, 0.99, 0.999),
     progress: bool = True,
     max_memory: int = 256 << 20,
+    n_threads: int | None = None,
 ) -> LogitsReport:
     """Compare a second model's logits with a base model's, token by token.
 
@@ -196,7 +202,9 @@ def compare_logits(
     progress
         Whether to show progress where the error stream is a terminal.
     max_memory
-        Bytes that a block may take with all that is computed from it.
+        Bytes that the blocks in work may take with all that is computed from them.
+    n_threads
+        Threads; no bit of the result depends on them.
 
     Notes
     -----
@@ -234,14 +242,24 @@ def compare_logits(
         ):
             raise ValueError("base and second must be of the same text, but their tokens differ")
         width = left.n_columns or right.n_columns or 1
-        block = max(1, max_memory // (120 * width))  # about fifteen float64 arrays
-        with tqdm(total=n_rows, unit="token", disable=None if progress else True) as bar:
-            for start in range(0, n_rows, block):
-                stop = min(start + block, n_rows)
-                values = _per_row(left, right, start, stop, tokens[start:stop])
-                plain.update([values[name] for name in names])
-                ranked.update([values["kl"], values["p_change"]])
-                bar.update(stop - start)
+        # ten float64 arrays of a thread's piece; a row as its reader returns it, and as it was read
+        piece, row = 80 * width * _piece_rows(width), 24 * width
+        threads = max(1, min(resolve_threads(n_threads), max_memory // (piece + row)))
+        block = max(1, min(_BLOCK_ROWS, (max_memory // threads - piece) // row))
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            tqdm(total=n_rows, unit="token", disable=None if progress else True) as bar,
+        ):
+            for first in range(0, n_rows, threads * block):
+                bounds = [
+                    (start, min(start + block, n_rows))
+                    for start in range(first, min(first + threads * block, n_rows), block)
+                ]
+                read = [(_read(left, *rows), _read(right, *rows), tokens[slice(*rows)], rows[0]) for rows in bounds]
+                for values in pool.map(_per_row, *zip(*read, strict=True)):
+                    plain.update([values[name] for name in names])
+                    ranked.update([values["kl"], values["p_change"]])
+                    bar.update(len(values["kl"]))
     finally:
         for source, given in zip(sources, (base, second), strict=True):
             if source is not given:
@@ -266,63 +284,112 @@ def compare_logits(
     )
 
 
-def _normalised(logits: Floats) -> Floats:
-    """Return log-probabilities; -inf stays, as probability zero."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
+class _Logits(NamedTuple):
+    """Logits of some rows: as they are, or codes with the scale and the minimum of each row."""
+
+    values: NDArray[Any]
+    scale: Floats | None = None
+    minimum: Floats | None = None
+
+    def part(self, rows: slice) -> _Logits:
+        return _Logits(*(None if field is None else field[rows] for field in self))  # type: ignore[arg-type]
+
+    def decoded(self) -> Floats:
+        if self.scale is None or self.minimum is None:
+            return self.values.astype(np.float64)
+        logits: Floats = np.multiply(self.values, self.scale[:, None], dtype=np.float64)
+        logits += self.minimum[:, None]
+        return logits
 
 
-def _logits(source: Source, start: int, stop: int) -> tuple[Floats, tuple[NDArray[np.uint16], Floats] | None]:
-    """Return logits, and the codes and scales behind them where they are quantised."""
+def _read(source: Source, start: int, stop: int) -> _Logits:
     if not isinstance(source, LlamaLogits):
-        return source.read(start, stop).astype(np.float64), None
+        return _Logits(source.read(start, stop))
     scale, minimum, codes = source.read_codes(start, stop)
-    return codes * scale[:, None] + minimum[:, None], (codes, scale)
+    return _Logits(codes, scale, minimum)
 
 
-def _per_row(
-    left: Source, right: Source, start: int, stop: int, tokens: NDArray[np.integer[Any]]
-) -> dict[str, Floats]:
-    raw, stored = _logits(left, start, stop)
-    other, _ = _logits(right, start, stop)
-    if len(raw) != len(tokens) or raw.shape != other.shape:
-        expected = (len(tokens), raw.shape[-1])
+def _piece_rows(width: int) -> int:
+    """Return how many rows are reduced at once: few, so that what is computed from them stays in the caches."""
+    return max(1, _PIECE_BYTES // (8 * width))
+
+
+def _per_row(left: _Logits, right: _Logits, tokens: NDArray[np.integer[Any]], first_row: int) -> dict[str, Floats]:
+    if len(left.values) != len(tokens) or left.values.shape != right.values.shape:
+        expected = (len(tokens), left.values.shape[-1])
         raise ValueError(
-            f"base and second must have shape {expected} from row {start} on,"
-            f" got {raw.shape} and {other.shape}"
+            f"base and second must have shape {expected} from row {first_row} on,"
+            f" got {left.values.shape} and {right.values.shape}"
         )
-    log_p, log_q = _normalised(raw), _normalised(other)
-    p, q = np.exp(log_p), np.exp(log_q)
-    with np.errstate(invalid="ignore"):
-        terms = np.where(p > 0, p * (log_p - log_q), 0.0) - p + q
+    tokens, _ = _arrays.check_class_labels(tokens, (len(tokens),), left.values.shape[-1], None)
+    step = _piece_rows(left.values.shape[-1])
+    pieces = [slice(start, start + step) for start in range(0, len(tokens), step)]
+    parts = [_of_piece(left.part(rows), right.part(rows), tokens[rows]) for rows in pieces]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _normalised(logits: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return e^(logit - largest), the largest of each row and the logarithm of the sum of e^logit."""
+    top = logits.max(-1, keepdims=True)
+    exponentials = np.subtract(logits, top)
+    np.exp(exponentials, out=exponentials)
+    return exponentials, top, top + np.log(exponentials.sum(-1, keepdims=True))
+
+
+def _of_piece(left: _Logits, right: _Logits, tokens: NDArray[np.integer[Any]]) -> dict[str, Floats]:
+    log_p, log_q = left.decoded(), right.decoded()
     rows = np.arange(len(tokens))
-    change = q[rows, tokens] - p[rows, tokens]
-    nll, nll_base = -log_q[rows, tokens], -log_p[rows, tokens]
-    values = {
-        "nll": nll, "nll_base": nll_base, "nll_change": nll - nll_base,
-        "kl": np.maximum(terms.sum(-1), 0.0), "p_change": change, "p_square": change**2,
-        "same_top": (raw.argmax(-1) == other.argmax(-1)).astype(np.float64),
+    same_top = log_p.argmax(-1) == log_q.argmax(-1)
+    with np.errstate(invalid="ignore"):
+        p, top, total_p = _normalised(log_p)
+        q, top_q, total_q = _normalised(log_q)
+        nll_base, nll = total_p[:, 0] - log_p[rows, tokens], total_q[:, 0] - log_q[rows, tokens]
+        factor_p = np.exp(top - total_p)
+        q *= np.exp(top_q - total_q)
+        difference = np.subtract(log_p, log_q, out=log_p)
+        difference -= total_p - total_q  # log p - log q; of the stored p it is larger by total_p
+        if not np.isfinite(difference).all():
+            difference[p == 0] = 0.0
+        terms = np.subtract(difference, 1.0, out=log_q)
+        terms *= p
+        terms *= factor_p
+        terms += q  # p log(p / q) - p + q
+    change = np.exp(-nll) - np.exp(-nll_base)
+    kl = np.maximum(terms.sum(-1), 0.0)
+    low, high = kl, kl
+    if left.scale is not None:
+        difference += total_p
+        low, high = _bounds(left.values, left.scale, p, np.exp(top), difference, q, scratch=terms)
+    return {
+        "nll": nll, "nll_base": nll_base, "nll_change": nll - nll_base, "kl": kl, "kl_low": low, "kl_high": high,
+        "p_change": change, "p_square": change**2, "same_top": same_top.astype(np.float64),
     }  # fmt: skip
-    low, high = values["kl"], values["kl"]
-    if stored is not None:
-        low, high = _bounds(raw, *stored, log_q, q)
-    return values | {"kl_low": low, "kl_high": high}
 
 
 def _bounds(
-    stored: Floats, codes: NDArray[np.uint16], scale: Floats, log_q: Floats, q: Floats
+    codes: NDArray[Any], scale: Floats, p: Floats, factor: Floats, difference: Floats, q: Floats, *, scratch: Floats
 ) -> tuple[Floats, Floats]:
-    """Return the least and the greatest KL of any p that these codes can stand for; see the notes above."""
+    """Return the least and the greatest KL of any p that these codes can stand for; see ``compare_logits``.
+
+    The stored p is ``p * factor``, and ``difference`` its logarithm less that of q, which is overwritten.
+    """
     half = (scale / 2 + _ROUNDING)[:, None]
-    full_range = (scale * _STEPS > _CLIPPED - _ROUNDING)[:, None]  # else the minimum is the row's own
-    greatest = np.exp(stored + half)
-    least = np.where((codes == 0) & full_range, 0.0, np.exp(stored - half))
-
-    def h(p: Floats, log_p: Floats) -> Floats:
-        return np.where(p > 0, p * (log_p - log_q), 0.0) - p + q
-
-    with np.errstate(invalid="ignore"):
-        at_least, at_greatest = h(least, stored - half), h(greatest, stored + half)
-    inside = (least <= q) & (q <= greatest)
-    low = np.where(inside, 0.0, np.minimum(at_least, at_greatest)).sum(-1)
-    return low, np.maximum(at_least, at_greatest).sum(-1)
+    difference -= 1.0
+    greatest = p * (factor * np.exp(half))
+    outside = q > greatest
+    at_greatest = np.add(difference, half, out=scratch)  # h(p) = p (log(p / q) - 1) + q
+    at_greatest *= greatest
+    at_greatest += q
+    least = np.multiply(p, factor * np.exp(-half), out=greatest)
+    full_range = scale * _STEPS > _CLIPPED - _ROUNDING  # else the minimum is the row's own
+    clipped = (codes == 0) & full_range[:, None] if full_range.any() else None
+    if clipped is not None:
+        least[clipped] = 0.0
+    outside |= q < least
+    at_least = np.subtract(difference, half, out=difference)
+    at_least *= least
+    at_least += q
+    high = np.maximum(at_least, at_greatest).sum(-1)
+    low = np.minimum(at_least, at_greatest, out=at_least)
+    low *= outside  # 0 where q can be p
+    return low.sum(-1), high

@@ -1,16 +1,23 @@
-"""Statistics over rows in NumPy and fractions: every value is kept, every sum is exact."""
+"""Statistics over rows in NumPy and fractions: every value is kept, every sum is exact.
+
+The twins of the kernels ``exact_sum``, ``histogram`` and ``support`` keep a sum as one fraction where those keep it
+in chunks; they have no threads and therefore no parts.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .measures import cross_entropy, entropy, kl_divergence
+
+Array = npt.NDArray[Any]
+"""Numbers; sums are object arrays of fractions."""
 
 
 class RowStatistics(NamedTuple):
@@ -52,3 +59,159 @@ class RowDivergence:
             error = math.sqrt(sum((row - mean) ** 2 for row in rows) / (n * (n - 1))) if n > 1 else math.nan
             statistics[measure] = RowStatistics(n, float(mean), error)
         return statistics
+
+
+# ---- exact_sum
+
+
+def add_values(values: Array, groups: Array, sums: Array) -> None:
+    """Add each value to the sum of its group; without groups, to the first."""
+    for i, value in enumerate(values.tolist()):
+        sums[groups[i] if len(groups) else 0] += Fraction(value)
+
+
+def add_products(left: Array, right: Array, groups: Array, sums: Array) -> None:
+    """Add each product to the sum of its group."""
+    for i, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
+        sums[groups[i] if len(groups) else 0] += Fraction(a) * Fraction(b)
+
+
+def accumulate_rows(
+    values: Array, weights: Array, groups: Array, n_measures: int, measure: int, sums: Array, counts: Array,
+    extremes: Array,
+) -> None:  # fmt: skip
+    """Add rows: to sums of w x, (w x)^2 (and w x w, w, w^2); to counts of finite, zero, infinite and NaN."""
+    for i, value in enumerate(values.tolist()):
+        weight = float(weights[i]) if len(weights) else 1.0
+        if weight == 0:
+            continue
+        statistic = (int(groups[i]) if len(groups) else 0) * n_measures + measure
+        weighted = value * weight
+        if not math.isfinite(value) or not math.isfinite(weighted):
+            counts[statistic, 2 if value > 0 else 3] += 1
+            continue
+        counts[statistic, 0] += 1
+        counts[statistic, 1] += value == 0
+        extremes[statistic] = min(extremes[statistic, 0], value), max(extremes[statistic, 1], value)
+        x, w = Fraction(weighted), Fraction(weight)
+        for k, term in enumerate((x, x * x, x * w, w, w * w)[: sums.shape[1]]):
+            sums[statistic, k] += term
+
+
+def carry(sums: Array, n_chunks: int) -> Array:
+    """Return the canonical chunks of fractions: digits of 32 bits, in units of 2^(-16 n_chunks), the last signed."""
+    chunks = np.empty((len(sums), n_chunks), np.int64)
+    for i, total in enumerate(sums):
+        integer, rest = divmod(Fraction(total) * 2 ** (16 * n_chunks), 1)
+        assert rest == 0, "no sum of float64 values, or of two of their products, has a smaller unit"
+        for k in range(n_chunks - 1):
+            integer, chunks[i, k] = divmod(integer, 1 << 32)
+        chunks[i, -1] = integer
+    return chunks
+
+
+def order_keys(values: Array, shift: int, keys_out: Array) -> None:
+    """Map values to sign times magnitude, as the bits above ``shift``: of their order, without the low bits."""
+    magnitude = np.abs(values).view(np.int64) >> shift
+    keys_out[:] = np.where(values < 0, -magnitude, magnitude)
+
+
+# ---- histogram
+
+
+def count_bins(values: Array, edges: Array, n_edges: int, counts_out: Array) -> None:
+    """Count the values of each feature: bin sum(e_i <= v), then NaN."""
+    for feature, column in enumerate(values.T):
+        known = column[~np.isnan(column)]
+        places = np.searchsorted(edges[feature, :n_edges], known, side="right")
+        counts_out[feature] += np.append(np.bincount(places, minlength=n_edges + 1), len(column) - len(known))
+
+
+def compare_counts(
+    p: Array, q: Array, measures: Array, smoothing: float, values_out: Array, totals_out: Array
+) -> None:
+    """Compute KL, reverse KL, JS, PSI, total variation and chi-squared of rows of counts, by their codes.
+
+    Row i of q is held against row i of p, modulo their number. NaN where a side has no counts.
+    """
+    totals_out[:] = q.sum(1)
+    for row, counts in enumerate(q):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            a, b = (c + smoothing for c in (p[row % len(p)], counts))
+            a, b = a / a.sum(), b / b.sum()
+            m = (a + b) / 2
+
+            def relative(x: Array, y: Array) -> Any:
+                return np.where(x == 0, 0.0, x * np.log(x / y)).sum() + 0 * x.sum()
+
+            found = (
+                relative(a, b), relative(b, a), (relative(a, m) + relative(b, m)) / 2,
+                relative(a, b) + relative(b, a), np.abs(a - b).sum() / 2,
+                np.where(a == b, 0.0, (a - b) ** 2 / b).sum() + 0 * a.sum() * b.sum(),
+            )  # fmt: skip
+        values_out[:, row] = [found[code] for code in measures]
+
+
+# ---- support
+
+
+def _add_terms(values: npt.ArrayLike, sums: Array, infinite: Array, k: int) -> None:
+    for value in np.ravel(values).tolist():
+        if math.isfinite(value):
+            sums[k] += Fraction(value)
+        else:
+            infinite[k] += 1
+
+
+def add_probabilities(p: Array, q: Array, terms: Array, sums: Array, infinite: Array) -> None:
+    """Add the terms of a chunk of the support, by their codes; count those that are infinite."""
+    p, q = (np.asarray(side, np.float64) for side in (p, q))
+
+    def relative(x: Array, y: Array) -> Array:  # x log(x / y) - x + y
+        return np.where(x == 0, y, x * np.log(x / y) - x + y)
+
+    def product(x: Array, y: Array) -> Array:  # x log y
+        return np.where(x == 0, 0.0, x * np.log(y))
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        m = (p + q) / 2
+        found = (
+            p, q, relative(p, q), relative(q, p), product(p, p), product(q, q), product(p, q),
+            (relative(p, m) + relative(q, m)) / 2, np.abs(p - q) / 2,
+        )  # fmt: skip
+    for k, code in enumerate(terms):
+        _add_terms(found[code], sums, infinite, k)
+
+
+_MOST = 2.0**40
+
+
+def survey_logits(logits: Array, survey_out: Array) -> None:
+    """Find the highest binary exponent, how many logits are above -2^40, and how many are refused."""
+    counted = logits[logits >= -_MOST].astype(np.float64)
+    highest = counted.max(initial=-np.inf)
+    survey_out[:] = (
+        round(highest / math.log(2)) if abs(highest) <= _MOST else 0,
+        len(counted),
+        np.count_nonzero(~(logits <= _MOST)),
+    )
+
+
+def add_logits(
+    a: Array, b: Array, wanted: Array, top_a: int, top_b: int, sums: Array, infinite: Array
+) -> None:
+    """Add e^a (1, a - b, a, b) and e^b (1, b - a, b) to the windows of 32 exponents of their e^own."""
+    for first, n_terms, own, other, top in ((0, 4, a, b, top_a), (4, 3, b, a, top_b)):
+        for x, y in zip(own.tolist(), other.tolist(), strict=True):
+            if not x >= -_MOST:
+                continue
+            exponent = round(x / math.log(2))
+            window = top - exponent // 32
+            fraction = math.exp(x - exponent * math.log(2)) * 2.0 ** (exponent % 32)
+            for k, factor in enumerate((1.0, x - y, x, y)[:n_terms]):
+                if not wanted[first + k]:
+                    continue
+                if not math.isfinite(fraction * factor):
+                    infinite[first + k] += 1
+                elif window < len(sums):
+                    sums[window, first + k] += Fraction(fraction * factor)

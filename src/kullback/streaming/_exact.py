@@ -18,6 +18,10 @@ MAX_PENDING = 1 << 29
 """Additions that the chunks take between two carries: each adds less than 2^32 to a chunk of 63 bits."""
 
 
+MAX_COUNT = 1 << 60
+"""Terms that a sum has room for."""
+
+
 def to_integer(chunks: NDArray[np.int64]) -> int:
     """Return one carried sum as an integer, in units of ``2**-(16 * len(chunks))``."""
     low = int.from_bytes(chunks[:-1].astype("<u4").tobytes(), "little")
@@ -51,6 +55,9 @@ def square_root(value: Fraction) -> float:
 
 
 def is_canonical(sums: NDArray[np.int64]) -> bool:
-    """Return whether every sum (the last axis) is in the kernel's canonical form."""
-    digits = sums[..., :-1]
-    return bool(((digits >= 0) & (digits < 1 << 32)).all())
+    """Return whether every sum (the last axis) is in the kernel's canonical form.
+
+    The last chunk lies above any sum of ``MAX_COUNT`` terms: it holds the sign alone.
+    """
+    digits, last = sums[..., :-1], sums[..., -1]
+    return bool(((digits >= 0) & (digits < 1 << 32)).all() and ((last == 0) | (last == -1)).all())

@@ -125,7 +125,7 @@ class Accumulator(ABC):
         header = state["header"]
         if set(header) != _HEADER_KEYS:
             raise ValueError(
-                f"the state's header must have the keys {sorted(_HEADER_KEYS)}, got {sorted(header)}"
+                f"the state's header must have the keys {sorted(_HEADER_KEYS)}, got {sorted(map(str, header))}"
             )
         if header["format"] != cls._format:
             raise ValueError(f"the state's format must be {cls._format!r}, got {header['format']!r}")

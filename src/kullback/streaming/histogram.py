@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _arrays
 from .._kernels import histogram as histogram_kernel
 from .._states import Arrays, refuse_rest, take
-from .._threads import resolve_threads
+from .._threads import resolve_threads, useful_threads
 from ._state import Accumulator
 
 MEASURES = ("kl", "reverse_kl", "js", "psi", "total_variation", "chi2")
@@ -21,6 +21,7 @@ MEASURES = ("kl", "reverse_kl", "js", "psi", "total_variation", "chi2")
 
 _IN_NATS = {"kl", "reverse_kl", "js", "psi"}
 _MAX_COUNT = 1 << 51
+_FEW_BINS = 1 << 14  # bins to compare for each thread below which it does not bring what it costs
 _SMALL = 256  # rows for each thread below which starting threads costs more than counting
 
 Values = NDArray[np.float64]
@@ -328,16 +329,18 @@ class HistogramDivergence(Accumulator):
     ) -> tuple[dict[str, Values], NDArray[np.int64]]:
         """Return each measure of each row of q, and the totals of the rows."""
         rows = q.reshape(-1, self.n_bins)
-        values, totals = {}, np.empty(len(rows), np.int64)
-        for name in self.measures:
-            out = np.empty(len(rows))
-            histogram_kernel.compare_counts(
-                p, rows, MEASURES.index(name), self.smoothing, out, totals, resolve_threads(self.n_threads)
-            )
-            if (out < 0).any():
-                _arrays.check_counts(q, q.shape, name="counts")
-            values[name] = out.reshape(q.shape[:-1]) / self._unit(name)
-        return values, totals.reshape(q.shape[:-1])
+        codes = np.array([MEASURES.index(name) for name in self.measures], np.intc)
+        values, totals = np.empty((len(codes), len(rows))), np.empty(len(rows), np.int64)
+        threads = useful_threads(resolve_threads(self.n_threads), rows.size, _FEW_BINS)
+        histogram_kernel.compare_counts(p, rows, codes, self.smoothing, values, totals, threads)
+        if (values < 0).any():
+            _arrays.check_counts(q, q.shape, name="counts")
+        shape = q.shape[:-1]
+        found = {
+            name: value.reshape(shape) / self._unit(name) if self._unit(name) != 1 else value.reshape(shape)
+            for name, value in zip(self.measures, values, strict=True)
+        }
+        return found, totals.reshape(shape)
 
 
 def _bias_and_error(

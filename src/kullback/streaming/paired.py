@@ -14,6 +14,7 @@ from .. import _arrays
 from .._kernels import exact_sum as exact_sum_kernel
 from .._states import Arrays, refuse_rest, take
 from ._exact import (
+    MAX_COUNT,
     MAX_PENDING,
     N_CHUNKS_PRODUCTS,
     N_CHUNKS_VALUES,
@@ -251,8 +252,8 @@ class PairedDivergence(Accumulator):
         if not is_canonical(sums):
             raise ValueError("the state's sums are not in canonical form")
         n = int(counts[0])
-        if not (counts >= 0).all() or counts[1] + counts[2] > n:
-            raise ValueError("the state's counts must not be negative, nor exceed its rows")
+        if not ((counts >= 0) & (counts < MAX_COUNT)).all() or counts[1] + counts[2] > n:
+            raise ValueError("the state's counts must not be negative or 2^60, nor exceed its rows")
         for part in sums:
             x, xx = to_fraction(part[0]), to_fraction(part[1])
             if x * x > n * xx:  # Cauchy-Schwarz; no sums without rows

@@ -15,7 +15,7 @@ from .. import _arrays
 from .._kernels import exact_sum as exact_sum_kernel
 from .._states import Arrays, refuse_rest, take
 from ._buckets import BucketCounts
-from ._exact import MAX_PENDING, N_CHUNKS_PRODUCTS, is_canonical, square_root, to_float, to_integer
+from ._exact import MAX_COUNT, MAX_PENDING, N_CHUNKS_PRODUCTS, is_canonical, square_root, to_float, to_integer
 from ._labels import Label, Labels
 from ._measures import row_measures
 from ._state import Accumulator
@@ -277,6 +277,10 @@ class RowValues(Accumulator):
         if self._buckets is not None and other._buckets is not None:
             self._buckets.fold(other._buckets, rows)
 
+    def _n_rows_seen(self) -> int:
+        """Return how many rows were counted, those that are not a number included, those of weight 0 not."""
+        return int(self._counts[:: len(self.measures), [_FINITE, _INFINITE, _NONFINITE]].sum())
+
     def _n_statistics(self) -> int:
         return (len(self._labels) if self.groups else 1) * len(self.measures)
 
@@ -311,8 +315,11 @@ class RowValues(Accumulator):
         extremes = take(arrays, "extremes", "float64", (n, 2))
         if sums.shape[1] not in (_SUMS, _WEIGHTED_SUMS):
             raise ValueError(f"the state must have 2 or 5 sums per statistic, got {sums.shape[1]}")
-        if not (counts >= 0).all() or not (counts[:, _ZERO] <= counts[:, _FINITE]).all():
-            raise ValueError("the state's counts must not be negative, nor more rows be zero than there are")
+        if not ((counts >= 0) & (counts < MAX_COUNT)).all() or not (counts[:, _ZERO] <= counts[:, _FINITE]).all():
+            raise ValueError("the state's counts must not be negative or 2^60, nor more rows be zero than there are")
+        rows_of = counts[:, [_FINITE, _INFINITE, _NONFINITE]].sum(1).reshape(-1, len(self.measures))
+        if (rows_of != rows_of[:, :1]).any():
+            raise ValueError("the state's measures must be of the same rows")
         if not is_canonical(sums):
             raise ValueError("the state's sums are not in canonical form")
         for statistic in range(n):
@@ -507,6 +514,9 @@ def _check_consistent(
     x, xx = to_integer(sums[0]), to_integer(sums[1])
     if x * x > n * xx * _UNIT:  # Cauchy-Schwarz
         raise ValueError("the state's sums of values and of squares contradict each other")
+    most = max(-low, high)
+    if len(sums) == _SUMS and xx > n * _UNIT * Fraction(most) ** 2:
+        raise ValueError("the state's sum of squares lies outside what its extremes allow")
     if len(sums) == _SUMS and not n * Fraction(low) <= Fraction(x, _UNIT) <= n * Fraction(high):
         raise ValueError("the state's sum lies outside what its extremes allow")
     if len(sums) == _WEIGHTED_SUMS:

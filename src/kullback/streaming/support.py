@@ -17,7 +17,7 @@ from .._kernels import exact_sum as exact_sum_kernel
 from .._kernels import support as support_kernel
 from .._states import Arrays, refuse_rest, take
 from .._threads import resolve_threads
-from ._exact import MAX_PENDING, N_CHUNKS_VALUES, is_canonical, to_float, to_fraction
+from ._exact import MAX_COUNT, MAX_PENDING, N_CHUNKS_VALUES, is_canonical, to_float, to_fraction
 from ._state import Accumulator
 
 # terms in the order of the codes in ext/support.pyx
@@ -267,7 +267,8 @@ class SupportDivergence(Accumulator):
         refuse_rest(arrays)
         if not is_canonical(sums):
             raise ValueError("the state's sums are not in canonical form")
-        if n_elements < 0 or not ((infinite >= 0) & (infinite <= n_elements)).all() or not 0 <= eps <= 1:
+        counted = 0 <= n_elements < MAX_COUNT and ((infinite >= 0) & (infinite <= n_elements)).all()
+        if not counted or not 0 <= eps <= 1:
             raise ValueError("the state's counts must not be negative, nor more elements infinite than seen")
         if not ((tops == _NO_WINDOW) | (abs(tops) <= 1 << 37)).all():
             raise ValueError("the state's windows are out of range")
