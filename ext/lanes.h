@@ -21,9 +21,11 @@
 
 #if defined(__GNUC__)
 #define KB_INLINE static inline __attribute__((always_inline))
+#define KB_STATIC static __attribute__((unused)) /* not every kernel that includes this calls all of it */
 #define KB_FETCH(pointer) __builtin_prefetch(pointer)
 #else
 #define KB_INLINE static inline
+#define KB_STATIC static inline
 #define KB_FETCH(pointer)
 #endif
 #define KB_EACH_LANE _Pragma("omp simd") for (int k = 0; k < KB_LANES; k++)
@@ -361,7 +363,7 @@ KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, const R
 }
 
 /* One pass with its choices fixed at compile time. KB_MASS gives the masses alone. */
-static int KB(kb_add_terms)(int measure, int has_q, int masses, const REAL *p, ptrdiff_t p_step, const REAL *q,
+KB_STATIC int KB(kb_add_terms)(int measure, int has_q, int masses, const REAL *p, ptrdiff_t p_step, const REAL *q,
                             ptrdiff_t q_step, ptrdiff_t n_groups, double *mass, double *sums) {
 #define KB_PASS(MEASURE, HAS_Q, EXACT) case MEASURE: \
         return masses ? KB(kb_pass)(MEASURE, HAS_Q, 1, EXACT, p, p_step, q, q_step, n_groups, mass, sums) \
@@ -390,7 +392,7 @@ static int KB(kb_add_terms)(int measure, int has_q, int masses, const REAL *p, p
 /* Add the terms of those of KB_KL, KB_REVERSE_KL, KB_ENTROPY, KB_ENTROPY_Q (0 to 3) and KB_JS (4) whose sums are asked for
    (not NULL), and the masses, in one pass. One logarithm is that of the larger of p and q; the other, of larger size,
    follows from log(p / q). */
-static int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
+KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
                              double *mass, double *const *sums) {
     UBITS lowest[KB_LANES], highest[KB_LANES], low = ~(UBITS)0, high = 0;
     for (int k = 0; k < KB_LANES; k++) lowest[k] = ~(UBITS)0, highest[k] = 0;
@@ -447,7 +449,7 @@ static int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, ptr
 }
 
 /* Put KB_LANES rows, `row` elements apart, side by side: element i of row k goes to out[i KB_LANES + k]. */
-static void KB(kb_transpose)(const REAL *x, ptrdiff_t row, ptrdiff_t n, REAL *restrict out) {
+KB_STATIC void KB(kb_transpose)(const REAL *x, ptrdiff_t row, ptrdiff_t n, REAL *restrict out) {
     for (ptrdiff_t i = 0; i < n; i++)
         KB_EACH_LANE out[i * KB_LANES + k] = x[k * row + i];
 }
@@ -456,7 +458,7 @@ static void KB(kb_transpose)(const REAL *x, ptrdiff_t row, ptrdiff_t n, REAL *re
 /* KL of KB_LANES rows of probabilities from their sums, as _divergence_finish.pxd has it: total / p less r - log(1 + r) with
    r = (q - p) / p, by its series. Clear `settled` where that does not hold: sums off 1 by more than the tolerances or by
    1e-4 of themselves, or cancellation. */
-static void kb_finish_kl(const double *p, const double *q, const double *total, double unit, double tolerance_p,
+KB_STATIC void kb_finish_kl(const double *p, const double *q, const double *total, double unit, double tolerance_p,
                          double tolerance_q, double *value, int64_t *settled) {
     KB_EACH_LANE {
         double r = (q[k] - p[k]) / p[k], whole = total[k] / p[k], part = r * r * (0.5 - r * (1.0 / 3 - r * (0.25 - r * 0.2)));
@@ -524,7 +526,7 @@ KB_INLINE double KB(kb_logit_pass)(int inner, int mode, const REAL *x, const REA
     return (double)KB(kb_value)(most);
 }
 
-static double KB(kb_add_logits)(int inner, int mode, const REAL *x, const REAL *y, ptrdiff_t n_groups, REAL scale,
+KB_STATIC double KB(kb_add_logits)(int inner, int mode, const REAL *x, const REAL *y, ptrdiff_t n_groups, REAL scale,
                                 REAL centre, REAL shift, double *sums) {
 #define KB_MODES(INNER) \
     if (mode == KB_NEAR) return KB(kb_logit_pass)(INNER, KB_NEAR, x, y, n_groups, scale, centre, shift, sums); \
@@ -570,7 +572,7 @@ KB_INLINE double KB(kb_logit_js_pass)(int mode, const REAL *x, const REAL *y, pt
     return (double)KB(kb_value)(most);
 }
 
-static double KB(kb_add_logits_js)(int mode, const REAL *x, const REAL *y, ptrdiff_t n_groups, REAL scale, REAL centre,
+KB_STATIC double KB(kb_add_logits_js)(int mode, const REAL *x, const REAL *y, ptrdiff_t n_groups, REAL scale, REAL centre,
                                    REAL shift, REAL rest, double *sums) {
     if (mode == KB_NEAR) return KB(kb_logit_js_pass)(KB_NEAR, x, y, n_groups, scale, centre, shift, rest, sums);
     if (mode == KB_FAR) return KB(kb_logit_js_pass)(KB_FAR, x, y, n_groups, scale, centre, shift, rest, sums);

@@ -284,6 +284,8 @@ def check_distribution(value: npt.ArrayLike, name: str, from_logits: bool = Fals
     """
     array = value if type(value) is np.ndarray else np.asarray(value)
     kind = _KIND_OF.get(array.dtype)
+    if kind is not None and array.ndim and not from_logits:
+        return Distribution(array, kind, _TOLERANCES[kind])
     if kind is None:
         if array.dtype.name == "bfloat16":
             array, kind = array.view(np.uint16), _KINDS["bfloat16"]

@@ -70,6 +70,7 @@ _SHORT_LOGITS = 128  # rows of logits up to this length share a tile
 _TALL_BLOCK = 248  # elements of a tile of logits that lie side by side: 128 rows of both operands stay in L2,
 # and a pitch that is no multiple of 512 bytes keeps its lines in different sets of L1
 _FROM_LOGITS = 6  # the place of this option among the kernel's
+_NEW_AXES = ((None, None), (None,), ())  # in front of so many batch axes, to make two
 _SINGLE_THREAD = 1 << 15  # elements below which waking a second thread costs more than it saves
 
 
@@ -115,7 +116,63 @@ class RowOptions(TypedDict, total=False):
 
 def row_value(p: npt.ArrayLike, q: npt.ArrayLike | None, measure: str, options: RowOptions, **extra: Any) -> Any:
     """Return one measure, reduced as asked."""
+    if not options and not extra and type(p) is np.ndarray:
+        values = single_row((measure,), None, "check", False)(p, q)
+        if values is not None:
+            return values[0]
     return row_values(p, q, (measure,), **check_options(options), **extra)[0]
+
+
+_FLOATS = {np.dtype(np.float32): (0, 2**-11.5), np.dtype(np.float64): (1, 2**-26.0)}  # as _arrays has them
+
+
+@lru_cache(maxsize=256)
+def single_row(
+    measures: tuple[str, ...], base: float | None, normalize: bool | str, from_logits: bool
+) -> Callable[[npt.NDArray[Any], Any], FloatArray | None]:
+    """Return a function of two vectors (or one and None) with its options resolved: a third of the cost of a call.
+
+    It returns a value for each measure, or None where `row_values` should look again: at what is no vector of
+    float32 or float64, rows too long for one thread, and rows that fail the check, of which `row_values` raises.
+    """
+    numbers, mode = _measure_numbers(measures), check_normalize(normalize)
+    unit = 1.0 if base is None else 1.0 / math.log(check_base(base))
+    inner, n_measures = _inner_sums(measures) if from_logits else 0, len(measures)
+    known: dict[Any, FloatArray] = {}
+
+    def values_of(p: npt.NDArray[Any], q: Any) -> FloatArray | None:
+        if p.ndim != 1 or (q is not None and (type(q) is not np.ndarray or q.shape != p.shape)):
+            return None
+        length, first = p.shape[0], _FLOATS.get(p.dtype)
+        second = first if q is None else _FLOATS.get(q.dtype)
+        if first is None or second is None or length >= _SINGLE_THREAD:
+            return None
+        columns = not from_logits and length <= _SHORT
+        group = kernel.LANE_ROWS if columns else 1
+        size = _region_size(group, _BLOCK if columns else min(length, _BLOCK))
+        options = known.get((first, second, q is None))
+        if options is None:
+            tolerance = math.inf if q is None else second[1]
+            options = _options(unit, mode, first[1], tolerance, 0.0, inner, from_logits, 1.0, 0.0)
+            known[first, second, q is None] = options
+        values, status = np.empty(n_measures), np.zeros(1, np.uint8)
+        bad = kernel.reduce_rows(
+            p[None, None], None if q is None else q[None, None], first[0], second[0], numbers, options, values, status,
+            np.empty(size), size, group, _BLOCK, columns, 1,
+        )  # fmt: skip
+        return values if bad < 0 else None
+
+    return values_of
+
+
+def _inner_sums(measures: tuple[str, ...]) -> int:
+    """Return which inner sums of logits the measures need, see ext/divergence_rows.pyx."""
+    return 2 if not _INNER_Q.isdisjoint(measures) else int(not _INNER_P.isdisjoint(measures))
+
+
+def _region_size(group: int, tile: int) -> int:
+    """Return the scratch of one thread, for a group of rows and a tile of so many elements."""
+    return (3 * group + 2 * kernel.LANE_ROWS) * _STATE + 2 * _BLOCK + 2 * tile
 
 
 _OPTION_NAMES = frozenset(RowOptions.__annotations__)
@@ -161,20 +218,24 @@ def row_values(
     if temperature != 1.0 or smoothing != 0.0:
         check_temperature(temperature, from_logits)
         check_smoothing(smoothing, normalize)
-    shape, axis = check_same_rows(first, second, axis, names)
-    arrays = [_with_axis_last(part.array, shape, axis) for part in (first, second) if part is not None]
-    length, batch = arrays[0].shape[-1], arrays[0].shape[:-1]
+    arrays: Sequence[npt.NDArray[Any]] = (first.array,) if second is None else (first.array, second.array)
+    shape = arrays[0].shape
+    if axis != -1 or shape != arrays[-1].shape:
+        shape, axis = check_same_rows(first, second, axis, names)
+        arrays = [_with_axis_last(array, shape, axis) for array in arrays]
+    *batch_lengths, length = arrays[0].shape
+    batch = tuple(batch_lengths)
     n_rows = math.prod(batch)
     n_threads = 1 if n_threads is None and n_rows * length < _SINGLE_THREAD else resolve_threads(n_threads)
     keep = None if where is None else check_where(where, batch)
-    inner = (2 if not _INNER_Q.isdisjoint(measures) else not _INNER_P.isdisjoint(measures)) if from_logits else 0
+    inner = _inner_sums(measures) if from_logits else 0
     options = _options(
         unit,
         mode,
         first.tolerance,
         math.inf if second is None else second.tolerance,
         alpha,
-        int(inner),
+        inner,
         bool(from_logits),
         temperature,
         smoothing,
@@ -249,17 +310,17 @@ def _reduce(
     first, second = operands
     length, n_rows = parts[0].shape[2], result.shape[1]
     group, block, most = 1, _BLOCK, kernel.MAX_GROUP_ROWS
-    from_logits = options[_FROM_LOGITS] != 0
+    from_logits = options.item(_FROM_LOGITS) != 0
     side_by_side = length > _SHORT and any(abs(part.strides[2]) > abs(part.strides[1]) > 0 for part in parts)
-    columns = bool(not from_logits and (length <= _SHORT or side_by_side))
+    columns = not from_logits and (length <= _SHORT or side_by_side)
     if columns:
         group = max(1, min(most, -(-parts[0].shape[1] // kernel.LANE_ROWS) * kernel.LANE_ROWS))
     elif length <= _SHORT_LOGITS:
-        group = min(most, _BLOCK // max(length, 1))
+        group = max(1, min(most, _BLOCK // max(length, 1), parts[0].shape[1]))
     elif side_by_side:
         group, block = most, _TALL_BLOCK
     tile = _BLOCK if columns else group * min(length, block)
-    region = (3 * group + 2 * kernel.LANE_ROWS) * _STATE + 2 * _BLOCK + 2 * tile
+    region = _region_size(group, tile)
     n_pieces = -(-length // _PIECE)
     n_groups = parts[0].shape[0] * -(-parts[0].shape[1] // group)
     shared = n_rows * n_pieces * _STATE if n_pieces > 1 and n_groups < 4 * n_threads else 0
@@ -297,7 +358,7 @@ def _three_axes(arrays: Sequence[npt.NDArray[Any]]) -> Iterator[Sequence[npt.NDA
     """Yield views of (outer, inner, element) that cover all rows in order, without a copy."""
     n_batch = arrays[0].ndim - 1
     if n_batch <= 2:
-        yield [array[(None,) * (2 - n_batch)] for array in arrays]
+        yield [array[_NEW_AXES[n_batch]] for array in arrays]
         return
     shape, strides = list(arrays[0].shape), [list(array.strides) for array in arrays]
     for k in range(n_batch - 2, -1, -1):  # merge neighbouring axes that lie like one in every operand
