@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypedDict
@@ -123,6 +124,14 @@ def row_value(p: npt.ArrayLike, q: npt.ArrayLike | None, measure: str, options: 
     return row_values(p, q, (measure,), **check_options(options), **extra)[0]
 
 
+class _Scratch(threading.local):
+    """What single rows need for themselves in each thread: kept, as allocating it would cost a tenth of a call."""
+
+    def __init__(self) -> None:
+        self.region = np.empty(_region_size(kernel.LANE_ROWS, _BLOCK))
+        self.status = np.zeros(1, np.uint8)
+
+
 _FLOATS = {np.dtype(np.float32): (0, 2**-11.5), np.dtype(np.float64): (1, 2**-26.0)}  # as _arrays has them
 
 
@@ -139,6 +148,7 @@ def single_row(
     unit = 1.0 if base is None else 1.0 / math.log(check_base(base))
     inner, n_measures = _inner_sums(measures) if from_logits else 0, len(measures)
     known: dict[Any, FloatArray] = {}
+    scratch = _SCRATCH
 
     def values_of(p: npt.NDArray[Any], q: Any) -> FloatArray | None:
         if p.ndim != 1 or (q is not None and (type(q) is not np.ndarray or q.shape != p.shape)):
@@ -149,18 +159,20 @@ def single_row(
             return None
         columns = not from_logits and length <= _SHORT
         group = kernel.LANE_ROWS if columns else 1
-        size = _region_size(group, _BLOCK if columns else min(length, _BLOCK))
         options = known.get((first, second, q is None))
         if options is None:
             tolerance = math.inf if q is None else second[1]
             options = _options(unit, mode, first[1], tolerance, 0.0, inner, from_logits, 1.0, 0.0)
             known[first, second, q is None] = options
-        values, status = np.empty(n_measures), np.zeros(1, np.uint8)
+        values, region = np.empty(n_measures), scratch.region
         bad = kernel.reduce_rows(
-            p[None, None], None if q is None else q[None, None], first[0], second[0], numbers, options, values, status,
-            np.empty(size), size, group, _BLOCK, columns, 1,
+            p[None, None], None if q is None else q[None, None], first[0], second[0], numbers, options, values,
+            scratch.status, region, region.size, group, _BLOCK, columns, 1,
         )  # fmt: skip
-        return values if bad < 0 else None
+        if bad < 0:
+            return values
+        scratch.status[0] = 0
+        return None
 
     return values_of
 
@@ -173,6 +185,9 @@ def _inner_sums(measures: tuple[str, ...]) -> int:
 def _region_size(group: int, tile: int) -> int:
     """Return the scratch of one thread, for a group of rows and a tile of so many elements."""
     return (3 * group + 2 * kernel.LANE_ROWS) * _STATE + 2 * _BLOCK + 2 * tile
+
+
+_SCRATCH = _Scratch()
 
 
 _OPTION_NAMES = frozenset(RowOptions.__annotations__)
