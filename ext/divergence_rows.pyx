@@ -442,7 +442,7 @@ cdef void run_group(const Job* job, Py_ssize_t group, double* scratch, Py_ssize_
         any_piece(job, first, n_rows, piece, &region, region.pieces)
         for i in range(n_rows):
             merge_states(job, region.rows + i * STATE, region.pieces + i * STATE)
-    if job.columns and n_pieces == 1:
+    if job.columns and n_pieces <= 1:
         finish_columns(job, first, n_rows, &region, region.rows)
     else:
         finish_rows(job, first, n_rows, &region, region.rows)

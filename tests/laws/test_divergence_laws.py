@@ -96,6 +96,15 @@ def test_empty_batches():
     assert kullback.entropy(np.ones((4, 1, 1))).shape == (4, 1)
 
 
+def test_rows_without_elements():
+    """Rows of no elements have the sums 0: NaN where they would be divided, 0 where they are not, never leftovers."""
+    for _ in range(3):
+        kullback.kl_divergence(*np.random.default_rng(0).dirichlet(np.ones(9), (2, 40)))  # fills what scratch reuses
+        empty = np.ones((40, 0))
+        assert np.isnan(kullback.kl_divergence(empty, empty, normalize=True)).all()
+        np.testing.assert_array_equal(kullback.kl_divergence(empty, empty, normalize=False), np.zeros(40))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
