@@ -79,6 +79,7 @@ cdef enum:
     PSI = 3
     TOTAL_VARIATION = 4
     CHI2 = 5
+    TASK_ROWS = 512  # rows that a thread takes at a time: beside other work, one thread may be slower than another
     BINS = 64  # bins of a piece, whose probabilities and logarithms stay in the L1 cache for all measures
 
 
@@ -226,6 +227,6 @@ def compare_counts(
 ):
     """Compute divergences, in nats, of each row of counts from its reference."""
     cdef Py_ssize_t row
-    for row in prange(q.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+    for row in prange(q.shape[0], nogil=True, num_threads=n_threads, schedule="dynamic", chunksize=TASK_ROWS):
         compare_row(&p[row % p.shape[0], 0], &q[row, 0], q.shape[1], &measures[0], measures.shape[0], smoothing,
                     &values_out[0, row], values_out.shape[1], &totals_out[row])
