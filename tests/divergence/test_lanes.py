@@ -157,3 +157,23 @@ def test_kl_of_short_rows_by_either_way(at_level):
             A, B = ([x / mpmath.fsum(row) for x in row] for row in (A, B))
             expected = mpmath.fsum(x * mpmath.log(x / y) for x, y in zip(A, B, strict=True))
             assert abs(actual[i] / float(expected) - 1) < 1e-13
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [3, 64, 65, 3000])
+def test_a_vector_has_the_bits_of_its_row(at_level, size, dtype):
+    """The short way for single vectors, strided and reversed ones too, gives what the row has in a batch."""
+    rng = np.random.default_rng(0)
+    p, q = (rng.dirichlet(np.ones(size), 17).astype(dtype) for _ in range(2))
+    for name in ("kl_divergence", "jensen_shannon_divergence", "entropy", "total_variation_distance"):
+        operands = (p,) if name == "entropy" else (p, q)
+        batch = getattr(kullback, name)(*operands)
+        for row in (0, 16):
+            assert getattr(kullback, name)(*(x[row] for x in operands)) == batch[row]
+            strided = [np.repeat(x[row], 3)[::3] for x in operands]
+            assert getattr(kullback, name)(*strided) == batch[row]
+            backwards = [x[row, ::-1].copy()[::-1] for x in operands]
+            assert getattr(kullback, name)(*backwards) == batch[row]
+    with pytest.raises(ValueError, match="q must sum to 1"):
+        kullback.kl_divergence(p[0], 2 * q[0])
+    assert kullback.kl_divergence(p[0], q[0]) == kullback.kl_divergence(p, q)[0]  # a failure leaves nothing behind

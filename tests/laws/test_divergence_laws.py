@@ -136,6 +136,7 @@ def test_rows_without_elements():
         (lambda: kullback.entropy(1.0), ValueError, "p must have at least one axis"),
         (lambda: kullback.entropy([1.0], axis=1), ValueError, r"axis must be in \[-1, 0\]"),
         (lambda: kullback.entropy([1.0], axis=0.5), TypeError, "axis must be an int, got 0.5"),
+        (lambda: kullback.entropy([1.0], axis=-1.0), TypeError, "axis must be an int, got -1.0"),
         (
             lambda: kullback.entropy([1.0], base=1),
             ValueError,

@@ -132,7 +132,8 @@ class _Scratch(threading.local):
         self.status = np.zeros(1, np.uint8)
 
 
-_FLOATS = {np.dtype(np.float32): (0, 2**-11.5), np.dtype(np.float64): (1, 2**-26.0)}  # as _arrays has them
+_FLOATS = {np.dtype(name): check_distribution(np.empty(1, name), "p")[1:] for name in ("float32", "float64")}
+"""Kind and tolerance of what `single_row` takes."""
 
 
 @lru_cache(maxsize=256)
@@ -235,7 +236,7 @@ def row_values(
         check_smoothing(smoothing, normalize)
     arrays: Sequence[npt.NDArray[Any]] = (first.array,) if second is None else (first.array, second.array)
     shape = arrays[0].shape
-    if axis != -1 or shape != arrays[-1].shape:
+    if type(axis) is not int or axis != -1 or shape != arrays[-1].shape:
         shape, axis = check_same_rows(first, second, axis, names)
         arrays = [_with_axis_last(array, shape, axis) for array in arrays]
     *batch_lengths, length = arrays[0].shape
