@@ -120,11 +120,19 @@ KB_INLINE REAL KB(kb_atanh_tail)(REAL u) {
 #endif
 }
 
-/* log(x) of a normal x to about 2 ulp: x = 2^-k m with m near 1, log m = 2 atanh((m - 1) / (m + 1)). */
-KB_INLINE REAL KB(kb_log)(REAL x) {
-    REAL k, back, m = KB(kb_align)(x, C(1), &k, &back), s = (m - C(1)) / (m + C(1)), u = s * s;
+/* log(x) of a normal x to about 2 ulp: x = 2^-k m with m near 1, log m = 2 atanh(s), s = (m - 1) / (m + 1). */
+KB_INLINE REAL KB(kb_begin_log)(REAL x, REAL *k) {
+    REAL back, m = KB(kb_align)(x, C(1), k, &back);
+    return (m - C(1)) / (m + C(1));
+}
+KB_INLINE REAL KB(kb_end_log)(REAL s, REAL k) {
+    REAL u = s * s;
     s = s + s;
     return (s + s * u * KB(kb_atanh_tail)(u)) - k * C(0.6931471805599453);
+}
+KB_INLINE REAL KB(kb_log)(REAL x) {
+    REAL k, s = KB(kb_begin_log)(x, &k);
+    return KB(kb_end_log)(s, k);
 }
 
 /* Split x = k ln 2 + r, |r| <= ln 2 / 2, and set *shifted to the bits of 2^k less those of 1. Adding 1.5 * 2^23 (2^52)
@@ -216,22 +224,15 @@ KB_INLINE REAL KB(kb_excess_near)(REAL t, REAL *ratio) {
 
 /* Let q' = 2^k q near p, d = p - q' (exact) and s = d / (p + q'). Then log(p / q) = k ln 2 + 2 atanh(s), p 2 s = d + s d,
    and p log(p / q) - p + q = s d + p (k ln 2 + 2 (atanh(s) - s)) + (q - q'), where no part cancels. */
-KB_INLINE REAL KB(kb_kl)(REAL p, REAL q) {
-    REAL k, back, near = KB(kb_align)(q, p, &k, &back), d = p - near, s = d / (p + near), u = s * s;
-    REAL value = s * d + p * (k * C(0.6931471805599453) + (s + s) * u * KB(kb_atanh_tail)(u)) + (q - near);
+KB_INLINE void KB(kb_begin_kl)(REAL p, REAL q, REAL *s, REAL *rest, REAL *k) {
+    REAL back, near = KB(kb_align)(q, p, k, &back), d = p - near;
+    *s = d / (p + near);
+    *rest = *s * d + (q - near);
+}
+KB_INLINE REAL KB(kb_end_kl)(REAL p, REAL q, REAL s, REAL rest, REAL k) {
+    REAL u = s * s, value = p * (k * C(0.6931471805599453) + (s + s) * u * KB(kb_atanh_tail)(u)) + rest;
     value = q > 0 ? value : (REAL)INFINITY;
     return p > 0 ? value : q;
-}
-
-KB_INLINE REAL KB(kb_entropy)(REAL p) {
-    REAL value = -p * KB(kb_log)(p);
-    return p > 0 ? value : 0;
-}
-
-KB_INLINE REAL KB(kb_cross)(REAL p, REAL q) {
-    REAL value = -p * KB(kb_log)(q);
-    value = q > 0 ? value : (REAL)INFINITY;
-    return p > 0 ? value : 0;
 }
 
 /* Twice the Jensen-Shannon term of a total a = p + q and v = ((p - q) / a)^2 <= 1/16:
@@ -261,14 +262,18 @@ KB_INLINE REAL KB(kb_js_of)(REAL a, REAL u, REAL smaller, REAL log_ratio) {
     return v < C(0.0625) ? near : far;
 }
 
-KB_INLINE REAL KB(kb_js)(REAL p, REAL q) { /* twice, as above */
-    REAL k, back, near = KB(kb_align)(q, p, &k, &back), s = (p - near) / (p + near), u = s * s, a = p + q, d = p - q;
-    REAL log_ratio = k * C(0.6931471805599453) + ((s + s) + (s + s) * u * KB(kb_atanh_tail)(u)), smaller, value;
-    smaller = KB(kb_smaller)(p, q);
+KB_INLINE void KB(kb_begin_js)(REAL p, REAL q, REAL *s, REAL *u, REAL *k) {
+    REAL back, near = KB(kb_align)(q, p, k, &back), d = p - q;
+    *s = (p - near) / (p + near);
+    *u = (d < 0 ? -d : d) / (p + q);
+}
+KB_INLINE REAL KB(kb_end_js)(REAL p, REAL q, REAL s, REAL u, REAL k) { /* twice, as above */
+    REAL v = s * s, log_ratio = k * C(0.6931471805599453) + ((s + s) + (s + s) * v * KB(kb_atanh_tail)(v));
+    REAL smaller = KB(kb_smaller)(p, q), value;
     log_ratio = log_ratio < 0 ? -log_ratio : log_ratio;
     log_ratio = smaller > 0 ? log_ratio : 0; /* multiplied by the smaller, which is 0 */
-    value = KB(kb_js_of)(a, (d < 0 ? -d : d) / a, smaller, log_ratio);
-    return a > 0 ? value : 0;
+    value = KB(kb_js_of)(p + q, u, smaller, log_ratio);
+    return p + q > 0 ? value : 0;
 }
 
 KB_INLINE REAL KB(kb_hellinger)(REAL p, REAL q) { /* through the exact p - q */
@@ -287,19 +292,51 @@ KB_INLINE REAL KB(kb_chi2)(REAL p, REAL q) {
     return d != 0 ? value : 0;
 }
 
-KB_INLINE REAL KB(kb_term)(int measure, REAL p, REAL q) {
+/* Measures with a logarithm are worked in two halves, whose chains of operations that wait for each other are half as long:
+   a CPU holds some three chains of KL at once, so a loop over whole terms waits (see docs/numerics.md). The first half
+   leaves up to three numbers, the second takes them. */
+KB_INLINE void KB(kb_begin)(int measure, REAL p, REAL q, REAL *s, REAL *rest, REAL *k) {
     switch (measure) {
-    case KB_KL: return KB(kb_kl)(p, q);
-    case KB_REVERSE_KL: return KB(kb_kl)(q, p);
-    case KB_ENTROPY: return KB(kb_entropy)(p);
-    case KB_ENTROPY_Q: return KB(kb_entropy)(q);
-    case KB_CROSS: return KB(kb_cross)(p, q);
-    case KB_JS: return KB(kb_js)(p, q);
+    case KB_KL: KB(kb_begin_kl)(p, q, s, rest, k); break;
+    case KB_REVERSE_KL: KB(kb_begin_kl)(q, p, s, rest, k); break;
+    case KB_ENTROPY: *s = KB(kb_begin_log)(p, k); break;
+    case KB_ENTROPY_Q:
+    case KB_CROSS: *s = KB(kb_begin_log)(q, k); break;
+    case KB_MIXTURE: *s = KB(kb_begin_log)(C(0.5) * (p + q), k); break;
+    case KB_JS: KB(kb_begin_js)(p, q, s, rest, k); break;
+    default: break;
+    }
+}
+
+KB_INLINE REAL KB(kb_end)(int measure, REAL p, REAL q, REAL s, REAL rest, REAL k) {
+    REAL weight = measure == KB_ENTROPY_Q ? q : measure == KB_MIXTURE ? C(0.5) * (p + q) : p, value;
+    switch (measure) {
+    case KB_KL: return KB(kb_end_kl)(p, q, s, rest, k);
+    case KB_REVERSE_KL: return KB(kb_end_kl)(q, p, s, rest, k);
+    case KB_ENTROPY:
+    case KB_ENTROPY_Q:
+    case KB_MIXTURE:
+    case KB_CROSS:
+        value = -weight * KB(kb_end_log)(s, k);
+        if (measure == KB_CROSS) value = q > 0 ? value : (REAL)INFINITY;
+        return weight > 0 ? value : 0;
+    case KB_JS: return KB(kb_end_js)(p, q, s, rest, k);
+    default: return 0;
+    }
+}
+
+KB_INLINE REAL KB(kb_kl)(REAL p, REAL q) {
+    REAL s, rest, k;
+    KB(kb_begin_kl)(p, q, &s, &rest, &k);
+    return KB(kb_end_kl)(p, q, s, rest, k);
+}
+
+KB_INLINE REAL KB(kb_term)(int measure, REAL p, REAL q) { /* the others */
+    switch (measure) {
     case KB_HELLINGER: return KB(kb_hellinger)(p, q);
     case KB_VARIATION: return KB(kb_variation)(p, q);
     case KB_CHI2: return KB(kb_chi2)(p, q);
     case KB_JEFFREYS: return KB(kb_kl)(p, q) + KB(kb_kl)(q, p);
-    case KB_MIXTURE: return KB(kb_entropy)(C(0.5) * (p + q));
     default: return 0;
     }
 }
@@ -319,9 +356,12 @@ KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, const R
         ptrdiff_t end = start + KB_RUN < n_groups ? start + KB_RUN : n_groups;
         double wide_p[KB_LANES], wide_q[KB_LANES];
         REAL sum[KB_LANES], difference[KB_LANES], total[KB_LANES];
+        REAL s[KB_RUN * KB_LANES], rest[KB_RUN * KB_LANES], shift[KB_RUN * KB_LANES];
+        int halves = measure <= KB_JS || measure == KB_MIXTURE;
         KB_EACH_LANE wide_p[k] = wide_q[k] = sum[k] = difference[k] = total[k] = 0;
         for (ptrdiff_t j = start; j < end; j++) {
             const REAL *x = p + j * p_step, *y = has_q ? q + j * q_step : x;
+            ptrdiff_t place = (j - start) * KB_LANES;
             if (masses) {
                 KB_FETCH(x + KB_AHEAD * KB_LANES);
                 if (KB_REAL == 64) KB_FETCH(x + KB_AHEAD * KB_LANES + KB_LANES / 2);
@@ -346,7 +386,16 @@ KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, const R
                     if (exact && has_q) wide_q[k] += (double)b;
                     else if (has_q) difference[k] += b - a;
                 }
-                total[k] += KB(kb_term)(measure, a, b);
+                if (halves) KB(kb_begin)(measure, a, b, &s[place + k], &rest[place + k], &shift[place + k]);
+                else total[k] += KB(kb_term)(measure, a, b);
+            }
+        }
+        for (ptrdiff_t j = start; halves && j < end; j++) {
+            const REAL *x = p + j * p_step, *y = has_q ? q + j * q_step : x;
+            ptrdiff_t place = (j - start) * KB_LANES;
+            KB_EACH_LANE {
+                REAL a = x[k], b = has_q ? y[k] : 0;
+                total[k] += KB(kb_end)(measure, a, b, s[place + k], rest[place + k], shift[place + k]);
             }
         }
         if (masses && exact) KB_EACH_LANE mass[k] += wide_p[k];
@@ -400,16 +449,17 @@ KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, 
         ptrdiff_t end = start + KB_RUN < n_groups ? start + KB_RUN : n_groups;
         double wide_p[KB_LANES], wide_q[KB_LANES];
         REAL total[5][KB_LANES];
+        REAL slope[KB_RUN * KB_LANES], shift[KB_RUN * KB_LANES], gap[KB_RUN * KB_LANES];
+        REAL top[KB_RUN * KB_LANES], top_shift[KB_RUN * KB_LANES];
         KB_EACH_LANE wide_p[k] = wide_q[k] = total[0][k] = total[1][k] = total[2][k] = total[3][k] = total[4][k] = 0;
-        for (ptrdiff_t j = start; j < end; j++) {
+        for (ptrdiff_t j = start; j < end; j++) { /* first halves, as in kb_pass */
             const REAL *x = p + j * p_step, *y = q + j * q_step;
+            ptrdiff_t place = (j - start) * KB_LANES;
             KB_FETCH(x + KB_AHEAD * KB_LANES);
             KB_FETCH(y + KB_AHEAD * KB_LANES);
             KB_EACH_LANE {
-                REAL a = x[k], b = y[k], shift, back, near = KB(kb_align)(b, a, &shift, &back);
-                REAL d = a - near, s = d / (a + near), u = s * s, larger = KB(kb_larger)(a, b), smaller = KB(kb_smaller)(a, b), sum = a + b;
-                REAL tail = shift * C(0.6931471805599453) + (s + s) * u * KB(kb_atanh_tail)(u), size = (s + s) + tail;
-                REAL log_larger = KB(kb_log)(larger), log_smaller, kl, reverse, h, js;
+                REAL a = x[k], b = y[k], back, near = KB(kb_align)(b, a, &shift[place + k], &back);
+                REAL larger = KB(kb_larger)(a, b), smaller = KB(kb_smaller)(a, b);
                 UBITS bits = (UBITS)KB(kb_bits)(a), other = (UBITS)KB(kb_bits)(b);
                 highest[k] = highest[k] > bits ? highest[k] : bits;
                 highest[k] = highest[k] > other ? highest[k] : other;
@@ -418,6 +468,19 @@ KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, 
                 lowest[k] = lowest[k] < other ? lowest[k] : other;
                 wide_p[k] += (double)a;
                 wide_q[k] += (double)b;
+                slope[place + k] = (a - near) / (a + near);
+                gap[place + k] = (larger - smaller) / (a + b);
+                top[place + k] = KB(kb_begin_log)(larger, &top_shift[place + k]);
+            }
+        }
+        for (ptrdiff_t j = start; j < end; j++) {
+            const REAL *x = p + j * p_step, *y = q + j * q_step;
+            ptrdiff_t place = (j - start) * KB_LANES;
+            KB_EACH_LANE {
+                REAL a = x[k], b = y[k], unused, back, near = KB(kb_align)(b, a, &unused, &back), d = a - near;
+                REAL s = slope[place + k], u = s * s, larger = KB(kb_larger)(a, b), smaller = KB(kb_smaller)(a, b), sum = a + b;
+                REAL tail = shift[place + k] * C(0.6931471805599453) + (s + s) * u * KB(kb_atanh_tail)(u), size = (s + s) + tail;
+                REAL log_larger = KB(kb_end_log)(top[place + k], top_shift[place + k]), log_smaller, kl, reverse, h, js;
                 kl = s * d + a * tail + (b - near);
                 kl = b > 0 ? kl : (REAL)INFINITY;
                 total[0][k] += a > 0 ? kl : b;
@@ -432,7 +495,7 @@ KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, 
                 total[2][k] -= a * h;
                 h = a < b ? log_larger : log_smaller;
                 total[3][k] -= b * h;
-                js = KB(kb_js_of)(sum, (larger - smaller) / sum, smaller, size);
+                js = KB(kb_js_of)(sum, gap[place + k], smaller, size);
                 total[4][k] += sum > 0 ? js : 0;
             }
         }
