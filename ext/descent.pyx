@@ -40,13 +40,17 @@ cdef inline void clip_steps(floating* steps, Py_ssize_t n_points, Py_ssize_t n_c
     """Shorten the steps of points that would go further than ``longest``."""
     cdef Py_ssize_t i, k
     cdef double[CHUNK] shrink
-    cdef double squared
+    cdef double squared, largest = 0
     for i in range(n_points):
         squared = 0
         for k in range(n_components):
             squared += <double>steps[i * n_components + k] * steps[i * n_components + k]
-        shrink[i] = longest / sqrt(squared) if squared > longest * longest else 1
+        shrink[i] = squared
+        largest = squared if squared > largest else largest
+    if not largest > longest * longest:
+        return
     for i in range(n_points):
+        shrink[i] = longest / sqrt(shrink[i]) if shrink[i] > longest * longest else 1
         for k in range(n_components):
             steps[i * n_components + k] = <floating>(steps[i * n_components + k] * shrink[i])
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import operator
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 from ._kernels import cpu
+
+_blas_lock = threading.Lock()
 
 
 def available_threads() -> int:
@@ -49,3 +56,20 @@ def useful_threads(n_threads: int, n_items: int, items_per_thread: int) -> int:
     On a machine whose cores are busy with other work, a thread that comes late to a barrier costs a time slice.
     """
     return max(1, min(n_threads, n_items // items_per_thread))
+
+
+@contextmanager
+def serial_blas() -> Iterator[None]:
+    """Keep BLAS on one thread: OpenBLAS's other threads would spin for milliseconds after, on our kernels' cores.
+
+    It is a setting of the process, restored on leaving.
+    """
+    with _blas_lock, _controller().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()  # 13 ms: it looks through all loaded libraries

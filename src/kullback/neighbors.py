@@ -332,9 +332,15 @@ def _regular_graph(indices: npt.NDArray[Any], distances: FloatArray) -> Graph:
 
 def _sort_ties(indices: npt.NDArray[Any], distances: FloatArray) -> None:
     """Order columns by index within equal distances, in place; distances are sorted already."""
-    rows = np.flatnonzero((distances[:, 1:] == distances[:, :-1]).any(axis=1))
-    order = np.lexsort((indices[rows], distances[rows]), axis=1)
-    indices[rows] = np.take_along_axis(indices[rows], order, axis=1)
+    new = distances[:, 1:] != distances[:, :-1]
+    rows = np.flatnonzero(~new.all(axis=1))
+    # one number for each: columns of a group of equal distances lie between those of the groups beside it
+    groups = np.cumsum(new[rows], axis=1, dtype=np.int64) * (indices.max(initial=0) + 1)
+    keys = indices[rows]
+    keys[:, 1:] += groups
+    keys.sort(axis=1)
+    keys[:, 1:] -= groups
+    indices[rows] = keys
 
 
 def _without(own: npt.NDArray[Any], indices: npt.NDArray[Any], distances: FloatArray) -> Found:

@@ -8,8 +8,9 @@ from scipy import sparse
 from scipy.sparse.linalg import eigsh
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from threadpoolctl import ThreadpoolController
 
-from kullback import affinities
+from kullback import _threads, affinities
 from kullback.tsne import initialization
 
 
@@ -137,3 +138,24 @@ def test_given_positions_are_kept_but_for_duplicates():
     assert np.abs(found - Y).max() < 1e-5
     assert np.array_equal(Y, before)
     assert len(np.unique(initialization.part_coinciding(np.zeros((20, 2)), random_state=0), axis=0)) == 20
+
+
+@pytest.mark.parametrize(("shape", "serial"), [((40, 3), True), ((40, 1100), False)])
+def test_blas_has_one_thread_for_small_data_only(monkeypatch, shape, serial):
+    """Small principal components leave no spinning threads behind; the setting is restored, after an error too."""
+    _threads._controller.cache_clear()  # it knows the libraries that were there when it was made, faiss's perhaps not
+    controller = ThreadpoolController()
+    seen = []
+
+    def look(*arguments):
+        seen.extend(library["num_threads"] for library in controller.info() if library["user_api"] == "blas")
+        raise ArithmeticError
+
+    monkeypatch.setattr(initialization, "_scores", look)
+    with controller.limit(limits=2, user_api="blas"):
+        with pytest.raises(ArithmeticError):
+            initialization.pca(np.ones(shape), 2)
+        after = [library["num_threads"] for library in controller.info() if library["user_api"] == "blas"]
+    assert seen
+    assert set(seen) == ({1} if serial else set(after))
+    assert set(after) == {2}

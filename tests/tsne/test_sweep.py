@@ -94,7 +94,8 @@ def test_a_stray_point_is_not_stable():
     X = np.vstack([blobs, np.full(5, 15.0)])
     found = kullback.sweep(X, perplexities=[10], seeds=range(4), n_neighbors=59, init="random", max_iter=300)
     assert found.stability[:120].mean() > 0.9
-    assert found.stability[120] < found.stability[:120].min()
+    # the least of 120 is chance: with other seeds, 6 of 20 such sweeps have a member below the stray point
+    assert found.stability[120] < np.quantile(found.stability[:120], 0.05)
 
 
 def test_one_map_has_no_stability(digits):
