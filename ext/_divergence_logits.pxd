@@ -16,7 +16,7 @@ from libc.string cimport memset
 from _divergence_blocks cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT, fold, max_of, note_best
 from _divergence_finish cimport Sums, excess, take_off
 from _divergence_terms cimport (
-    CROSS, ENTROPY, ENTROPY_Q, JENSEN_SHANNON, JENSEN_SHANNON_ROOT, KL, LANES, MASKED, MASS, NEAR, NEAR_LIMIT, PERPLEXITY, REVERSE_KL, TOP1,
+    CROSS, ENTROPY, ENTROPY_Q, JENSEN_SHANNON, JENSEN_SHANNON_ROOT, KL, LANES, MASKED, MASS, NEAR, NEAR_LIMIT, Next, PERPLEXITY, REVERSE_KL, TOP1,
     add_logits_double, add_logits_float, add_logits_js_double, add_logits_js_float, jensen_shannon_slow,
 )
 
@@ -31,7 +31,7 @@ cdef enum:
 
 
 cdef inline double add_groups(int inner, int mode, const floating* x, const floating* y, Py_ssize_t n_groups, double scale,
-                            double centre, double shift, double* lanes) noexcept nogil:
+                            double centre, double shift, const Next* next, double* lanes) noexcept nogil:
     """Add groups of lanes and return the largest |t|; ``inner`` says which sums, JENSEN_SHANNON for those of a second sweep."""
     cdef floating rounded = <floating>shift
     if inner == JENSEN_SHANNON:
@@ -41,13 +41,13 @@ cdef inline double add_groups(int inner, int mode, const floating* x, const floa
         else:
             return add_logits_js_double(mode, x, y, n_groups, scale, centre, rounded, shift - rounded, lanes)
     if floating is float:
-        return add_logits_float(inner, mode, x, y, n_groups, <float>scale, <float>centre, rounded, lanes)
+        return add_logits_float(inner, mode, x, y, n_groups, <float>scale, <float>centre, rounded, next, lanes)
     else:
-        return add_logits_double(inner, mode, x, y, n_groups, scale, centre, rounded, lanes)
+        return add_logits_double(inner, mode, x, y, n_groups, scale, centre, rounded, next, lanes)
 
 
 cdef inline bint add_logit_lanes(int inner, const floating* x, const floating* y, Py_ssize_t n, double scale,
-                                 double centre, double shift, double* lanes, double* mode) noexcept nogil:
+                                 double centre, double shift, const Next* next, double* lanes, double* mode) noexcept nogil:
     """Set lanes to the sums of a block; pairs of -inf, which add nothing, fill the last group.
 
     A block is tried in the mode that the block before it ended with, and again in the next until the terms hold; one whose
@@ -65,9 +65,9 @@ cdef inline bint add_logit_lanes(int inner, const floating* x, const floating* y
     while m <= MASKED:
         memset(lanes, 0, N_SUMS * LANES * sizeof(double))
         if n_groups > 0:
-            most = add_groups(inner, m, x, y, n_groups, scale, centre, shift, lanes)
+            most = add_groups(inner, m, x, y, n_groups, scale, centre, shift, next, lanes)
         if rest > 0 and most == most:
-            last = add_groups(inner, MASKED, <const floating*>last_x, <const floating*>last_y, 1, scale, centre, shift, lanes)
+            last = add_groups(inner, MASKED, <const floating*>last_x, <const floating*>last_y, 1, scale, centre, shift, next, lanes)
         if most <= (NEAR_LIMIT if m == NEAR else 40.0) and last <= 40 or inner < 0 and most == most and last == last:
             mode[0] = NEAR if most <= NEAR_LIMIT and m < MASKED else m
             return False
@@ -118,7 +118,7 @@ cdef inline void raise_centre(double* state, double centre) noexcept nogil:
 
 
 cdef inline void add_logits(const Job* job, const floating* x, const floating* y, Py_ssize_t n, Py_ssize_t start,
-                            const Region* region, double* state) noexcept nogil:
+                            const Next* next, const Region* region, double* state) noexcept nogil:
     """Add one block of one row."""
     cdef double scale = job.inverse_temperature, largest = max_of(x, n), best = <floating>(largest * scale), forward
     cdef double* lanes = region.lanes
@@ -131,8 +131,8 @@ cdef inline void add_logits(const Job* job, const floating* x, const floating* y
             return  # all masked so far
     if best > state[CENTRE]:
         raise_centre(state, best)
-    if add_logit_lanes(job.n_inner_sums if job.has_q else -1, x, y, n, scale, state[CENTRE], state[SHIFT], lanes,
-                       state + MODE):
+    if add_logit_lanes(job.n_inner_sums if job.has_q else -1, x, y, n, scale, state[CENTRE], state[SHIFT], next,
+                       lanes, state + MODE):
         add_logits_slow(job, x, y, n, state)
         return
     state[MASS_P] += fold(lanes)
@@ -152,7 +152,7 @@ cdef inline void add_logits_js(const Job* job, const floating* x, const floating
     """Add e and the Jensen-Shannon terms of one block of one row whose log-sum-exps are ``shift`` apart."""
     cdef Py_ssize_t i
     cdef double e, f, scale = job.inverse_temperature
-    if not add_logit_lanes(JENSEN_SHANNON, x, y, n, scale, centre, shift, region.lanes, mode):
+    if not add_logit_lanes(JENSEN_SHANNON, x, y, n, scale, centre, shift, NULL, region.lanes, mode):
         sums[0] += fold(region.lanes)
         sums[1] += fold(region.lanes + LANES)
         return

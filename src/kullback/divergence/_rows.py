@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .._arrays import (
     Distribution,
+    aligned_empty,
     check_base,
     check_choice,
     check_distribution,
@@ -128,7 +129,7 @@ class _Scratch(threading.local):
     """What single rows need for themselves in each thread: kept, as allocating it would cost a tenth of a call."""
 
     def __init__(self) -> None:
-        self.region = np.empty(_region_size(kernel.LANE_ROWS, _BLOCK))
+        self.region = aligned_empty((_region_size(kernel.LANE_ROWS, _BLOCK),), np.float64)
         self.status = np.zeros(1, np.uint8)
 
 
@@ -336,11 +337,11 @@ def _reduce(
     elif side_by_side:
         group, block = most, _TALL_BLOCK
     tile = _BLOCK if columns else group * min(length, block)
-    region = _region_size(group, tile)
+    region = -(-_region_size(group, tile) // 8) * 8  # whole cache lines
     n_pieces = -(-length // _PIECE)
     n_groups = parts[0].shape[0] * -(-parts[0].shape[1] // group)
     shared = n_rows * n_pieces * _STATE if n_pieces > 1 and n_groups < 4 * n_threads else 0
-    scratch = np.empty(n_threads * region + shared)
+    scratch = aligned_empty((n_threads * region + shared,), np.float64)
     status = np.zeros(n_rows, dtype=np.uint8)
     bad = kernel.reduce_rows(
         parts[0],
