@@ -27,9 +27,16 @@ cdef extern from *:
     #endif
     #define KB_MAX(NAME, LANES, T, LEAST) \
     KB_FINITE static double LANES(const T *restrict x, ptrdiff_t n) { \
-        T best = n > 0 ? x[0] : 0; \
+        T best = n > 0 ? x[0] : 0, lanes[64]; \
+        ptrdiff_t i = 0; \
+        if (n >= 64) { /* 64 side by side: half the time of one vector */ \
+            _Pragma("omp simd") for (int k = 0; k < 64; k++) lanes[k] = x[k]; \
+            for (i = 64; i + 64 <= n; i += 64) \
+                _Pragma("omp simd") for (int k = 0; k < 64; k++) lanes[k] = x[i + k] > lanes[k] ? x[i + k] : lanes[k]; \
+            _Pragma("omp simd reduction(max : best)") for (int k = 0; k < 64; k++) best = lanes[k] > best ? lanes[k] : best; \
+        } \
         _Pragma("omp simd reduction(max : best)") \
-        for (ptrdiff_t i = 1; i < n; i++) best = x[i] > best ? x[i] : best; \
+        for (ptrdiff_t j = i; j < n; j++) best = x[j] > best ? x[j] : best; \
         return (double)best; \
     } \
     static inline double NAME(const T *restrict x, ptrdiff_t n) { \
