@@ -32,7 +32,7 @@ def affinities(map_points):
     """Return a symmetric P of about 125 entries a row between points that are near on the Z-order curve."""
     n_points = len(map_points)
     rng = np.random.default_rng(1)
-    order = _repulsion.ZOrder(map_points.shape, 1)(map_points).copy()
+    order = _repulsion.ZOrder(map_points.shape, map_points.dtype, 1)(map_points).copy()
     rows = np.repeat(np.arange(n_points), 62)
     columns = np.clip(rows + rng.integers(1, 300, size=rows.size), 0, n_points - 1)
     keep = rows != columns

@@ -100,7 +100,8 @@ def main() -> None:
     Y = embedding.positions
     ours = {
         "Barnes-Hut, 0.5": ("barnes_hut", 0.5),
-        "Barnes-Hut, 0.58": ("barnes_hut", 0.58),
+        "Barnes-Hut, 0.6": ("barnes_hut", 0.6),
+        "Barnes-Hut, 0.65": ("barnes_hut", 0.65),
         "FFT, 0.5": ("fft", 0.5),
         "FFT, 0.58": ("fft", 0.58),
     }

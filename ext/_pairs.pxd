@@ -4,15 +4,20 @@ from cython cimport floating
 
 
 cdef inline void meet_sources(
-    const floating* sources, Py_ssize_t stride, Py_ssize_t n_sources,  # IN: a row a component, then the masses
+    const floating* sources, Py_ssize_t stride, Py_ssize_t n_sources,  # IN: a row a component, then masses and spreads
     const floating* point,                                             # IN: n_components
-    int n_components, bint massive,                                    # literals; without masses they are 1
+    int n_components, bint massive,                                    # literals; else sources are single points
     double* sums,                                                      # IN/OUT: forces, then the sum of w
 ) noexcept nogil:
-    """Add sum_j m_j w_j^2 (y - y_j) and sum_j m_j w_j, w = 1 / (1 + |y - y_j|^2)."""
+    """Add sum_j f_j and sum_j u_j: of a point w^2 (y - y_j) and w = 1 / (1 + |y - y_j|^2).
+
+    A cell adds u = m w + s (Laplacian of w) and f = - grad u / 2, the spread s being half the variance a component:
+    (m + s w (8 - 2 d - 8 w)) w and (m + s w (16 - 4 d - 24 w)) w^2 (y - y_j).
+    """
     cdef Py_ssize_t j
     cdef floating one = 1, x = point[0], y = 0, z = 0, dx, dy = 0, dz = 0, squared, w, mass_w
-    cdef floating fx = 0, fy = 0, fz = 0, sum_w = 0
+    cdef floating fx = 0, fy = 0, fz = 0, sum_w = 0, mass, spread
+    cdef floating first = 8 - 2 * n_components, second = 8, third = 16 - 4 * n_components, fourth = 24
     if n_components > 1:
         y = point[1]
     if n_components > 2:
@@ -27,9 +32,14 @@ cdef inline void meet_sources(
             dz = z - sources[2 * stride + j]
             squared = squared + dz * dz
         w = one / squared
-        mass_w = sources[n_components * stride + j] * w if massive else w
-        sum_w += mass_w
-        mass_w = mass_w * w
+        if massive:
+            mass = sources[n_components * stride + j]
+            spread = sources[(n_components + 1) * stride + j] * w
+            sum_w += w * (mass + spread * (first - second * w))
+            mass_w = w * w * (mass + spread * (third - fourth * w))
+        else:
+            sum_w += w
+            mass_w = w * w
         fx += mass_w * dx
         if n_components > 1:
             fy += mass_w * dy

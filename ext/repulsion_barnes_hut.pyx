@@ -1,50 +1,237 @@
 """Barnes-Hut repulsion of t-SNE in one, two or three dimensions: the walk through the tree.
 
-Barnes and Hut (1986) replace far cells of points by their centre of mass; van der Maaten (2014) brought
-that to t-SNE. The tree is walked once a group, against the group's bounding box. What the walk accepts
-(far cells and near points alike, as position and mass) goes into one list, and every point of the group is
-evaluated against that list by plain unit-stride loops.
+Barnes and Hut (1986) replace far cells of points by their centre of mass; van der Maaten (2014) brought that to
+t-SNE. Here a cell also has a *spread*, its mean squared radius: the kernel is averaged over a ball instead of taken
+at the centre. And as in Dehnen (2002) the points that feel it are taken together as well: the tree is walked from
+its root as *targets*, each with the sources that were not settled further up.
 
-A cell of side s is accepted where s <= theta * sqrt(distance^2 + dof / 2), the distance from the box to its
-centre of mass: w is smooth on the scale of sqrt(dof) even at distance 0, so small cells need not be opened
-however near they are. Every point meets itself once, with w = 1 and no force, or within a cell that small;
-``sum_q`` takes the n self terms off at the end.
+A source of radius s is *far* from a target of radius t where s + t <= theta * sqrt(distance^2 + dof / 2): w is smooth
+on the scale of sqrt(dof) even at distance 0, so small cells need not be opened however near they are. Far sources go
+into the target's Taylor expansion of the potential, to third order, which is handed on to its children. Of the rest,
+those larger than the target are opened, the others kept for its children. Targets of up to ``GROUP`` points end
+that: they accept a source as near as s <= theta * sqrt(distance^2 + dof / 2), the distance from their bounding box,
+and every point is evaluated against the list of these and of the points of opened leaves by plain unit-stride loops.
+
+No target is ever tested against a cell that it is a part of, but a group against itself. So every point meets itself
+once, with w = 1 and no force, or within a cell that is small against the kernel; the n self terms come off at the end.
 """
 
 from cython cimport floating
 from cython.parallel cimport prange, threadid
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 
 from _divergence_terms cimport log_fast
 from _exp cimport exp_negative
 from _pairs cimport meet_sources
-from _tree cimport GROUP, LEAF
+from _tree cimport GROUP, LEAF, STACK
+
+cdef extern from *:
+    """
+    /* the walk is compiled once for each number of components: all that gets it as a literal must be inlined */
+    #if defined(__GNUC__)
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline))
+    #endif
+    """
 
 cdef enum:
-    LIST = 2048        # entries of an interaction list before it is evaluated and emptied
-    LANES = 16         # of the widest vectors, which divide LIST
-    BATCH = 256        # cells of the walk between two looks at the space left in the list
+    LIST = 2048        # near sources before they are evaluated and the list is emptied
+    FAR = 512          # far sources before they are expanded and the list is emptied
+    LANES = 16         # of the widest vectors, which divide LIST and FAR
+    TERMS = 40         # of an expansion: 1 + d + d^2 + d^3
 
 LIST_SIZE = LIST
+FAR_SIZE = FAR
+N_TERMS = TERMS
+
+cdef double LARGER = 1.5  # a source up to so many times as large as its target is left to the target's children
 
 
-cdef void evaluate_point_general(const floating* sources, Py_ssize_t n_sources, const floating* point,
-                                 Py_ssize_t n_components, double dof, double* sums) noexcept nogil:
-    """Add sum_j m_j w_j^(1 + 1/dof) (y - y_j) and sum_j m_j w_j, w = (1 + |y - y_j|^2 / dof)^-dof."""
+cdef void weigh_general(const double* bases, Py_ssize_t n_sources, double dof, double* weights_out) noexcept nogil:
+    """Write base^-dof, in loops that are short enough for compilers to vectorise them."""
+    cdef Py_ssize_t j
+    for j in range(n_sources):
+        weights_out[j] = min(bases[j], 1e300)
+    for j in range(n_sources):
+        weights_out[j] = dof * log_fast(weights_out[j])
+    for j in range(n_sources):
+        weights_out[j] = min(weights_out[j], 708.0)
+    for j in range(n_sources):
+        weights_out[j] = exp_negative(weights_out[j])
+
+
+cdef void weigh(const floating* squares, Py_ssize_t n_sources, double dof, floating* inverses_out,
+                floating* weights_out) noexcept nogil:
+    """Write p = 1 / (1 + d^2 / dof) and w = p^dof for up to FAR squared distances."""
+    cdef Py_ssize_t j
+    cdef floating one = 1
+    cdef double[FAR] bases
+    cdef double[FAR] weights
+    if dof == 1:
+        for j in range(n_sources):
+            inverses_out[j] = one / (one + squares[j])
+            weights_out[j] = inverses_out[j]
+        return
+    for j in range(n_sources):
+        bases[j] = 1 + <double>squares[j] / dof
+        inverses_out[j] = <floating>(1 / bases[j])
+    weigh_general(bases, n_sources, dof, weights)
+    for j in range(n_sources):
+        weights_out[j] = <floating>weights[j]
+
+
+cdef void expand_sources(
+    floating* far,              # IN: rows of FAR: differences target - source, masses, spreads; three more are scratch
+    Py_ssize_t n_far, int n_components, double dof,
+    double* local,              # IN/OUT
+) noexcept nogil:
+    """Add sources to an expansion: potential u, force f = - grad u / 2 and its first and second derivatives.
+
+    A source of mass m and spread s adds u = m b^-dof + s (Laplacian of b^-dof), b = 1 + x^2 / dof. That depends on x^2
+    alone, so f = g x, f' = g I - h x x and f'' = - h (I x + 2 permutations) + k x x x, where h = - (2 / dof) dg/db and
+    k = - (2 / dof) dh/db.
+    """
+    cdef Py_ssize_t j
+    cdef int i, k, l, d = n_components
+    cdef floating* masses = far + d * FAR
+    cdef floating* spreads = masses + FAR
+    cdef floating* squares = spreads + FAR
+    cdef floating* p = squares + FAR
+    cdef floating* w = p + FAR
+    cdef floating first = <floating>(4 * (dof + 1) - 2 * d), second = <floating>(4 * (dof + 1))
+    cdef floating c1 = <floating>((dof + 1) / dof), c2 = <floating>((dof + 2) / dof)
+    cdef floating c3 = <floating>((dof + 3) / dof), c4 = <floating>((dof + 4) / dof)
+    cdef floating m, s, total, sum_u = 0, sum_f = 0, two = 2, four = 4
+    cdef double* slopes = local + 1 + d
+    cdef double* curves = slopes + d * d
+    while n_far % LANES != 0:  # massless sources fill the last vector: no loop has a remainder
+        for k in range(d + 2):
+            far[k * FAR + n_far] = 0
+        n_far += 1
+    for j in range(n_far):
+        squares[j] = 0
+    for k in range(d):
+        for j in range(n_far):
+            squares[j] += far[k * FAR + j] * far[k * FAR + j]
+    weigh(squares, n_far, dof, p, w)
+    for j in range(n_far):
+        m = masses[j]
+        s = spreads[j] * p[j]
+        sum_u += w[j] * (m + s * (first - second * p[j]))
+        w[j] *= p[j]
+        masses[j] = w[j] * (m + s * (c1 * first - c2 * second * p[j]))
+        sum_f += masses[j]
+        w[j] *= p[j]
+        spreads[j] = two * c1 * w[j] * m + two * c2 * w[j] * s * (c1 * first - c3 * second * p[j])
+        w[j] *= four * c2 * p[j] * (c1 * m + c3 * s * (c1 * first - c4 * second * p[j]))
+    local[0] += sum_u
+    for i in range(d):
+        slopes[i * d + i] += sum_f
+        total = 0
+        for j in range(n_far):
+            total += masses[j] * far[i * FAR + j]
+        local[1 + i] += total
+        total = 0
+        for j in range(n_far):
+            total += spreads[j] * far[i * FAR + j]
+        for k in range(d):
+            curves[(i * d + k) * d + k] -= total
+            curves[(k * d + i) * d + k] -= total
+            curves[(k * d + k) * d + i] -= total
+        for k in range(i, d):
+            total = 0
+            for j in range(n_far):
+                squares[j] = far[i * FAR + j] * far[k * FAR + j]
+                total += spreads[j] * squares[j]
+            slopes[i * d + k] -= total
+            if k > i:
+                slopes[k * d + i] -= total
+            for l in range(d):
+                total = 0
+                for j in range(n_far):
+                    total += w[j] * squares[j] * far[l * FAR + j]
+                curves[(i * d + k) * d + l] += total
+                if k > i:
+                    curves[(k * d + i) * d + l] += total
+
+
+cdef inline void shift_expansion(const double* local, const double* step, int d, double* moved_out) noexcept nogil:
+    """Move the point that an expansion is about by a step."""
+    cdef int i, k, l
+    cdef double slope, curve, value = local[0], bend
+    cdef const double* first = local + 1 + d
+    cdef const double* second = first + d * d
+    for i in range(d):
+        slope = 0
+        curve = 0
+        for k in range(d):
+            bend = 0
+            for l in range(d):
+                bend += second[(i * d + k) * d + l] * step[l]
+                moved_out[1 + d + d * d + (i * d + k) * d + l] = second[(i * d + k) * d + l]
+            moved_out[1 + d + i * d + k] = first[i * d + k] + bend
+            slope += first[i * d + k] * step[k]
+            curve += bend * step[k]
+        moved_out[1 + i] = local[1 + i] + slope + curve / 2
+        value -= step[i] * (2 * local[1 + i] + slope + curve / 3)
+    moved_out[0] = value
+
+
+cdef inline void evaluate_expansion(const double* local, const floating* columns, Py_ssize_t stride,
+                                    const floating* centre, int d, Py_ssize_t start, Py_ssize_t end,
+                                    double* sums) noexcept nogil:
+    """Write forces and potential at points as rows of GROUP."""
+    cdef Py_ssize_t i
+    cdef int k, l, m
+    cdef double[3] step
+    cdef double slope, curve, value, bend
+    cdef const double* first = local + 1 + d
+    cdef const double* second = first + d * d
+    for i in range(end - start):
+        for k in range(d):
+            step[k] = <double>columns[k * stride + start + i] - centre[k]
+        value = local[0]
+        for k in range(d):
+            slope = 0
+            curve = 0
+            for l in range(d):
+                bend = 0
+                for m in range(d):
+                    bend += second[(k * d + l) * d + m] * step[m]
+                slope += first[k * d + l] * step[l]
+                curve += bend * step[l]
+            sums[k * GROUP + i] = local[1 + k] + slope + curve / 2
+            value -= step[k] * (2 * local[1 + k] + slope + curve / 3)
+        sums[d * GROUP + i] = value
+
+
+cdef void meet_general(const floating* sources, Py_ssize_t n_sources, const floating* point,
+                       Py_ssize_t n_components, double dof, double* sums) noexcept nogil:
+    """Add to the forces f = sum_j - grad u_j / 2 and to the sum of u_j, where with p = 1 / (1 + |y - y_j|^2 / dof)
+
+        u = p^dof (m + s p (4 (dof + 1) (1 - p) - 2 d)),
+
+    the mass times w and half the spread times the Laplacian of w: s is stored halved.
+    """
     cdef Py_ssize_t j, k
     cdef double[LIST] bases
     cdef double[LIST] weights
-    cdef double delta, sum_w = 0, force
+    cdef double delta, sum_w = 0, force, p, mass, spread
+    cdef double first = 4 * (dof + 1) - 2 * n_components, second = 4 * (dof + 1)
     for j in range(n_sources):
-        bases[j] = dof
+        bases[j] = 1
     for k in range(n_components):
         for j in range(n_sources):
             delta = <double>point[k] - sources[k * LIST + j]
-            bases[j] += delta * delta
+            bases[j] += delta * delta / dof
+    weigh_general(bases, n_sources, dof, weights)
     for j in range(n_sources):
-        weights[j] = exp_negative(min(dof * log_fast(min(bases[j] / dof, 1e300)), 708.0))
-        sum_w += sources[n_components * LIST + j] * weights[j]
-        weights[j] = sources[n_components * LIST + j] * weights[j] * dof / bases[j]
+        p = 1 / bases[j]
+        mass = sources[n_components * LIST + j]
+        spread = sources[(n_components + 1) * LIST + j] * p
+        sum_w += weights[j] * (mass + spread * (first - second * p))
+        weights[j] *= p * (mass + spread * (first * (dof + 1) - second * (dof + 2) * p) / dof)
     for k in range(n_components):
         force = 0
         for j in range(n_sources):
@@ -53,153 +240,272 @@ cdef void evaluate_point_general(const floating* sources, Py_ssize_t n_sources, 
     sums[n_components] += sum_w
 
 
-cdef void evaluate_group(floating* sources, Py_ssize_t n_sources, const floating[:, ::1] columns, double dof,
-                         Py_ssize_t start, Py_ssize_t end, double* sums) noexcept nogil:
-    cdef Py_ssize_t i, k, n_components = columns.shape[0]
+cdef inline void evaluate_sources(floating* sources, Py_ssize_t n_sources, const floating* columns, Py_ssize_t stride,
+                                  int n_components, double dof, Py_ssize_t start, Py_ssize_t end, double* sums
+                                  ) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int k
     cdef floating[3] point
+    cdef double[4] result
     while n_sources % LANES != 0:  # massless sources fill the last vector: no loop has a remainder
         for k in range(n_components):
             sources[k * LIST + n_sources] = sources[k * LIST]
         sources[n_components * LIST + n_sources] = 0
+        sources[(n_components + 1) * LIST + n_sources] = 0
         n_sources += 1
-    for i in range(start, end):
+    for i in range(end - start):
+        for k in range(n_components + 1):
+            result[k] = 0
         for k in range(n_components):
-            point[k] = columns[k, i]
-        if dof != 1:
-            evaluate_point_general(sources, n_sources, point, n_components, dof, sums)
-        elif n_components == 1:
-            meet_sources(sources, LIST, n_sources, point, 1, True, sums)
-        elif n_components == 2:
-            meet_sources(sources, LIST, n_sources, point, 2, True, sums)
+            point[k] = columns[k * stride + start + i]
+        if dof == 1:
+            meet_sources(sources, LIST, n_sources, point, n_components, True, result)
         else:
-            meet_sources(sources, LIST, n_sources, point, 3, True, sums)
-        sums += n_components + 1
+            meet_general(sources, n_sources, point, n_components, dof, result)
+        for k in range(n_components + 1):
+            sums[k * GROUP + i] += result[k]
 
 
-cdef double walk_group(
-    const floating[:, ::1] columns, const floating[:, ::1] cells, const int32_t[:, ::1] links,
-    Py_ssize_t start, Py_ssize_t end, const int32_t* order, double dof,
-    int32_t* queue, floating* sources,  # OUT: scratch
-    floating[:, ::1] forces_out,
+cdef inline Py_ssize_t sift_sources(
+    const floating* cells, const int32_t* links, Py_ssize_t target, int n_components, floating squared_theta,
+    double dof, int32_t* queue, Py_ssize_t n_queued, int32_t* kept_out, Py_ssize_t most_kept, floating* far,
+    double* local,                                           # IN/OUT
 ) noexcept nogil:
-    """Write the forces on the points of a group; return the sum of w over them, self terms included."""
+    """Expand the far ones of the sources in the queue about the target; return how many are kept, -1 if too many.
+
+    There is no branch to mispredict: everything is written, and the counts say what stays.
+    """
+    cdef const floating* centre = cells + target * (n_components + 3)
+    cdef const floating* summary
+    cdef floating radius = centre[n_components + 2], most = <floating>LARGER * radius, reach, delta, squared
+    cdef floating softening = <floating>(dof / 2)
+    cdef Py_ssize_t head = 0, cell, k, n_far = 0, n_kept = 0
+    cdef int accepted, opened
+    while head < n_queued:
+        if n_far == FAR:
+            expand_sources(far, n_far, n_components, dof, local)
+            n_far = 0
+        if n_kept == most_kept:
+            return -1
+        cell = queue[head]
+        head += 1
+        summary = cells + cell * (n_components + 3)
+        squared = softening
+        for k in range(n_components):
+            delta = centre[k] - summary[k]
+            squared += delta * delta
+            far[k * FAR + n_far] = delta
+        far[n_components * FAR + n_far] = summary[n_components]
+        far[(n_components + 1) * FAR + n_far] = summary[n_components + 1]
+        reach = radius + summary[n_components + 2]
+        accepted = reach * reach <= squared_theta * squared
+        opened = (accepted ^ 1) & (links[cell * 4 + 1] != 0) & (summary[n_components + 2] > most)
+        n_far += accepted
+        kept_out[n_kept] = <int32_t>cell
+        n_kept += (accepted | opened) ^ 1
+        for k in range(1 << n_components):
+            queue[n_queued + k] = links[cell * 4] + <int32_t>k
+        n_queued += links[cell * 4 + 1] & -opened
+    expand_sources(far, n_far, n_components, dof, local)
+    return n_kept
+
+
+cdef inline double repel_group(
+    const floating* columns, Py_ssize_t stride, const floating* cells, const int32_t* links,
+    Py_ssize_t target, Py_ssize_t start, Py_ssize_t end, int n_components, floating squared_theta, double dof,
+    int32_t* queue, Py_ssize_t n_queued, floating* sources, const double* local, const int32_t* order,
+    floating* forces_out,
+) noexcept nogil:
+    """Write the forces on some points of a target; return the sum of w over them, self terms included."""
     cdef floating[3] middle
     cdef floating[3] half
     cdef double[GROUP * 4] sums
-    cdef int32_t[BATCH] leaves
-    cdef Py_ssize_t i, k, head = 0, tail = 1, n_leaves, n_sources = 0, n_components = columns.shape[0]
-    cdef floating low, high
+    cdef const floating* summary
+    cdef floating low, high, gap, squared, reach, softening = <floating>(2 * dof)
+    cdef Py_ssize_t i, k, cell, head = 0, n_sources = 0
+    cdef int accepted, n_children
     cdef double sum_w = 0
-    for i in range((end - start) * (n_components + 1)):
-        sums[i] = 0
     for k in range(n_components):
-        low = high = columns[k, start]
+        low = high = columns[k * stride + start]
         for i in range(start + 1, end):
-            low = min(low, columns[k, i])
-            high = max(high, columns[k, i])
+            low = min(low, columns[k * stride + i])
+            high = max(high, columns[k * stride + i])
         middle[k] = low + (high - low) / 2
         half[k] = (high - low) / 2
-    queue[0] = <int32_t>(2 * forces_out.shape[0])  # the root
-    while head < tail:
-        if n_sources > LIST - BATCH:
-            evaluate_group(sources, n_sources, columns, dof, start, end, sums)
+    evaluate_expansion(local, columns, stride, cells + target * (n_components + 3), n_components, start, end, sums)
+    while head < n_queued:
+        if n_sources > LIST - LEAF:
+            evaluate_sources(sources, n_sources, columns, stride, n_components, dof, start, end, sums)
             n_sources = 0
-        i = min(tail, head + BATCH)
-        if n_components == 2:
-            n_leaves = test_cells(&cells[0, 0], &links[0, 0], middle, half, 2, <floating>(2 * dof), queue, head, i, &tail,
-                                  sources, &n_sources, leaves)
-        elif n_components == 1:
-            n_leaves = test_cells(&cells[0, 0], &links[0, 0], middle, half, 1, <floating>(2 * dof), queue, head, i, &tail,
-                                  sources, &n_sources, leaves)
-        else:
-            n_leaves = test_cells(&cells[0, 0], &links[0, 0], middle, half, 3, <floating>(2 * dof), queue, head, i, &tail,
-                                  sources, &n_sources, leaves)
-        head = i
-        for i in range(n_leaves):
-            if n_sources > LIST - LEAF:
-                evaluate_group(sources, n_sources, columns, dof, start, end, sums)
-                n_sources = 0
-            n_sources += list_points(columns, links[leaves[i], 2], links[leaves[i], 3], sources + n_sources)
-    evaluate_group(sources, n_sources, columns, dof, start, end, sums)
+        cell = queue[head]
+        head += 1
+        summary = cells + cell * (n_components + 3)
+        squared = softening
+        for k in range(n_components):
+            gap = abs(summary[k] - middle[k]) - half[k]
+            gap = gap + abs(gap)  # twice max(gap, 0), without a jump
+            squared += gap * gap
+        for k in range(n_components + 2):
+            sources[k * LIST + n_sources] = summary[k]
+        reach = summary[n_components + 2] + summary[n_components + 2]
+        accepted = reach * reach <= squared_theta * squared
+        n_sources += accepted
+        n_children = links[cell * 4 + 1]
+        for k in range(1 << n_components):
+            queue[n_queued + k] = links[cell * 4] + <int32_t>k
+        n_queued += n_children & (accepted - 1)
+        if (accepted ^ 1) & (n_children == 0):
+            n_sources += list_points(columns, stride, n_components, links[cell * 4 + 2], links[cell * 4 + 3],
+                                     sources + n_sources)
+    evaluate_sources(sources, n_sources, columns, stride, n_components, dof, start, end, sums)
     for i in range(start, end):
         for k in range(n_components):
-            forces_out[order[i], k] = <floating>sums[(i - start) * (n_components + 1) + k]
-        sum_w += sums[(i - start) * (n_components + 1) + n_components]
+            forces_out[order[i] * n_components + k] = <floating>sums[k * GROUP + i - start]
+        sum_w += sums[n_components * GROUP + i - start]
     return sum_w
 
 
-cdef inline Py_ssize_t test_cells(
-    const floating* cells, const int32_t* links, const floating* middle, const floating* half,
-    int n_components,                                        # a literal where it is called
-    floating softening,                                      # IN: 2 dof, for distances are doubled below
-    int32_t* queue, Py_ssize_t head, Py_ssize_t end, Py_ssize_t* tail,
-    floating* sources, Py_ssize_t* n_sources, int32_t* leaves_out,
-) noexcept nogil:
-    """Take cells head to end from the queue: accepted ones are listed, others queue their children.
-
-    Returns how many leaves were not accepted. There is no branch to mispredict: everything is written,
-    and the counts say what stays.
-    """
-    cdef Py_ssize_t i, k, cell, n_leaves = 0, listed = n_sources[0], queued = tail[0]
-    cdef const floating* summary
-    cdef floating gap, squared_distance
-    cdef int accepted, n_children
-    for i in range(head, end):
-        cell = queue[i]
-        summary = cells + cell * (n_components + 2)
-        squared_distance = softening
-        for k in range(n_components):
-            gap = abs(summary[k] - middle[k]) - half[k]
-            gap = gap + abs(gap)  # twice max(gap, 0)
-            squared_distance += gap * gap
-        for k in range(n_components + 1):
-            sources[k * LIST + listed] = summary[k]
-        accepted = 4 * summary[n_components + 1] <= squared_distance
-        listed += accepted
-        n_children = links[cell * 4 + 1]
-        leaves_out[n_leaves] = <int32_t>cell
-        n_leaves += (accepted ^ 1) & (n_children == 0)
-        for k in range(1 << n_components):
-            queue[queued + k] = links[cell * 4] + <int32_t>k
-        queued += n_children & (accepted - 1)
-    n_sources[0] = listed
-    tail[0] = queued
-    return n_leaves
-
-
-cdef inline Py_ssize_t list_points(const floating[:, ::1] columns, Py_ssize_t start, Py_ssize_t end,
-                                   floating* sources) noexcept nogil:
+cdef inline Py_ssize_t list_points(const floating* columns, Py_ssize_t stride, int n_components, Py_ssize_t start,
+                                   Py_ssize_t end, floating* sources) noexcept nogil:
     """Append the points of a leaf: always LEAF are copied, end - start of them count."""
     cdef Py_ssize_t i, k
-    for k in range(columns.shape[0]):
+    for k in range(n_components):
         for i in range(LEAF):
-            sources[k * LIST + i] = columns[k, start + i]
+            sources[k * LIST + i] = columns[k * stride + start + i]
     for i in range(LEAF):
-        sources[columns.shape[0] * LIST + i] = 1
+        sources[n_components * LIST + i] = 1
+        sources[(n_components + 1) * LIST + i] = 0
     return end - start
 
 
+cdef inline double walk_targets(
+    const floating* columns, Py_ssize_t stride, const floating* cells, const int32_t* links, const int32_t* order,
+    Py_ssize_t root, Py_ssize_t subtree, int n_components, double theta, double dof,
+    int32_t* queue, int32_t* kept, Py_ssize_t most_kept, int32_t* frames, double* expansions, floating* far,
+    floating* sources, floating* forces_out,
+) noexcept nogil:
+    """Write the forces on the points of a subtree; return the sum of w over them, or -inf if too many sources are kept.
+
+    Of each cell that is still to be visited, a frame holds cell, parent, first and end of the sources that its parent
+    kept; its expansion stands at the same place.
+    """
+    cdef double[TERMS] local
+    cdef double[3] step
+    cdef Py_ssize_t target, parent, first, last, i, j, k, n_frames = 0, n_queued, n_children
+    cdef Py_ssize_t start, end, n_kept
+    cdef floating squared_theta = <floating>(theta * theta)
+    cdef double sum_w = 0
+    # sources of the subtree's root: the siblings of its parents and, below, its own
+    target = root
+    parent = root
+    n_kept = 0
+    while target != subtree:
+        parent = target
+        for i in range(links[parent * 4], links[parent * 4] + links[parent * 4 + 1]):
+            if links[i * 4 + 2] <= links[subtree * 4 + 2] < links[i * 4 + 3]:
+                target = i
+        if target != subtree:
+            for i in range(links[parent * 4], links[parent * 4] + links[parent * 4 + 1]):
+                if n_kept == most_kept:
+                    return -INFINITY
+                kept[n_kept] = <int32_t>i
+                n_kept += i != target
+    frames[0] = <int32_t>subtree
+    frames[1] = <int32_t>parent
+    frames[2] = 0
+    frames[3] = <int32_t>n_kept
+    for k in range(TERMS):
+        expansions[k] = 0
+    n_frames = 1
+    while n_frames > 0:
+        n_frames -= 1
+        target = frames[4 * n_frames]
+        parent = frames[4 * n_frames + 1]
+        first = frames[4 * n_frames + 2]
+        last = frames[4 * n_frames + 3]
+        for k in range(1 + n_components * (1 + n_components * (1 + n_components))):
+            local[k] = expansions[TERMS * n_frames + k]
+        n_queued = last - first
+        for i in range(n_queued):
+            queue[i] = kept[first + i]
+        if parent != target:
+            for i in range(links[parent * 4], links[parent * 4] + links[parent * 4 + 1]):
+                queue[n_queued] = <int32_t>i
+                n_queued += i != target
+        n_kept = sift_sources(cells, links, target, n_components, squared_theta, dof, queue, n_queued,
+                              kept + last, most_kept - last, far, local)
+        if n_kept < 0:
+            return -INFINITY
+        start = links[target * 4 + 2]
+        end = links[target * 4 + 3]
+        n_children = links[target * 4 + 1]
+        if end - start > GROUP and n_children > 0:
+            for i in range(n_children):  # the last first, so that points are met in their order
+                j = links[target * 4] + n_children - 1 - i
+                for k in range(n_components):
+                    step[k] = <double>cells[j * (n_components + 3) + k] - cells[target * (n_components + 3) + k]
+                shift_expansion(local, step, n_components, expansions + TERMS * n_frames)
+                frames[4 * n_frames] = <int32_t>j
+                frames[4 * n_frames + 1] = <int32_t>target
+                frames[4 * n_frames + 2] = <int32_t>last
+                frames[4 * n_frames + 3] = <int32_t>(last + n_kept)
+                n_frames += 1
+        else:
+            while start < end:  # coincident points may be many: cut them
+                for i in range(n_kept):
+                    queue[i] = kept[last + i]
+                queue[n_kept] = <int32_t>target
+                sum_w += repel_group(columns, stride, cells, links, target, start, min(start + GROUP, end),
+                                     n_components, squared_theta, dof, queue, n_kept + 1, sources, local, order,
+                                     forces_out)
+                start += GROUP
+    return sum_w
+
+
 def accumulate_repulsion(
-    const floating[:, ::1] columns,   # IN: from build_tree
+    const floating[:, ::1] columns,   # IN: from order_points, with LEAF_SIZE columns more
     const floating[:, ::1] cells,     # IN: from build_tree
     const int32_t[:, ::1] links,      # IN: from build_tree
-    const int32_t[:, ::1] groups,     # IN: from build_tree
-    const int32_t[:, ::1] order,      # IN: from build_tree
-    Py_ssize_t n_groups,
+    const int32_t[::1] roots,      # IN: from build_tree
+    const int32_t[::1] order,         # IN: from order_points
+    Py_ssize_t n_subtrees,
+    double theta,                     # IN: 0 opens every cell, which makes the sum exact
     double dof,
     int32_t[:, ::1] queue_out,        # OUT: scratch, n_threads x as many as there are cells and 8 more
-    floating[:, :, ::1] sources_out,  # OUT: scratch, n_threads x (n_components + 1) x LIST_SIZE
-    double[::1] sums_out,             # OUT: scratch, one value a group
+    int32_t[:, ::1] kept_out,         # OUT: scratch, n_threads x as many sources as may be kept
+    int32_t[:, ::1] frames_out,       # OUT: scratch, n_threads x 4 STACK_SIZE
+    double[:, ::1] expansions_out,    # OUT: scratch, n_threads x N_TERMS STACK_SIZE
+    floating[:, :, ::1] far_out,      # OUT: scratch, n_threads x (n_components + 5) x FAR_SIZE
+    floating[:, :, ::1] sources_out,  # OUT: scratch, n_threads x (n_components + 2) x LIST_SIZE
+    double[::1] sums_out,             # OUT: scratch, one value a subtree
     floating[:, ::1] forces_out,      # OUT: in the order of the user's points
     int n_threads,
 ):
-    """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return the sum of w_ij over i != j."""
-    cdef Py_ssize_t group
+    """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return the sum of w_ij over i != j.
+
+    Returns -inf where ``kept_out`` was too small.
+    """
+    cdef Py_ssize_t subtree, root = 2 * forces_out.shape[0], n_components = columns.shape[0]
+    cdef Py_ssize_t stride = columns.shape[1], most_kept = kept_out.shape[1]
     cdef double sum_w = 0
-    for group in prange(n_groups, nogil=True, num_threads=n_threads, schedule="dynamic", chunksize=8):
-        sums_out[group] = walk_group(columns, cells, links, groups[group, 0], groups[group, 1],
-                                     &order[0, 0], dof, &queue_out[threadid(), 0], &sources_out[threadid(), 0, 0],
-                                     forces_out)
-    for group in range(n_groups):
-        sum_w += sums_out[group]
+    cdef int thread
+    for subtree in prange(n_subtrees, nogil=True, num_threads=n_threads, schedule="dynamic"):
+        thread = threadid()
+        if n_components == 2:
+            sums_out[subtree] = walk_targets(
+                &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], root, roots[subtree], 2, theta, dof,
+                &queue_out[thread, 0], &kept_out[thread, 0], most_kept, &frames_out[thread, 0],
+                &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0], &forces_out[0, 0])
+        elif n_components == 1:
+            sums_out[subtree] = walk_targets(
+                &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], root, roots[subtree], 1, theta, dof,
+                &queue_out[thread, 0], &kept_out[thread, 0], most_kept, &frames_out[thread, 0],
+                &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0], &forces_out[0, 0])
+        else:
+            sums_out[subtree] = walk_targets(
+                &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], root, roots[subtree], 3, theta, dof,
+                &queue_out[thread, 0], &kept_out[thread, 0], most_kept, &frames_out[thread, 0],
+                &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0], &forces_out[0, 0])
+    for subtree in range(n_subtrees):
+        sum_w += sums_out[subtree]
     return sum_w - forces_out.shape[0]

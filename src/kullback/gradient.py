@@ -56,11 +56,11 @@ def repulsive_forces(
         grid of g nodes that grows with the volume of the map, in one to three dimensions. ``"auto"`` is exact
         up to 1,000 points, and then takes what a measured cost model predicts to be the fastest.
     theta : float in [0, 1], default 0.5
-        Barnes-Hut: the largest side of a cell, relative to ``sqrt(distance^2 + dof / 2)``, that is replaced by
-        its centre of mass. 0 gives the exact sum. The FFT takes a grid of the same error at this theta.
+        Barnes-Hut: the largest radius of a cell, relative to ``sqrt(distance^2 + dof / 2)``, that stands for its
+        points; more than 0.8 counts as 0.8. 0 gives the exact sum. The FFT takes a grid of the same error.
     tolerance : float in (0, 1], optional
         Relative error of the repulsion, in place of theta: sets theta, the order of the splines and the spacing
-        of the grid, as measured on the worst of eleven maps.
+        of the grid, as measured on the worst of thirty-two maps.
     dof : float > 0, default 1
         Degrees of freedom of the kernel.
     n_threads : int, optional

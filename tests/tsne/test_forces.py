@@ -60,8 +60,11 @@ def test_exact_repulsion_with_dof(at_level, n_components, dof):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 def test_barnes_hut_is_the_reference_cell_by_cell(at_level, n_threads, n_components, dtype):
-    """The kernel accepts the very cells that the NumPy tree accepts, so even theta = 0.5 agrees to rounding."""
-    for n_points in SIZES:
+    """The kernel accepts the very cells that the NumPy tree accepts, so even theta = 0.5 agrees to rounding.
+
+    1,500 points are cut into several targets above the groups, whose expansions are handed down.
+    """
+    for n_points in [*SIZES, 1500]:
         Y = scatter(n_points, n_components, dtype)
         expected = ref.repulsive_forces(Y, method="barnes_hut", theta=0.5)
         actual = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.5, n_threads=n_threads)
@@ -72,11 +75,46 @@ def test_barnes_hut_is_the_reference_cell_by_cell(at_level, n_threads, n_compone
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 def test_barnes_hut_with_dof(at_level, n_components, dof):
     """Heavier and lighter tails see the same cells, in float64 to the 1e-13 of the exponential."""
-    Y = scatter(257, n_components, np.float64)
+    Y = scatter(1000, n_components, np.float64)
     expected = ref.repulsive_forces(Y, method="barnes_hut", dof=dof)
     actual = gradient.repulsive_forces(Y, method="barnes_hut", dof=dof)
-    np.testing.assert_allclose(actual[0], expected[0], rtol=0, atol=257 * 1e-13)
-    assert actual[1] == pytest.approx(expected[1], abs=257**2 * 1e-13)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=0, atol=1000 * 1e-13)
+    assert actual[1] == pytest.approx(expected[1], abs=1000**2 * 1e-13)
+
+
+@pytest.mark.parametrize("dof", [1.0, 0.5])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_barnes_hut_is_far_more_accurate_for_a_smaller_theta(at_level, n_components, dof):
+    """Cells with their spread and expansions of third order: halving theta leaves less than a fifth of the error."""
+    Y = scatter(5000, n_components, np.float64) * (1 if n_components == 3 else 3)
+    exact, exact_q = gradient.repulsive_forces(Y, method="exact", dof=dof)
+    errors = []
+    for theta in (0.4, 0.2, 0.1):
+        forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut", theta=theta, dof=dof)
+        errors.append(np.linalg.norm(forces - exact) / np.linalg.norm(exact))
+        assert abs(sum_q / exact_q - 1) < errors[-1]
+    assert errors[1] < errors[0] / 5
+    assert errors[2] < errors[1] / 5
+
+
+def test_barnes_hut_makes_room_for_kept_sources(at_level, monkeypatch):
+    """Lists of sources that outgrow their scratch memory are made anew: no bit depends on how much there was."""
+    Y = scatter(3000, 2, np.float32)
+    expected = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.2)
+    for kept in (1, 40):
+        monkeypatch.setattr(_repulsion.BarnesHutRepulsion, "KEPT", kept)
+        forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.2)
+        assert forces.tobytes() == expected[0].tobytes()
+        assert sum_q == expected[1]
+
+
+def test_barnes_hut_does_not_lose_the_neighbours_of_an_outlier(at_level):
+    """Two points far from a cluster repel each other, though they share a cell with its light edge."""
+    rng = np.random.default_rng(0)
+    Y = np.concatenate([rng.normal(size=(3000, 2)), [[200.0, 200.0], [200.5, 200.0]]])
+    forces, _ = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.5)
+    exact, _ = gradient.repulsive_forces(Y, method="exact")
+    np.testing.assert_allclose(forces[-2:], exact[-2:], rtol=0.01)
 
 
 @pytest.mark.parametrize("dof", [1.0, 0.5])

@@ -7,8 +7,9 @@ BLOCK_POINTS: int
 
 def order_points(
     positions: npt.NDArray[Any],
-    codes_out: npt.NDArray[Any],
+    keys_out: npt.NDArray[Any],
     order_out: npt.NDArray[Any],
+    columns_out: npt.NDArray[Any],
     histogram_out: npt.NDArray[Any],
     bounds_out: npt.NDArray[Any],
     n_threads: int,

@@ -6,7 +6,6 @@ Everything is dense, in float64 and O(n^2), except Barnes-Hut, which follows the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +47,7 @@ def repulsive_forces(
     if method == "barnes_hut":
         return _barnes_hut(np.asarray(Y), theta, dof)
     if method == "fft":
-        return _splines(np.asarray(Y, dtype=np.float64), 4, 0.45 * (theta / 0.5) ** 0.7, dof)
+        return _splines(np.asarray(Y, dtype=np.float64), 4, 0.45 * (min(theta, 0.8) / 0.5) ** 0.7, dof)
     differences, base = _pairs(Y, dof)
     w = base**-dof
     np.fill_diagonal(w, 0)
@@ -121,8 +120,8 @@ def descend(
 
 # ---- Barnes-Hut ------------------------------------------------------------------------------------
 
-LEAF_SIZE, GROUP_SIZE = 8, 64
-BITS = {1: 48, 2: 24, 3: 20}
+LEAF_SIZE, GROUP_SIZE, SHARES = 8, 192, 128
+BITS = {1: 32, 2: 16, 3: 10}
 
 
 class _Cell(NamedTuple):
@@ -160,46 +159,140 @@ def _quantise(Y: Array) -> tuple[npt.NDArray[np.uint64], float]:
     return np.minimum((Y - Y.min(axis=0)) * (n_cells / span), n_cells - 1).astype(np.uint64), span / n_cells
 
 
-def _groups(cell: _Cell) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield the points of the largest cells of at most GROUP_SIZE points."""
-    if len(cell.points) <= GROUP_SIZE or cell.side == 0:
-        yield from np.split(cell.points, range(GROUP_SIZE, len(cell.points), GROUP_SIZE))
-    for child in cell.children if len(cell.points) > GROUP_SIZE else []:
-        yield from _groups(child)
+class _Source(NamedTuple):
+    """Mass at a centre; spread is half the variance a component, times the mass."""
+
+    centre: Array
+    mass: float
+    spread: float
+    radius: float
 
 
-def _sources(
-    Y: Array, cell: _Cell, group: npt.NDArray[np.intp], theta: float, dof: float
-) -> Iterator[tuple[Array, int]]:
-    """Yield the positions and masses that a group sees: Barnes and Hut (1986)."""
+def _summarise(Y: Array, cell: _Cell) -> _Source:
     centre = Y[cell.points].mean(axis=0)
+    squares = float(np.sum((Y[cell.points] - centre) ** 2)) if cell.side > 0 else 0.0
+    factor = 1.75 if Y.shape[1] == 2 else 2.0
+    radius = max(factor * np.sqrt(squares / len(cell.points)), 0.4 * np.sqrt(Y.shape[1]) * cell.side)
+    return _Source(centre, len(cell.points), squares / (2 * Y.shape[1]), radius)
+
+
+def _radial(source: _Source, squared: npt.ArrayLike, dof: float, n_components: int) -> tuple[Array, ...]:
+    """Return u and D u, D^2 u, D^3 u, where D = - d/d(x^2) and u = m w + s (Laplacian of w), w = (1 + x^2 / dof)^-dof.
+
+    u is a sum of powers of p = 1 / (1 + x^2 / dof), and D p^k = k / dof p^(k + 1).
+    """
+    p = 1 / (1 + np.asarray(squared) / dof)
+    terms = {
+        dof: source.mass,
+        dof + 1: source.spread * (4 * (dof + 1) - 2 * n_components),
+        dof + 2: -source.spread * 4 * (dof + 1),
+    }
+    results = []
+    for _ in range(4):
+        results.append(sum(factor * p**power for power, factor in terms.items()))
+        terms = {power + 1: factor * power / dof for power, factor in terms.items()}
+    return tuple(np.asarray(result) for result in results)
+
+
+class _Expansion(NamedTuple):
+    """The potential u and the force - grad u / 2 with its first two derivatives at a centre."""
+
+    centre: Array
+    u: float
+    f: Array
+    f1: Array
+    f2: Array
+
+    def add(self, source: _Source, dof: float) -> _Expansion:
+        x, identity = self.centre - source.centre, np.eye(len(self.centre))
+        u, g, h, k = _radial(source, x @ x, dof, len(x))  # f = g x, and each derivative adds a factor of -2 x
+        mixed = sum(np.einsum(f"{pair}->ijk", identity, x) for pair in ("ij,k", "ik,j", "jk,i"))
+        return _Expansion(
+            self.centre,
+            self.u + float(u),
+            self.f + g * x,
+            self.f1 + g * identity - 2 * h * np.multiply.outer(x, x),
+            self.f2 - 2 * h * mixed + 4 * k * np.multiply.outer(np.multiply.outer(x, x), x),
+        )
+
+    def at(self, centre: Array) -> _Expansion:
+        e = centre - self.centre
+        slope, bend = self.f1 @ e, self.f2 @ e
+        u = self.u - e @ (2 * self.f + slope + bend @ e / 3)
+        return _Expansion(centre, float(u), self.f + slope + bend @ e / 2, self.f1 + bend, self.f2)
+
+
+def _repel_target(
+    Y: Array, target: _Cell, sources: list[_Cell], expansion: _Expansion, theta: float, dof: float, forces: Array
+) -> float:
+    """Write the forces on the points of a target, whose cell no source contains; return the sum of w over them.
+
+    Dehnen (2002): far sources are expanded about the target, others are opened or left to its children.
+    """
+    kept = list(sources)
+    centre = _summarise(Y, target)
+    if len(target.points) <= max(GROUP_SIZE, len(Y) // SHARES) or not target.children:
+        kept, queue = [], list(sources)
+        while queue:
+            cell = queue.pop()
+            source = _summarise(Y, cell)
+            squared = np.sum((centre.centre - source.centre) ** 2)
+            if (centre.radius + source.radius) ** 2 <= theta**2 * (squared + dof / 2):
+                expansion = expansion.add(source, dof)
+            elif source.radius > 1.5 * centre.radius and cell.children:
+                queue += cell.children
+            else:
+                kept.append(cell)
+    if len(target.points) > GROUP_SIZE and target.children:
+        return sum(
+            _repel_target(
+                Y, child, kept + [other for other in target.children if other is not child],
+                expansion.at(_summarise(Y, child).centre), theta, dof, forces,
+            )
+            for child in target.children
+        )  # fmt: skip
+    return sum(
+        _repel_group(Y, group, [*kept, target], expansion, theta, dof, forces)
+        for group in np.split(target.points, range(GROUP_SIZE, len(target.points), GROUP_SIZE))
+    )
+
+
+def _repel_group(
+    Y: Array, group: npt.NDArray[np.intp], queue: list[_Cell], expansion: _Expansion, theta: float, dof: float,
+    forces: Array,
+) -> float:
+    """Add near sources one by one: cells that are small for their distance from the group's box, or points."""
     low, high = Y[group].min(axis=0), Y[group].max(axis=0)
-    gap = np.maximum(np.maximum(low - centre, centre - high), 0)
-    # A large cell with the group inside it is never accepted: its centre may be a diagonal away. A small one is,
-    # for w is smooth on the scale of sqrt(dof) even at distance 0.
-    reach = cell.side * max(1 / theta if theta > 0 else np.inf, 1.001 * np.sqrt(Y.shape[1])) if cell.side > 0 else 0
-    if reach**2 <= np.sum(gap**2) + dof / 2:
-        yield centre, len(cell.points)
-    elif cell.children:
-        for child in cell.children:
-            yield from _sources(Y, child, group, theta, dof)
-    else:
-        for point in cell.points:
-            yield Y[point], 1
+    near: list[_Source] = []
+    while queue:
+        cell = queue.pop()
+        source = _summarise(Y, cell)
+        gap = np.maximum(np.maximum(low - source.centre, source.centre - high), 0)
+        if source.radius**2 <= theta**2 * (np.sum(gap**2) + dof / 2):
+            near.append(source)
+        elif cell.children:
+            queue += cell.children
+        else:
+            near += [_Source(Y[point], 1, 0.0, 0.0) for point in cell.points]
+    there = [expansion.at(Y[point]) for point in group]
+    repulsion, potential = np.array([e.f for e in there]), np.array([e.u for e in there])
+    for source in near:
+        x = Y[group] - source.centre
+        u, g, _, _ = _radial(source, np.sum(x**2, axis=1), dof, x.shape[1])
+        repulsion += g[:, None] * x
+        potential += u
+    forces[group] = repulsion
+    return float(potential.sum())
 
 
 def _barnes_hut(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
     Y = Y.astype(np.float64)
+    d = Y.shape[1]
     root = _grow(Y, np.arange(len(Y)), *_quantise(Y))
-    forces, sum_q = np.zeros(Y.shape), -float(len(Y))
-    for group in _groups(root):
-        centres, masses = map(np.array, zip(*_sources(Y, root, group, theta, dof), strict=True))
-        differences = Y[group][:, None, :] - centres[None, :, :]
-        base = 1 + np.sum(differences**2, axis=2) / dof
-        w = base**-dof
-        forces[group] = np.einsum("ij,ijd->id", masses * w / base, differences)
-        sum_q += float(np.sum(masses * w))
-    return forces, sum_q
+    nothing = _Expansion(_summarise(Y, root).centre, 0.0, np.zeros(d), np.zeros((d, d)), np.zeros((d, d, d)))
+    forces = np.zeros(Y.shape)
+    sum_w = _repel_target(Y, root, [], nothing, min(theta, 0.8), dof, forces)
+    return forces, sum_w - len(Y)
 
 
 # ---- FFT ---------------------------------------------------------------------------------------------

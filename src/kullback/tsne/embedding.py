@@ -143,7 +143,8 @@ class Embedding:
         self._affinities = check_affinities(P, n_points, start.dtype, "P")
         self._entropy = entropy_of(self._affinities[0])
         self._order = np.arange(n_points, dtype=np.int32)
-        self._z_order = ZOrder(start.shape, self._n_threads) if n_points > EXACT_POINTS and n_components <= 3 else None
+        sorts = n_points > EXACT_POINTS and n_components <= 3
+        self._z_order = ZOrder(start.shape, start.dtype, self._n_threads) if sorts else None
         self._positions = start.copy()
         self._velocity = np.zeros_like(start)
         self._gains = np.ones_like(start)

@@ -220,7 +220,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         if self.perplexity >= n_samples:
             raise ValueError(f"perplexity must be less than n_samples = {n_samples}, got {self.perplexity!r}")
         check_choice(self.method, "method", METHODS)
-        check_method(self.method, self.n_components, choose_accuracy(self.angle, None))
+        check_method(self.method, self.n_components, choose_accuracy(self.angle, None, self.n_components))
         random_state = check_random_state(self.random_state)
 
         clock = [time.perf_counter()]
