@@ -28,6 +28,11 @@
 #define KB_STATIC static inline
 #define KB_FETCH(pointer)
 #endif
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define KB_SHUFFLES
+#endif
+#endif
 #define KB_EACH_LANE _Pragma("omp simd") for (int k = 0; k < KB_LANES; k++)
 
 enum {
@@ -73,6 +78,9 @@ enum { KB_NEAR, KB_FAR, KB_MASKED }; /* how far apart logits may be: see kb_logi
 #define SQRT sqrtf
 #define LEAST 0x01800000u                 /* bits of 4 FLT_MIN and of FLT_MAX / 4: what the fast terms take, besides 0 */
 #define MOST 0x7e800000u
+#define KEY uint32_t                      /* of a value: orders those that kb_note looks for; of LEAST and of what is above all */
+#define LEAST_KEY (LEAST - 1)
+#define MOST_KEY 0xffffffffu
 #define MAGNITUDE 0x7fffffff
 #define LN2 (0.693147181f / 8388608)      /* for shifts in units of the last place of the exponent's bits, 2^-23 */
 #define LOWEST -1e37f                     /* stands for -inf among logits */
@@ -85,6 +93,9 @@ enum { KB_NEAR, KB_FAR, KB_MASKED }; /* how far apart logits may be: see kb_logi
 #define SQRT sqrt
 #define LEAST 0x0030000000000000ull
 #define MOST 0x7fd0000000000000ull
+#define KEY int64_t
+#define LEAST_KEY ((int64_t)(LEAST + 0x7fffffffffffffffull))
+#define MOST_KEY 0x7fffffffffffffffll
 #define MAGNITUDE 0x7fffffffffffffffll
 #define LN2 0.6931471805599453
 #define LOWEST -1e300
@@ -353,17 +364,49 @@ KB_INLINE REAL KB(kb_term)(int measure, REAL p, REAL q) { /* the others */
     }
 }
 
+/* ---- Values that the terms do not take ----------------------------------------------------------- */
+
+/* Note whether a value is not 0 or from LEAST to MOST. As unsigned integers, negative values, -0, infinities and NaN stand
+   above MOST, subnormals just above 0, which itself wraps to the top when 1 is taken off. Of doubles, whose unsigned
+   comparisons are slow, the keys are biased to signed ones, `highest` takes the signs, and sums tell what is too large. */
+KB_INLINE void KB(kb_note)(REAL a, KEY *lowest, UBITS *highest) {
+    UBITS bits = (UBITS)KB(kb_bits)(a);
+#if KB_REAL == 32
+    KEY key = bits - 1;
+    *highest = *highest > bits ? *highest : bits;
+#else
+    KEY key = (KEY)(bits + 0x7fffffffffffffffull);
+    *highest |= bits;
+#endif
+    *lowest = *lowest < key ? *lowest : key;
+}
+
+KB_INLINE int KB(kb_unusual)(const KEY *lowest, const UBITS *highest, const double *mass, int has_q) {
+    KEY low = MOST_KEY;
+    UBITS high = 0;
+    for (int k = 0; k < KB_LANES; k++) low = low < lowest[k] ? low : lowest[k];
+#if KB_REAL == 32
+    for (int k = 0; k < KB_LANES; k++) high = high > highest[k] ? high : highest[k];
+    return (low < LEAST_KEY) | (high > MOST);
+#else
+    double most = KB(kb_value)(MOST);
+    int large = 0;
+    for (int k = 0; k < KB_LANES; k++) high |= highest[k];
+    for (int k = 0; k < (has_q ? 2 : 1) * KB_LANES; k++) large |= !(mass[k] <= most);
+    return (low < LEAST_KEY) | ((BITS)high < 0) | large;
+#endif
+}
+
 /* ---- Sums of one measure ------------------------------------------------------------------------- */
 
 /* Add the terms of one measure to `sums`, and with `masses` the sums of p and q to `mass` and what follows it: where the
    measure depends on them to first order (exact) by widening each value, elsewhere by widening sums of p and of q - p,
-   which is exact for near rows and saves a quarter of the time. Return whether any value was not 0 or from LEAST to
-   MOST. As unsigned integers, negative values, -0, infinities and NaN stand above, subnormals just above 0, which itself
-   wraps to the top when 1 is taken off. */
+   which is exact for near rows and saves a quarter of the time. Return whether any value was unusual. */
 KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, const REAL *p, ptrdiff_t p_step, const REAL *q,
                           ptrdiff_t q_step, ptrdiff_t n_groups, double *mass, double *sums) {
-    UBITS lowest[KB_LANES], highest[KB_LANES], low = ~(UBITS)0, high = 0;
-    for (int k = 0; k < KB_LANES; k++) lowest[k] = ~(UBITS)0, highest[k] = 0;
+    KEY lowest[KB_LANES];
+    UBITS highest[KB_LANES];
+    for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0;
     for (ptrdiff_t start = 0; start < n_groups; start += KB_RUN) {
         ptrdiff_t end = start + KB_RUN < n_groups ? start + KB_RUN : n_groups;
         double wide_p[KB_LANES], wide_q[KB_LANES];
@@ -383,16 +426,8 @@ KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, const R
             KB_EACH_LANE {
                 REAL a = x[k], b = has_q ? y[k] : 0;
                 if (masses) {
-                    UBITS bits = (UBITS)KB(kb_bits)(a);
-                    highest[k] = highest[k] > bits ? highest[k] : bits;
-                    bits -= 1;
-                    lowest[k] = lowest[k] < bits ? lowest[k] : bits;
-                    if (has_q) {
-                        bits = (UBITS)KB(kb_bits)(b);
-                        highest[k] = highest[k] > bits ? highest[k] : bits;
-                        bits -= 1;
-                        lowest[k] = lowest[k] < bits ? lowest[k] : bits;
-                    }
+                    KB(kb_note)(a, &lowest[k], &highest[k]);
+                    if (has_q) KB(kb_note)(b, &lowest[k], &highest[k]);
                     if (exact) wide_p[k] += (double)a;
                     else sum[k] += a;
                     if (exact && has_q) wide_q[k] += (double)b;
@@ -416,11 +451,7 @@ KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, const R
         if (masses && !exact && has_q) KB_EACH_LANE mass[KB_LANES + k] += (double)sum[k] + (double)difference[k];
         if (measure != KB_MASS) KB_EACH_LANE sums[k] += (measure == KB_JS ? 0.5 : 1.0) * (double)total[k];
     }
-    for (int k = 0; masses && k < KB_LANES; k++) {
-        low = low < lowest[k] ? low : lowest[k];
-        high = high > highest[k] ? high : highest[k];
-    }
-    return masses && ((low < LEAST - 1) | (high > MOST));
+    return masses && KB(kb_unusual)(lowest, highest, mass, has_q);
 }
 
 /* One pass with its choices fixed at compile time. KB_MASS gives the masses alone. */
@@ -455,8 +486,9 @@ KB_STATIC int KB(kb_add_terms)(int measure, int has_q, int masses, const REAL *p
    follows from log(p / q). */
 KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
                              double *mass, double *const *sums) {
-    UBITS lowest[KB_LANES], highest[KB_LANES], low = ~(UBITS)0, high = 0;
-    for (int k = 0; k < KB_LANES; k++) lowest[k] = ~(UBITS)0, highest[k] = 0;
+    KEY lowest[KB_LANES];
+    UBITS highest[KB_LANES];
+    for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0;
     for (ptrdiff_t start = 0; start < n_groups; start += KB_RUN) {
         ptrdiff_t end = start + KB_RUN < n_groups ? start + KB_RUN : n_groups;
         double wide_p[KB_LANES], wide_q[KB_LANES];
@@ -472,12 +504,8 @@ KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, 
             KB_EACH_LANE {
                 REAL a = x[k], b = y[k], back, near = KB(kb_align)(b, a, &shift[place + k], &back);
                 REAL larger = KB(kb_larger)(a, b), smaller = KB(kb_smaller)(a, b);
-                UBITS bits = (UBITS)KB(kb_bits)(a), other = (UBITS)KB(kb_bits)(b);
-                highest[k] = highest[k] > bits ? highest[k] : bits;
-                highest[k] = highest[k] > other ? highest[k] : other;
-                bits -= 1, other -= 1;
-                lowest[k] = lowest[k] < bits ? lowest[k] : bits;
-                lowest[k] = lowest[k] < other ? lowest[k] : other;
+                KB(kb_note)(a, &lowest[k], &highest[k]);
+                KB(kb_note)(b, &lowest[k], &highest[k]);
                 wide_p[k] += (double)a;
                 wide_q[k] += (double)b;
                 slope[place + k] = (a - near) / (a + near);
@@ -516,16 +544,44 @@ KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, 
         for (int m = 0; m < 5; m++)
             if (sums[m]) KB_EACH_LANE sums[m][k] += (m == 4 ? 0.5 : 1.0) * (double)total[m][k];
     }
-    for (int k = 0; k < KB_LANES; k++) {
-        low = low < lowest[k] ? low : lowest[k];
-        high = high > highest[k] ? high : highest[k];
-    }
-    return (low < LEAST - 1) | (high > MOST);
+    return KB(kb_unusual)(lowest, highest, mass, 1);
 }
 
-/* Put KB_LANES rows, `row` elements apart, side by side: element i of row k goes to out[i KB_LANES + k]. */
+/* Put KB_LANES rows, `row` elements apart, side by side: element i of row k goes to out[i KB_LANES + k]. Blocks of 4 x 4 go
+   through vectors, the last of them over some elements again: a loop over single elements costs twice as much. */
 KB_STATIC void KB(kb_transpose)(const REAL *x, ptrdiff_t row, ptrdiff_t n, REAL *restrict out) {
-    for (ptrdiff_t i = 0; i < n; i++)
+    ptrdiff_t i = 0;
+#ifdef KB_SHUFFLES
+    typedef REAL four __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+#if KB_REAL == 32 /* pairs that one instruction takes: the halves of vectors of 16 bytes, in each half of those of 32 */
+#define KB_FIRST(A, B) __builtin_shufflevector(A, B, 0, 4, 1, 5)
+#define KB_SECOND(A, B) __builtin_shufflevector(A, B, 2, 6, 3, 7)
+    enum { SECOND = 1, THIRD = 2 }; /* elements whose columns follow the first */
+#else
+#define KB_FIRST(A, B) __builtin_shufflevector(A, B, 0, 4, 2, 6)
+#define KB_SECOND(A, B) __builtin_shufflevector(A, B, 1, 5, 3, 7)
+    enum { SECOND = 2, THIRD = 1 };
+#endif
+    for (; n >= 4 && i < n; i += 4) {
+        i = i + 4 <= n ? i : n - 4;
+        for (int k = 0; k < KB_LANES; k += 4) {
+            const REAL *from = x + k * row + i;
+            REAL *to = out + i * KB_LANES + k;
+            four a = *(const four *)from, b = *(const four *)(from + row);
+            four c = *(const four *)(from + 2 * row), d = *(const four *)(from + 3 * row);
+            for (int j = 0; j < 4; j++) KB_FETCH(from + (KB_LANES + j) * row); /* rows of the next tile */
+            four ab = KB_FIRST(a, b), cd = KB_FIRST(c, d);
+            *(four *)to = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            *(four *)(to + SECOND * KB_LANES) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            ab = KB_SECOND(a, b), cd = KB_SECOND(c, d);
+            *(four *)(to + THIRD * KB_LANES) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            *(four *)(to + 3 * KB_LANES) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+        }
+    }
+#undef KB_FIRST
+#undef KB_SECOND
+#endif
+    for (; i < n; i++)
         KB_EACH_LANE out[i * KB_LANES + k] = x[k * row + i];
 }
 
@@ -661,6 +717,9 @@ KB_STATIC double KB(kb_add_logits_js)(int mode, const REAL *x, const REAL *y, pt
 #undef SQRT
 #undef LEAST
 #undef MOST
+#undef KEY
+#undef LEAST_KEY
+#undef MOST_KEY
 #undef MAGNITUDE
 #undef LOWEST
 #undef LN2
