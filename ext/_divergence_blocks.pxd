@@ -311,8 +311,8 @@ cdef inline void add_unusual_columns(const Job* job, const floating* p, Py_ssize
             usual[r] &= is_usual(p[i * p_step + r]) and is_usual(q[i * q_step + r])
     for i in range(n):
         for r in range(LANES):
-            clean_p[i * LANES + r] = p[i * p_step + r] if usual[r] else 0
-            clean_q[i * LANES + r] = q[i * q_step + r] if usual[r] else 0
+            clean_p[i * LANES + r] = abs(p[i * p_step + r]) if usual[r] else 0  # of -0, 0
+            clean_q[i * LANES + r] = abs(q[i * q_step + r]) if usual[r] else 0
     clear_lanes(job, lanes)
     add_lanes(job, <const floating*>clean_p, LANES, <const floating*>clean_q, LANES, n, lanes)
     for r in range(LANES):

@@ -251,6 +251,21 @@ cdef double log_sum_exp(const Job* job, const Operand* x, Py_ssize_t row, const 
     return largest + log(total)
 
 
+cdef void settle_mass(const Job* job, Py_ssize_t row, const Region* region, double* state) noexcept nogil:
+    """Sum q once more where that is small beside p, for sums of q - p then have lost some of it."""
+    cdef Py_ssize_t i, n, start = 0
+    cdef double total = 0
+    if not job.has_q or state[ROUGH + 1] > 0.5 * state[ROUGH] or state[ROUGH + 1] != state[ROUGH + 1]:
+        return
+    while start < job.n:
+        n = min(job.block, job.n - start)
+        pack(row_data(&job.q, job.n_inner, row) + start * job.q.item, job.q.kind, 0, job.q.item, 1, n, region.wide_q)
+        for i in range(n):
+            total += region.wide_q[i]
+        start += n
+    state[1] = state[ROUGH + 1] = total + job.n * job.smoothing
+
+
 cdef void find_offsets(const Job* job, Py_ssize_t row, const Region* region, const double* state, double* offsets) noexcept nogil:
     """Find what makes each row a distribution: its sum, or the log-sum-exp of its logits."""
     cdef double p = state[0], q = state[1]
@@ -349,6 +364,8 @@ cdef void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const R
             n_now += 1
     part.measures, part.n_measures = &now[0], n_now
     for r in range(n_rows):
+        if not job.logits:
+            settle_mass(job, row + r, region, states + r * STATE)
         if <int>job.options[1] == CHECK:
             check_row(job, row + r, states + r * STATE)
         find_offsets(job, row + r, region, states + r * STATE, &offsets[2 * r])

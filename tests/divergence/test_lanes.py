@@ -177,3 +177,31 @@ def test_a_vector_has_the_bits_of_its_row(at_level, size, dtype):
     with pytest.raises(ValueError, match="q must sum to 1"):
         kullback.kl_divergence(p[0], 2 * q[0])
     assert kullback.kl_divergence(p[0], q[0]) == kullback.kl_divergence(p, q)[0]  # a failure leaves nothing behind
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "jensen_shannon_divergence", "hellinger_distance", "chi2_divergence"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [2, 100, 3000])
+def test_q_of_another_order_of_magnitude(at_level, name, dtype, length):
+    """The sum of q is summed again where q - p has lost it: counts against probabilities, say."""
+    rng = np.random.default_rng(0)
+    p, q = rng.random((2, 3, length)).astype(dtype)
+    expected = getattr(reference, name)(p, q, normalize=True)
+    for scale in (2.0**-100, 2.0**-40, 2.0**-12, 2.0**-6, 2.0**12, 2.0**40):
+        actual = getattr(kullback, name)(p, q * dtype(scale), normalize=True)
+        np.testing.assert_allclose(actual, expected, rtol=1e-6 if dtype is np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "jensen_shannon_divergence", "total_variation_distance", "chi2_divergence"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [3, 64, 100])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_minus_zero_is_zero(at_level, name, dtype, length, normalize):
+    """Its sign bit makes it unusual, not its value, in rows of every length."""
+    p, q = np.random.default_rng(0).random((2, 20, length)).astype(dtype)
+    p[3, 1] = q[5, 2] = p[7, 0] = q[7, 0] = 0
+    expected = getattr(kullback, name)(p, q, normalize=normalize)
+    p[3, 1] = q[5, 2] = p[7, 0] = q[7, 0] = -0.0
+    actual = getattr(kullback, name)(p, q, normalize=normalize)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6 if dtype is np.float32 else 1e-12)
+    np.testing.assert_allclose(getattr(reference, name)(p, q, normalize=normalize), expected, rtol=1e-6)

@@ -156,7 +156,7 @@ def chi2_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOpt
     """Sum (p - q)^2 / q. Pearson (1900)."""
     p, q = pair(p, q, options)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return finish(np.where(p == q, 0, (p - q) ** 2 / q).sum(axis=-1), options, unit=False)
+        return finish(np.where(p == q, 0, (p - q) ** 2 / np.abs(q)).sum(axis=-1), options, unit=False)
 
 
 def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
