@@ -339,24 +339,25 @@ cdef inline void note_best_columns(const floating* x, Py_ssize_t step, Py_ssize_
 
 cdef inline void add_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n,
                              const Region* region, double* sums, double* states, floating* kind) noexcept nogil:
-    """Add up to STEP elements of up to LANES rows to ``sums``, and their best places to ``states``."""
+    """Add up to STEP elements of up to LANES rows to ``sums``, or set them to the first; and note best places in ``states``."""
     cdef Py_ssize_t p_step = 0, q_step = 0, k
     cdef int m
+    cdef double* lanes = sums if start % PIECE == 0 else region.lanes
     cdef const floating* p = columns_of(&job.p, job, row, n_rows, start, n, <floating*>region.p, &p_step)
     cdef const floating* q = p
     q_step = p_step
     if job.has_q:
         q = columns_of(&job.q, job, row, n_rows, start, n, <floating*>region.q, &q_step)
-    clear_lanes(job, region.lanes)
-    if add_lanes(job, p, p_step, q, q_step, n, region.lanes):
-        add_unusual_columns(job, p, p_step, q, q_step, n, region, region.lanes)
-    for m in range(TERMS + job.n_measures):
+    clear_lanes(job, lanes)
+    if add_lanes(job, p, p_step, q, q_step, n, lanes):
+        add_unusual_columns(job, p, p_step, q, q_step, n, region, lanes)
+    for m in range(TERMS + job.n_measures if lanes != sums else 0):
         if m >= TERMS and takes_largest(job.measures[m - TERMS]):
             for k in range(LANES):
-                sums[m * LANES + k] = gather(job.measures[m - TERMS], sums[m * LANES + k], region.lanes[m * LANES + k])
+                sums[m * LANES + k] = gather(job.measures[m - TERMS], sums[m * LANES + k], lanes[m * LANES + k])
         else:
             for k in range(LANES):
-                sums[m * LANES + k] += region.lanes[m * LANES + k]
+                sums[m * LANES + k] += lanes[m * LANES + k]
     if job.top1:
         note_best_columns(p, p_step, n, start, n_rows, states + BEST_P)
         note_best_columns(q, q_step, n, start, n_rows, states + BEST_P + 2)

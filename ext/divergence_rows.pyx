@@ -117,7 +117,8 @@ cdef void add_column_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py
     """Set ``region.columns`` to the same, a lane for each row: STEP elements of LANES rows after those of the next LANES."""
     cdef Py_ssize_t r, n, first, start = piece * PIECE, slice_sums = (TERMS + job.n_measures) * LANES
     cdef Py_ssize_t end = min(start + PIECE, job.n), n_slices = (n_rows + LANES - 1) // LANES
-    memset(region.columns, 0, n_slices * slice_sums * sizeof(double))
+    if start == end:
+        memset(region.columns, 0, n_slices * slice_sums * sizeof(double))
     if job.top1:
         for r in range(n_rows):
             clear_state(job, states + r * STATE)
