@@ -43,6 +43,7 @@ cdef struct Job:
     bint wide              # float64 terms
     bint logits
     int n_inner_sums       # of logits: 0 none, 1 what H(p) needs, 2 what q and the reverse need too
+    bint js                # of float32 logits: whether near blocks give Jensen-Shannon in the first sweep
     bint top1              # whether some measure asks where the largest values stand
     double inverse_temperature
     double smoothing

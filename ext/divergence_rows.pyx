@@ -19,7 +19,7 @@ from _divergence_blocks cimport (
 )
 from _divergence_finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure
 from _divergence_logits cimport (
-    EXCESS, MASS_P, add_logits, add_logits_js, finish_logits, has_one_sweep, is_jensen_shannon, merge_logits,
+    EXCESS, MASS_P, N_SUMS, add_logits, add_logits_js, finish_logits, has_one_sweep, is_jensen_shannon, merge_logits, near_js,
 )
 from _divergence_terms cimport (
     AFFINITY, ALPHA, JENSEN_SHANNON_ROOT, KL, LANES, MASS, MAX_RATIO, Next, POWER, RENYI, RENYI_ENTROPY, STEP, SUPPORT, TOP1,
@@ -37,7 +37,7 @@ MOST_MEASURES = MAX_MEASURES
 
 cdef void clear_state(const Job* job, double* state) noexcept nogil:
     cdef int m
-    for m in range(max(TERMS + job.n_measures, 6)):
+    for m in range(max(TERMS + job.n_measures, <int>N_SUMS)):
         state[m] = 0
     if job.logits:
         state[CENTRE] = -INFINITY
@@ -73,7 +73,7 @@ cdef void find_shift(const Job* job, Py_ssize_t row, const Region* region, doubl
         return
     state[SHIFT] = <floating>((best_p - best_q) * job.inverse_temperature)
     plain = job[0]
-    plain.top1, plain.n_inner_sums = False, 0
+    plain.top1, plain.js, plain.n_inner_sums = False, False, 0
     next = next_block(job, row, 0)
     add_logits(&plain, p, q, n, 0, &next, region, state)
     best_q = state[SHIFT] - log1p(state[EXCESS] / state[MASS_P])
@@ -394,6 +394,8 @@ cdef void finish_row(const Job* job, const int* places, Py_ssize_t row, const Re
         sums.p, sums.q = state[rough], state[rough + 1] if job.has_q else state[rough]
         if job.logits and is_jensen_shannon(job.measures[m]):
             if js < 0:
+                js = near_js(state) if job.js else -1
+            if js < 0:
                 js = sweep_js(job, row, region, state, offsets)
             # rounding of x - y by up to 2^-24 |c|, in t ~ sqrt(8 JS): as in finish_logits
             sums.settled = not 1.2e-7 * fabs(state[SHIFT]) > 1e-6 * sqrt(8 * js)
@@ -532,9 +534,10 @@ cdef void fill_job(Job* job, const int[::1] measures, const double[::1] options)
     job.logits, job.inverse_temperature, job.smoothing = options[6] != 0, options[7], options[8]
     job.wide = job.p.kind == FLOAT64 or job.p.kind >= FIRST_INTEGER or job.q.kind == FLOAT64 \
         or job.q.kind >= FIRST_INTEGER
-    job.top1 = False
+    job.top1 = job.js = False
     for m in range(job.n_measures):
         job.top1 |= measures[m] == TOP1
+        job.js |= job.logits and job.has_q and has_js_sweep(job, measures[m])
         if not job.logits and measures[m] in (AFFINITY, ALPHA, MAX_RATIO, POWER, RENYI, RENYI_ENTROPY, SUPPORT, TSALLIS_ENTROPY):
             job.wide = True  # powers leave the range of float32
 

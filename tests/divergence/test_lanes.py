@@ -205,3 +205,25 @@ def test_minus_zero_is_zero(at_level, name, dtype, length, normalize):
     actual = getattr(kullback, name)(p, q, normalize=normalize)
     np.testing.assert_allclose(actual, expected, rtol=1e-6 if dtype is np.float32 else 1e-12)
     np.testing.assert_allclose(getattr(reference, name)(p, q, normalize=normalize), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 5, 17, 1500, 5000])
+@pytest.mark.parametrize("noise", [1e-6, 1e-3, 0.03, 0.1, 1.0])
+@pytest.mark.parametrize("drift", [0.0, 0.3, 3.0])
+def test_jensen_shannon_of_logits_in_one_sweep(at_level, length, noise, drift):
+    """From sums about the shift of the first block, however far that is off, or from a second sweep; alone and with others."""
+    rng = np.random.default_rng(0)
+    x = (4 * rng.standard_normal((4, length))).astype(np.float32)
+    y = (x + noise * (rng.standard_normal(x.shape) + drift * (np.arange(length) >= min(1024, length // 2)))).astype(np.float32)
+    y[3] += np.float32(3)
+    log_p, log_q = extended(x), extended(y)
+    t = log_p - log_q
+    half = t * t / 8 - t**4 / 192 + t**6 / 2880 - 17 * t**8 / 645120  # log(cosh(t / 2)) for small t
+    half = np.where(abs(t) < 0.01, half, np.log(np.cosh(t / 2)))
+    expected = np.exp(log_p) * (-np.expm1(-t) * t / 2 - half * (1 + np.exp(-t)))
+    expected = expected.sum(axis=-1) / 2
+    bound = 1e-6 * expected + 1e-18 * (length == 1)  # a row of one has the value 0
+    assert np.all(abs(kullback.jensen_shannon_divergence(x, y, from_logits=True) - expected) <= bound)
+    several = kullback.compare(x, y, measures=("kl", "reverse_kl", "js", "top1_agreement"), from_logits=True)
+    assert np.all(abs(several["js"] - expected) <= bound)
+    assert np.all(kullback.jensen_shannon_divergence(x, x + 0, from_logits=True) == 0)
