@@ -606,13 +606,6 @@ KB_INLINE REAL KB(kb_log_cosh)(REAL w) {
     return w * ((C(0.124999999937) + w * C(-0.00520832532746)) + (w * w) * (C(0.000347061535059) + w * C(-2.53140569799e-5)));
 }
 
-/* L + exp(-t) (L - t), L = t / 2 - log(cosh(t / 2)), for |t| <= 1/2: a Chebyshev interpolant, error 5e-8. */
-KB_INLINE REAL KB(kb_mixed)(REAL t) {
-    REAL w = t * t;
-    return w * ((C(0.250000010588) - t * C(0.124999999782)) + w * ((C(0.0312492376617) - t * C(0.0052083491371))
-        + w * (C(0.000876188544993) - t * C(0.000173436996881))));
-}
-
 /* Add e = exp(x - centre), with t = (x - y) - shift, to `sums`: e, e t, e (exp(-t) - 1 + t); for inner > 0 also
    e (x - centre); for inner > 1 e exp(-t) (y - centre + shift) and e (1 - exp(-t) (1 + t)); for inner > 2, in float32 and
    KB_NEAR alone, twice the Jensen-Shannon term of e and e exp(-t), which is e (L + exp(-t) (L - t)) with L = t / 2 - log(cosh(t / 2));
@@ -658,9 +651,10 @@ KB_INLINE double KB(kb_logit_pass)(int inner, int mode, const REAL *x, const REA
                         inner_q[k] += (e * ratio) * (u - t);
                     }
                     if (inner > 2) {
-                        cosh[k] += e * KB(kb_log_cosh)(t * t);
+                        REAL part = KB(kb_log_cosh)(t * t), lost = t - excess; /* 1 - exp(-t) */
+                        cosh[k] += e * part;
                         cubes[k] += (e * t) * (t * t);
-                        mixed[k] += e * KB(kb_mixed)(t);
+                        mixed[k] += e * (C(0.5) * t * lost - part * (C(2) - lost));
                     }
                 }
             }
