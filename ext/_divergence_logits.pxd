@@ -136,17 +136,24 @@ cdef inline void add_logits(const Job* job, const floating* x, const floating* y
     """Add one block of one row."""
     cdef double scale = job.inverse_temperature, largest = max_of(x, n), best = <floating>(largest * scale), forward
     cdef double* lanes = region.lanes
+    cdef bint slow
     if job.top1:
         note_best(x, n, start, largest, state + BEST_P)
-        note_best(y, n, start, max_of(y, n), state + BEST_P + 2)
+        if start == 0 or n % LANES != 0:
+            note_best(y, n, start, max_of(y, n), state + BEST_P + 2)
     if best == -INFINITY and state[CENTRE] == -INFINITY:
         best = <floating>(max_of(y, n) * scale + state[SHIFT])
         if best == -INFINITY:
-            return  # all masked so far
+            return  # all masked so far, in y too
     if best > state[CENTRE]:
         raise_centre(state, best)
-    if add_logit_lanes(job.n_inner_sums if job.has_q else -1, job.js, x, y, n, scale, state[CENTRE], state[SHIFT], next,
-                       lanes, state + MODE):
+    slow = add_logit_lanes(job.n_inner_sums if job.has_q else -1, job.js, x, y, n, scale, state[CENTRE], state[SHIFT],
+                           next, lanes, state + MODE)
+    if job.top1 and start > 0 and n % LANES == 0:  # where all are near, x often shows that y has no larger value
+        if slow or state[MODE] != NEAR or \
+                largest * scale - state[SHIFT] + NEAR_LIMIT + 0.01 + 1e-6 * fabs(state[SHIFT]) >= state[BEST_P + 2] * scale:
+            note_best(y, n, start, max_of(y, n), state + BEST_P + 2)
+    if slow:
         add_logits_slow(job, x, y, n, state)
         state[MIXED] = NAN
         return

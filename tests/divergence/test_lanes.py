@@ -227,3 +227,14 @@ def test_jensen_shannon_of_logits_in_one_sweep(at_level, length, noise, drift):
     several = kullback.compare(x, y, measures=("kl", "reverse_kl", "js", "top1_agreement"), from_logits=True)
     assert np.all(abs(several["js"] - expected) <= bound)
     assert np.all(kullback.jensen_shannon_divergence(x, x + 0, from_logits=True) == 0)
+
+
+@pytest.mark.parametrize("length", [1500, 3000, 70_000])
+@pytest.mark.parametrize(("noise", "offset", "temperature"), [(0.1, 0, 1.0), (0.1, 1e4, 0.5), (1e-3, -300, 2.0), (1.0, 0, 1.0)])
+def test_top_1_of_near_logits(at_level, length, noise, offset, temperature):
+    """Blocks of q are searched unless p shows that they hold no larger value."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60 if length < 10_000 else 8, length)).astype(np.float32)
+    y = (x + noise * rng.uniform(-1, 1, x.shape) + offset).astype(np.float32)
+    agree = kullback.compare(x, y, measures=("kl", "js", "top1_agreement"), from_logits=True, temperature=temperature)
+    np.testing.assert_array_equal(agree["top1_agreement"], x.argmax(axis=1) == y.argmax(axis=1))
