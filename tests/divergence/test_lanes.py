@@ -179,7 +179,9 @@ def test_a_vector_has_the_bits_of_its_row(at_level, size, dtype):
     assert kullback.kl_divergence(p[0], q[0]) == kullback.kl_divergence(p, q)[0]  # a failure leaves nothing behind
 
 
-@pytest.mark.parametrize("name", ["kl_divergence", "jensen_shannon_divergence", "hellinger_distance", "chi2_divergence"])
+@pytest.mark.parametrize(
+    "name", ["kl_divergence", "jensen_shannon_divergence", "hellinger_distance", "chi2_divergence"]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("length", [2, 100, 3000])
 def test_q_of_another_order_of_magnitude(at_level, name, dtype, length):
@@ -192,7 +194,9 @@ def test_q_of_another_order_of_magnitude(at_level, name, dtype, length):
         np.testing.assert_allclose(actual, expected, rtol=1e-6 if dtype is np.float32 else 1e-12)
 
 
-@pytest.mark.parametrize("name", ["kl_divergence", "jensen_shannon_divergence", "total_variation_distance", "chi2_divergence"])
+@pytest.mark.parametrize(
+    "name", ["kl_divergence", "jensen_shannon_divergence", "total_variation_distance", "chi2_divergence"]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("length", [3, 64, 100])
 @pytest.mark.parametrize("normalize", [True, False])
@@ -211,10 +215,11 @@ def test_minus_zero_is_zero(at_level, name, dtype, length, normalize):
 @pytest.mark.parametrize("noise", [1e-6, 1e-3, 0.03, 0.1, 1.0])
 @pytest.mark.parametrize("drift", [0.0, 0.3, 3.0])
 def test_jensen_shannon_of_logits_in_one_sweep(at_level, length, noise, drift):
-    """From sums about the shift of the first block, however far that is off, or from a second sweep; alone and with others."""
+    """From sums about the shift of the first block, however far that is off, or from a second sweep."""
     rng = np.random.default_rng(0)
     x = (4 * rng.standard_normal((4, length))).astype(np.float32)
-    y = (x + noise * (rng.standard_normal(x.shape) + drift * (np.arange(length) >= min(1024, length // 2)))).astype(np.float32)
+    later = np.arange(length) >= min(1024, length // 2)
+    y = (x + noise * (rng.standard_normal(x.shape) + drift * later)).astype(np.float32)
     y[3] += np.float32(3)
     log_p, log_q = extended(x), extended(y)
     t = log_p - log_q
@@ -230,7 +235,9 @@ def test_jensen_shannon_of_logits_in_one_sweep(at_level, length, noise, drift):
 
 
 @pytest.mark.parametrize("length", [1500, 3000, 70_000])
-@pytest.mark.parametrize(("noise", "offset", "temperature"), [(0.1, 0, 1.0), (0.1, 1e4, 0.5), (1e-3, -300, 2.0), (1.0, 0, 1.0)])
+@pytest.mark.parametrize(
+    ("noise", "offset", "temperature"), [(0.1, 0, 1.0), (0.1, 1e4, 0.5), (1e-3, -300, 2.0), (1.0, 0, 1.0)]
+)
 def test_top_1_of_near_logits(at_level, length, noise, offset, temperature):
     """Blocks of q are searched unless p shows that they hold no larger value."""
     rng = np.random.default_rng(0)
