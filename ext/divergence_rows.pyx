@@ -27,6 +27,9 @@ from _divergence_terms cimport (
 )
 from _pack cimport FIRST_INTEGER, FLOAT64, pack
 
+cdef enum:
+    AT_ONCE = 64 * 1024  # elements of short rows that a thread takes at a time: ten microseconds of work and more
+
 BLOCK_ELEMENTS = BLOCK
 PIECE_ELEMENTS = PIECE
 STATE_SUMS = STATE
@@ -505,6 +508,7 @@ cdef void merge_pieces(const Job* job, Py_ssize_t row, double* partials, double*
 cdef void run_job(const Job* job, double* scratch, Py_ssize_t size, int n_threads) noexcept nogil:
     cdef Py_ssize_t task, n_rows = job.n_outer * job.n_inner, n_pieces = (job.n + PIECE - 1) // PIECE
     cdef Py_ssize_t n_groups = job.n_outer * ((job.n_inner + job.group - 1) // job.group)
+    cdef int some = <int>max(<Py_ssize_t>1, min(n_groups // (32 * n_threads), AT_ONCE // max(<Py_ssize_t>1, job.group * job.n)))
     cdef double* partials = scratch + n_threads * size
     if n_pieces > 1 and n_groups < 4 * n_threads:
         for task in prange(n_groups * n_pieces, num_threads=n_threads, schedule="dynamic"):
@@ -515,7 +519,7 @@ cdef void run_job(const Job* job, double* scratch, Py_ssize_t size, int n_thread
         for task in range(n_groups):
             run_group(job, task, scratch, size)
     else:
-        for task in prange(n_groups, num_threads=n_threads, schedule="dynamic"):
+        for task in prange(n_groups, num_threads=n_threads, schedule="dynamic", chunksize=some):
             run_group(job, task, scratch, size)
 
 
@@ -564,6 +568,7 @@ def reduce_rows(
     cdef Job job
     cdef Py_buffer p_view, q_view
     cdef Py_ssize_t row
+    cdef unsigned char failed = 0
     if status_out.shape[0] == 0:
         return -1
     fill_operand(p, p_kind, &job.p, &p_view)
@@ -585,7 +590,10 @@ def reduce_rows(
                 PyBuffer_Release(&q_view)
     finally:
         PyBuffer_Release(&p_view)
-    for row in range(status_out.shape[0]):
-        if status_out[row]:
-            return row
+    for row in range(status_out.shape[0]):  # no row to leave at, so that the loop is vectorised
+        failed |= status_out[row]
+    if failed:
+        for row in range(status_out.shape[0]):
+            if status_out[row]:
+                return row
     return -1
