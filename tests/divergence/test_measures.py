@@ -225,6 +225,23 @@ def test_samples_match_their_twins(base):
             np.testing.assert_allclose(actual, reference.differential_entropy_from_samples(a, **options), **close)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e140])
+def test_samples_of_many_features_match_their_twins(scale):
+    """Beyond ten features the library's neighbour search serves, whose float32 ranks cost no precision."""
+    rng = np.random.default_rng(2)
+    x, y = scale * rng.standard_normal((300, 12)), scale * (rng.standard_normal((310, 12)) + 0.3)
+    x[40:60] = x[0]  # more ties than neighbours
+    y[7:20] = x[0]
+    for k in (1, 4):
+        close = {"rtol": 1e-10, "atol": 1e-12}
+        actual = kullback.kl_divergence_from_samples(x, y, k=k)
+        np.testing.assert_allclose(actual, reference.kl_divergence_from_samples(x, y, k=k), **close)
+        actual = kullback.differential_entropy_from_samples(y, k=k)
+        np.testing.assert_allclose(actual, reference.differential_entropy_from_samples(y, k=k), **close)
+        again = kullback.kl_divergence_from_samples(x, y, k=k, n_threads=1)
+        assert again == kullback.kl_divergence_from_samples(x, y, k=k, n_threads=2)
+
+
 def test_mutual_information():
     """Independent variables share nothing; a table agrees with its twin."""
     counts = np.random.default_rng(0).integers(0, 9, (3, 4, 5))
