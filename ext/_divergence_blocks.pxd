@@ -1,6 +1,7 @@
 """Header-only: sums of element terms over blocks of probabilities; see divergence_rows.pyx."""
 
 from cython cimport floating
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from _divergence_terms cimport (
@@ -12,7 +13,7 @@ from _numeric cimport max_double, max_float
 from _pack cimport FLOAT32, FLOAT64, pack
 
 cdef enum:
-    BLOCK = 1024       # elements: both operands of a float64 block are 16 KiB, inside any L1 cache
+    BLOCK = 4096       # elements, of probabilities; of logits, which are read twice, 1,024: see _rows.py
     PIECE = 64 * 1024  # elements: what one thread takes of a row so long that it is shared
     STATE = 32         # sums a row: masses of p and q, exact and rough, one for each measure, then the named ones
     ROUGH = 2          # masses from partial sums in the terms' own precision: see lanes.h
@@ -50,11 +51,17 @@ cdef struct Job:
     double* values
     unsigned char* status
 
+cdef struct Memory:        # what a thread remembers from block to block
+    int64_t zeros          # blocks to be worked with zeros in mind: see lanes.h
+    double[2] largest      # of p and q in the last block, negative where no pass has noted them
+
 cdef struct Region:        # the scratch of one thread
+    Memory* memory
     double* rows
     double* pieces
     double* columns
-    double* lanes
+    double* lanes          # sums of a block
+    double* totals         # and of the blocks of a row
     double* wide_p
     double* wide_q
     double* p
@@ -87,11 +94,11 @@ cdef inline void note_best(const floating* x, Py_ssize_t n, Py_ssize_t start, do
 
 
 cdef inline bint add_terms(int measure, bint has_q, bint masses, const floating* p, Py_ssize_t p_step, const floating* q,
-                           Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums) noexcept nogil:
+                           Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums, int64_t* zeros) noexcept nogil:
     if floating is float:
-        return add_terms_float(formula_of(measure), has_q, masses, p, p_step, q, q_step, n_groups, mass, sums)
+        return add_terms_float(formula_of(measure), has_q, masses, p, p_step, q, q_step, n_groups, mass, sums, zeros)
     else:
-        return add_terms_double(formula_of(measure), has_q, masses, p, p_step, q, q_step, n_groups, mass, sums)
+        return add_terms_double(formula_of(measure), has_q, masses, p, p_step, q, q_step, n_groups, mass, sums, zeros)
 
 
 cdef inline void add_slow_lanes(int measure, double alpha, const floating* p, Py_ssize_t p_step, const floating* q,
@@ -103,7 +110,7 @@ cdef inline void add_slow_lanes(int measure, double alpha, const floating* p, Py
 
 
 cdef inline bint add_lanes(const Job* job, const floating* p, Py_ssize_t p_step, const floating* q, Py_ssize_t q_step,
-                           Py_ssize_t n_groups, double* lanes) noexcept nogil:
+                           Py_ssize_t n_groups, double* lanes, Memory* memory) noexcept nogil:
     """Add groups of lanes to ``lanes``, which are laid out as a row's state; both kinds of masses are set.
 
     Return whether values are unusual; the sums are then of no use.
@@ -121,9 +128,9 @@ cdef inline bint add_lanes(const Job* job, const floating* p, Py_ssize_t p_step,
     if n_shared >= FAMILY and job.has_q:
         have_exact = True
         if floating is float:
-            unusual = add_family_float(p, p_step, q, q_step, n_groups, lanes, shared)
+            unusual = add_family_float(p, p_step, q, q_step, n_groups, lanes, shared, &memory.zeros, memory.largest)
         else:
-            unusual = add_family_double(p, p_step, q, q_step, n_groups, lanes, shared)
+            unusual = add_family_double(p, p_step, q, q_step, n_groups, lanes, shared, &memory.zeros, memory.largest)
     else:
         n_shared = 0
     for m in range(job.n_measures):
@@ -134,21 +141,22 @@ cdef inline bint add_lanes(const Job* job, const floating* p, Py_ssize_t p_step,
             if shared[family_place(measure)] != sums:
                 memcpy(sums, shared[family_place(measure)], LANES * sizeof(double))
         elif not needs_exact_masses(measure):
-            unusual = add_terms(measure, True, not have_rough, p, p_step, q, q_step, n_groups, lanes + ROUGH * LANES, sums)
+            unusual = add_terms(measure, True, not have_rough, p, p_step, q, q_step, n_groups, lanes + ROUGH * LANES, sums,
+                                &memory.zeros)
             have_rough = True
         elif not have_exact and has_fast_terms(measure) and has_q_terms(measure) == job.has_q:
-            unusual = add_terms(measure, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, sums)
+            unusual = add_terms(measure, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, sums, &memory.zeros)
             have_exact = True
         else:
             if not have_exact:
-                unusual = add_terms(MASS, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, lanes)
+                unusual = add_terms(MASS, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, lanes, &memory.zeros)
                 have_exact = True
             if has_fast_terms(measure):
-                add_terms(measure, has_q_terms(measure), False, p, p_step, q, q_step, n_groups, lanes, sums)
+                add_terms(measure, has_q_terms(measure), False, p, p_step, q, q_step, n_groups, lanes, sums, NULL)
             elif not unusual:
                 add_slow_lanes(measure, job.options[4], p, p_step, q, q_step, n_groups, sums)
     if not have_exact and not have_rough:
-        unusual = add_terms(MASS, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, lanes)
+        unusual = add_terms(MASS, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, lanes, &memory.zeros)
         have_exact = True
     if not have_exact:
         memcpy(lanes, lanes + ROUGH * LANES, 2 * LANES * sizeof(double))
@@ -183,6 +191,27 @@ cdef inline double fold_largest(const double* lanes) noexcept nogil:
     return largest
 
 
+cdef inline void gather_lanes(const Job* job, const double* lanes, double* totals) noexcept nogil:
+    """Add the lanes of a block to those of its row."""
+    cdef Py_ssize_t m, k
+    for m in range(TERMS + job.n_measures):
+        if m >= TERMS and takes_largest(job.measures[m - TERMS]):
+            for k in range(LANES):
+                totals[m * LANES + k] = gather(job.measures[m - TERMS], totals[m * LANES + k], lanes[m * LANES + k])
+        else:
+            for k in range(LANES):
+                totals[m * LANES + k] += lanes[m * LANES + k]
+
+
+cdef inline void fold_lanes(const Job* job, const double* lanes, double* state) noexcept nogil:
+    cdef Py_ssize_t m
+    for m in range(TERMS + job.n_measures):
+        if m >= TERMS and takes_largest(job.measures[m - TERMS]):
+            state[m] = gather(job.measures[m - TERMS], state[m], fold_largest(lanes + m * LANES))
+        else:
+            state[m] += fold(lanes + m * LANES)
+
+
 cdef inline void add_slow(const Job* job, const double* p, const double* q, Py_ssize_t n, double* state) noexcept nogil:
     """Add a block that holds subnormals, infinities, NaN or negative values."""
     cdef Py_ssize_t i
@@ -195,42 +224,50 @@ cdef inline void add_slow(const Job* job, const double* p, const double* q, Py_s
                                   term_slow(job.measures[m], p[i], q[i], job.options[4]))
 
 
-cdef inline bint add_row_lanes(const Job* job, const floating* p, const floating* q, Py_ssize_t n, double* lanes) noexcept nogil:
-    """Add a block of one row to cleared lanes; zeros, which add nothing, fill the last group."""
+cdef inline bint add_row_lanes(const Job* job, const floating* p, const floating* q, Py_ssize_t n, double* lanes,
+                               Memory* memory) noexcept nogil:
+    """Set ``lanes`` to the sums of a block of one row; zeros, which add nothing, fill the last group."""
     cdef Py_ssize_t n_groups = n // LANES, rest = n % LANES
     cdef floating[LANES] last_p
     cdef floating[LANES] last_q
+    cdef int64_t zeros
+    cdef bint unusual = False
     clear_lanes(job, lanes)
-    if n_groups > 0 and add_lanes(job, p, LANES, q, LANES, n_groups, lanes):
-        return True
-    if rest == 0:
-        return False
-    memset(last_p, 0, sizeof(last_p))
-    memset(last_q, 0, sizeof(last_q))
-    memcpy(last_p, p + n - rest, rest * sizeof(floating))
-    memcpy(last_q, q + n - rest, rest * sizeof(floating))
-    return add_lanes(job, <const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, lanes)
+    memory.largest[0] = memory.largest[1] = -1
+    if n_groups > 0:
+        unusual = add_lanes(job, p, LANES, q, LANES, n_groups, lanes, memory)
+    if rest > 0 and not unusual:
+        memset(last_p, 0, sizeof(last_p))
+        memset(last_q, 0, sizeof(last_q))
+        memcpy(last_p, p + n - rest, rest * sizeof(floating))
+        memcpy(last_q, q + n - rest, rest * sizeof(floating))
+        zeros, memory.zeros = memory.zeros, 1
+        unusual = add_lanes(job, <const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, lanes, memory)
+        memory.zeros = zeros
+    if unusual:
+        memory.largest[0] = memory.largest[1] = -1
+    return unusual
 
 
 cdef inline void add_block(const Job* job, const floating* p, const floating* q, Py_ssize_t n, const Region* region,
-                           double* state) noexcept nogil:
-    """Add one block of one row; float32 blocks with unusual values are worked in float64."""
+                           double* totals, double* state) noexcept nogil:
+    """Add one block of one row to ``totals``, or to its state if that is NULL or where values are unusual.
+
+    Of float32, such blocks are worked in float64 first.
+    """
     cdef Py_ssize_t i
-    cdef int m
-    if add_row_lanes(job, p, q, n, region.lanes):
-        if floating is float:
-            for i in range(n):
-                region.wide_p[i] = p[i]
-                region.wide_q[i] = q[i]
-            add_block[double](job, region.wide_p, region.wide_q, n, region, state)
+    if not add_row_lanes(job, p, q, n, region.lanes, region.memory):
+        if totals != NULL:
+            gather_lanes(job, region.lanes, totals)
         else:
-            add_slow(job, p, q, n, state)
-        return
-    for m in range(TERMS + job.n_measures):
-        if m >= TERMS and takes_largest(job.measures[m - TERMS]):
-            state[m] = gather(job.measures[m - TERMS], state[m], fold_largest(region.lanes + m * LANES))
-        else:
-            state[m] += fold(region.lanes + m * LANES)
+            fold_lanes(job, region.lanes, state)
+    elif floating is float:
+        for i in range(n):
+            region.wide_p[i] = p[i]
+            region.wide_q[i] = q[i]
+        add_block[double](job, region.wide_p, region.wide_q, n, region, totals, state)
+    else:
+        add_slow(job, p, q, n, state)
 
 
 cdef inline bint is_native(const Operand* x, const Job* job, const char* data, Py_ssize_t size) noexcept nogil:
@@ -304,6 +341,8 @@ cdef inline void add_unusual_columns(const Job* job, const floating* p, Py_ssize
     cdef bint[LANES] usual
     cdef double[STATE] state
     cdef double wide_p, wide_q
+    cdef Memory memory
+    memory.zeros = 1
     cdef Py_ssize_t i, r
     cdef int m
     for r in range(LANES):
@@ -315,7 +354,7 @@ cdef inline void add_unusual_columns(const Job* job, const floating* p, Py_ssize
             clean_p[i * LANES + r] = abs(p[i * p_step + r]) if usual[r] else 0  # of -0, 0
             clean_q[i * LANES + r] = abs(q[i * q_step + r]) if usual[r] else 0
     clear_lanes(job, lanes)
-    add_lanes(job, <const floating*>clean_p, LANES, <const floating*>clean_q, LANES, n, lanes)
+    add_lanes(job, <const floating*>clean_p, LANES, <const floating*>clean_q, LANES, n, lanes, &memory)
     for r in range(LANES):
         if usual[r]:
             continue
@@ -341,8 +380,8 @@ cdef inline void note_best_columns(const floating* x, Py_ssize_t step, Py_ssize_
 cdef inline void add_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n,
                              const Region* region, double* sums, double* states, floating* kind) noexcept nogil:
     """Add up to STEP elements of up to LANES rows to ``sums``, or set them to the first; and note best places in ``states``."""
-    cdef Py_ssize_t p_step = 0, q_step = 0, k
-    cdef int m
+    cdef Py_ssize_t p_step = 0, q_step = 0
+    cdef Memory filled
     cdef double* lanes = sums if start % PIECE == 0 else region.lanes
     cdef const floating* p = columns_of(&job.p, job, row, n_rows, start, n, <floating*>region.p, &p_step)
     cdef const floating* q = p
@@ -350,15 +389,11 @@ cdef inline void add_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
     if job.has_q:
         q = columns_of(&job.q, job, row, n_rows, start, n, <floating*>region.q, &q_step)
     clear_lanes(job, lanes)
-    if add_lanes(job, p, p_step, q, q_step, n, lanes):
+    filled.zeros = 1  # rows that are not there are zero
+    if add_lanes(job, p, p_step, q, q_step, n, lanes, region.memory if n_rows == LANES else &filled):
         add_unusual_columns(job, p, p_step, q, q_step, n, region, lanes)
-    for m in range(TERMS + job.n_measures if lanes != sums else 0):
-        if m >= TERMS and takes_largest(job.measures[m - TERMS]):
-            for k in range(LANES):
-                sums[m * LANES + k] = gather(job.measures[m - TERMS], sums[m * LANES + k], lanes[m * LANES + k])
-        else:
-            for k in range(LANES):
-                sums[m * LANES + k] += lanes[m * LANES + k]
+    if lanes != sums:
+        gather_lanes(job, lanes, sums)
     if job.top1:
         note_best_columns(p, p_step, n, start, n_rows, states + BEST_P)
         note_best_columns(q, q_step, n, start, n_rows, states + BEST_P + 2)

@@ -62,13 +62,13 @@ cdef extern from *:
     double log_double "kb_log_d"(double x) noexcept nogil
     double exp_double "kb_exp_d"(double x) noexcept nogil
     bint add_terms_float "kb_add_terms_f"(int measure, bint has_q, bint masses, const float* p, Py_ssize_t p_step,
-        const float* q, Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums) noexcept nogil
+        const float* q, Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums, int64_t* zeros) noexcept nogil
     bint add_terms_double "kb_add_terms_d"(int measure, bint has_q, bint masses, const double* p, Py_ssize_t p_step,
-        const double* q, Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums) noexcept nogil
+        const double* q, Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums, int64_t* zeros) noexcept nogil
     bint add_family_float "kb_add_family_f"(const float* p, Py_ssize_t p_step, const float* q, Py_ssize_t q_step,
-        Py_ssize_t n_groups, double* mass, double** sums) noexcept nogil
+        Py_ssize_t n_groups, double* mass, double** sums, int64_t* zeros, double* largest) noexcept nogil
     bint add_family_double "kb_add_family_d"(const double* p, Py_ssize_t p_step, const double* q, Py_ssize_t q_step,
-        Py_ssize_t n_groups, double* mass, double** sums) noexcept nogil
+        Py_ssize_t n_groups, double* mass, double** sums, int64_t* zeros, double* largest) noexcept nogil
     double add_logits_float "kb_add_logits_f"(int inner, int mode, const float* x, const float* y, Py_ssize_t n_groups, float scale,
         float centre, float shift, const Next* next, double* sums) noexcept nogil
     double add_logits_double "kb_add_logits_d"(int inner, int mode, const double* x, const double* y, Py_ssize_t n_groups,

@@ -25,13 +25,13 @@ cdef double pair_value(const floating* p, const floating* q, Py_ssize_t n, int m
             sums.total += term_slow(measure, p[i], q[i], 0)
         return finish_measure(measure, DIVIDE, &sums)
     memset(lanes, 0, sizeof(lanes))
-    add_terms(measure, True, False, p, LANES, q, LANES, n // LANES, lanes, lanes)
+    add_terms(measure, True, False, p, LANES, q, LANES, n // LANES, lanes, lanes, NULL)
     if rest > 0:  # zeros add nothing
         memset(last_p, 0, sizeof(last_p))
         memset(last_q, 0, sizeof(last_q))
         memcpy(last_p, p + n - rest, rest * sizeof(floating))
         memcpy(last_q, q + n - rest, rest * sizeof(floating))
-        add_terms(measure, True, False, <const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, lanes, lanes)
+        add_terms(measure, True, False, <const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, lanes, lanes, NULL)
     sums.total = fold(lanes)
     return finish_measure(measure, DIVIDE, &sums)
 

@@ -14,8 +14,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from _divergence_blocks cimport (
-    BEST_P, BLOCK, CENTRE, Job, MAX_GROUP, MAX_MEASURES, MODE, Operand, PIECE, ROUGH, Region, SHIFT, STATE, TERMS, add_block, add_columns,
-    max_of, note_best, row_data, tile_of,
+    BEST_P, BLOCK, CENTRE, Job, MAX_GROUP, MAX_MEASURES, MODE, Memory, Operand, PIECE, ROUGH, Region, SHIFT, STATE, TERMS, add_block, add_columns,
+    clear_lanes, fold_lanes, max_of, note_best, row_data, tile_of,
 )
 from _divergence_finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure
 from _divergence_logits cimport (
@@ -28,6 +28,7 @@ from _divergence_terms cimport (
 from _pack cimport FIRST_INTEGER, FLOAT64, pack
 
 cdef enum:
+    LINE = 8             # doubles of a cache line: what a thread remembers from block to block
     AT_ONCE = 64 * 1024  # elements of short rows that a thread takes at a time: ten microseconds of work and more
 
 BLOCK_ELEMENTS = BLOCK
@@ -93,6 +94,10 @@ cdef void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_
     cdef const floating* p
     cdef const floating* q
     cdef Next next
+    cdef double largest
+    cdef double* totals = region.totals if n_rows == 1 and not job.logits else NULL  # of several rows, a block is all of them
+    if totals != NULL:
+        clear_lanes(job, totals)
     for r in range(n_rows):
         clear_state(job, states + r * STATE)
         if job.logits:
@@ -108,11 +113,15 @@ cdef void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_
                 next = next_block(job, row + r, start + n)
                 add_logits(job, p + r * n, q + r * n, n, start, &next, region, states + r * STATE)
                 continue
-            add_block(job, p + r * n, q + r * n, n, region, states + r * STATE)
+            add_block(job, p + r * n, q + r * n, n, region, totals, states + r * STATE)
             if job.top1:
-                note_best(p + r * n, n, start, max_of(p + r * n, n), states + r * STATE + BEST_P)
-                note_best(q + r * n, n, start, max_of(q + r * n, n), states + r * STATE + BEST_P + 2)
+                largest = region.memory.largest[0]
+                note_best(p + r * n, n, start, largest if largest >= 0 else max_of(p + r * n, n), states + r * STATE + BEST_P)
+                largest = region.memory.largest[1]
+                note_best(q + r * n, n, start, largest if largest >= 0 else max_of(q + r * n, n), states + r * STATE + BEST_P + 2)
         start += n
+    if totals != NULL:
+        fold_lanes(job, totals, states)
 
 
 cdef void add_column_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t piece, const Region* region,
@@ -213,7 +222,7 @@ cdef void sweep_again(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const d
                 to_probabilities(job, region.q + r * n, n, offsets[2 * r + 1])
         for r in range(n_rows):
             add_block[double](&plain, region.p + r * n, (region.q if job.has_q else region.p) + r * n, n, region,
-                              states + r * STATE)
+                              NULL, states + r * STATE)
         start += n
 
 
@@ -449,11 +458,13 @@ cdef Region thread_region(const Job* job, double* scratch, Py_ssize_t size) noex
     cdef Region region
     cdef Py_ssize_t tile = BLOCK if job.columns else job.group * min(job.n, job.block)
     scratch += threadid() * size
-    region.rows = scratch
+    region.memory = <Memory*>scratch
+    region.rows = scratch + LINE
     region.pieces = region.rows + job.group * STATE
     region.columns = region.pieces + job.group * STATE
     region.lanes = region.columns + (job.group + LANES) * STATE
-    region.wide_p = region.lanes + LANES * STATE
+    region.totals = region.lanes + LANES * STATE
+    region.wide_p = region.totals + LANES * STATE
     region.wide_q = region.wide_p + BLOCK
     region.p = region.wide_q + BLOCK
     region.q = region.p + tile
@@ -510,6 +521,8 @@ cdef void run_job(const Job* job, double* scratch, Py_ssize_t size, int n_thread
     cdef Py_ssize_t n_groups = job.n_outer * ((job.n_inner + job.group - 1) // job.group)
     cdef int some = <int>max(<Py_ssize_t>1, min(n_groups // (32 * n_threads), AT_ONCE // max(<Py_ssize_t>1, job.group * job.n)))
     cdef double* partials = scratch + n_threads * size
+    for task in range(n_threads):
+        memset(scratch + task * size, 0, LINE * sizeof(double))
     if n_pieces > 1 and n_groups < 4 * n_threads:
         for task in prange(n_groups * n_pieces, num_threads=n_threads, schedule="dynamic"):
             run_piece(job, task, partials, scratch, size)

@@ -33,6 +33,15 @@
 #define KB_SHUFFLES
 #endif
 #endif
+#if defined(__AVX512F__) /* a vector of doubles from float32 in memory */
+#include <immintrin.h>
+#define KB_WIDE __m512d
+#define KB_WIDENED(x) _mm512_cvtps_pd(_mm256_loadu_ps(x))
+#elif defined(__AVX__)
+#include <immintrin.h>
+#define KB_WIDE __m256d
+#define KB_WIDENED(x) _mm256_cvtps_pd(_mm_loadu_ps(x))
+#endif
 #define KB_EACH_LANE _Pragma("omp simd") for (int k = 0; k < KB_LANES; k++)
 
 enum {
@@ -66,6 +75,9 @@ enum {
    bytes of a group there. */
 typedef struct { const char *x, *y; ptrdiff_t x_step, y_step; } kb_next;
 
+enum { KB_USUAL, KB_UNUSUAL, KB_HAS_ZEROS }; /* what a pass met; but for the first, its sums are of no use */
+#define KB_WITH_ZEROS 64 /* blocks that are worked with zeros in mind after one that had some */
+
 enum { KB_NEAR, KB_FAR, KB_MASKED }; /* how far apart logits may be: see kb_logit_pass */
 #define KB_NEAR_LIMIT 0.5
 #endif /* KULLBACK_LANES */
@@ -76,6 +88,7 @@ enum { KB_NEAR, KB_FAR, KB_MASKED }; /* how far apart logits may be: see kb_logi
 #define UBITS uint32_t
 #define KB(name) name##_f
 #define SQRT sqrtf
+#define FUSED __builtin_fmaf
 #define LEAST 0x01800000u                 /* bits of 4 FLT_MIN and of FLT_MAX / 4: what the fast terms take, besides 0 */
 #define MOST 0x7e800000u
 #define KEY uint32_t                      /* of a value: orders those that kb_note looks for; of LEAST and of what is above all */
@@ -91,6 +104,7 @@ enum { KB_NEAR, KB_FAR, KB_MASKED }; /* how far apart logits may be: see kb_logi
 #define UBITS uint64_t
 #define KB(name) name##_d
 #define SQRT sqrt
+#define FUSED __builtin_fma
 #define LEAST 0x0030000000000000ull
 #define MOST 0x7fd0000000000000ull
 #define KEY int64_t
@@ -107,6 +121,16 @@ enum { KB_NEAR, KB_FAR, KB_MASKED }; /* how far apart logits may be: see kb_logi
 
 static inline BITS KB(kb_bits)(REAL x) { BITS b; memcpy(&b, &x, sizeof b); return b; }
 static inline REAL KB(kb_value)(BITS b) { REAL x; memcpy(&x, &b, sizeof x); return x; }
+
+/* a b + c in one rounding where the CPU has it. Compilers fuse such sums by themselves, but of a b + c d either product may be the
+   one that is rounded, and loops for values with and without zeros have to agree to the last bit. */
+KB_INLINE REAL KB(kb_fused)(REAL a, REAL b, REAL c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return FUSED(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
 
 /* Return x 2^k with the integer k that brings x within a factor 3/2 of target, so that target - result is exact
    (Sterbenz), and set *back to target 2^-k and *k such that *k LN2 is the logarithm of 2^k. Half a binade is added before
@@ -125,25 +149,31 @@ KB_INLINE REAL KB(kb_align)(REAL x, REAL target, REAL *k, REAL *back) {
     return KB(kb_value)((BITS)((UBITS)KB(kb_bits)(x) + (UBITS)shift));
 }
 
-/* 2 (atanh(s) - s) / s^3 for u = s^2 <= 0.04: Chebyshev interpolants, errors 7e-7 and 4e-15, of what is 1.4 % of 2 atanh(s). */
-KB_INLINE REAL KB(kb_atanh_tail)(REAL u) {
+/* first * 2 (atanh(s) - s) / s^3 by powers of u, where scale u = s^2 <= 0.04; first and scale are powers of 2. Chebyshev
+   interpolants, errors 7e-7 and 4e-15, of what is 1.4 % of 2 atanh(s). */
+KB_INLINE REAL KB(kb_tail)(REAL u, REAL first, REAL scale) {
+    const REAL second = first * scale, third = second * scale;
 #if KB_REAL == 32
-    return C(2 * 0.33333356868) + u * (C(2 * 0.19989455054) + u * C(2 * 0.14979598367));
+    return C(2 * 0.33333356868) * first + u * (C(2 * 0.19989455054) * second + u * (C(2 * 0.14979598367) * third));
 #else
+    const REAL fourth = third * scale, fifth = fourth * scale, sixth = fifth * scale, last = sixth * scale;
     REAL u2 = u * u;
-    return ((0.6666666666666693 + u * 0.3999999999934565) + u2 * (0.2857142883267973 + u * 0.22222183180681265))
-        + (u2 * u2) * ((0.18184588603804439 + u * 0.15284232657100633) + u2 * 0.15113680893531198);
+    return ((0.6666666666666693 * first + u * (0.3999999999934565 * second))
+            + u2 * (0.2857142883267973 * third + u * (0.22222183180681265 * fourth)))
+        + (u2 * u2) * ((0.18184588603804439 * fifth + u * (0.15284232657100633 * sixth)) + u2 * (0.15113680893531198 * last));
 #endif
 }
+KB_INLINE REAL KB(kb_atanh_tail)(REAL u) { return KB(kb_tail)(u, 1, 1); }
 
-/* log(x) of a normal x to about 2 ulp: x = 2^-k m with m near 1, log m = 2 atanh(s), s = (m - 1) / (m + 1). */
+/* log(x) of a normal x to about 2 ulp: x = 2^-k m with m near 1, log m = 2 atanh(s) = t + t s^2 tail / 2 with t = 2 s,
+   s = (m - 1) / (m + 1). A compiler would make a product of s + s. */
 KB_INLINE REAL KB(kb_begin_log)(REAL x, REAL *k) {
     REAL back, m = KB(kb_align)(x, C(1), k, &back);
-    return (m - C(1)) / (m + C(1));
+    return (m - C(1)) / (C(0.5) * m + C(0.5));
 }
-KB_INLINE REAL KB(kb_end_log)(REAL s, REAL k) {
-    REAL u = s * s;
-    return ((s + s) + s * u * KB(kb_atanh_tail)(u)) - k * LN2;
+KB_INLINE REAL KB(kb_end_log)(REAL t, REAL k) {
+    REAL u = t * t;
+    return (t + t * u * KB(kb_tail)(u, C(0.125), C(0.25))) - k * LN2;
 }
 KB_INLINE REAL KB(kb_log)(REAL x) {
     REAL k, s = KB(kb_begin_log)(x, &k);
@@ -197,10 +227,20 @@ KB_INLINE REAL KB(kb_larger)(REAL a, REAL b) {
     return KB(kb_value)((BITS)(x > y ? x : y));
 }
 KB_INLINE REAL KB(kb_no_lower)(REAL x, REAL bound) { return KB(kb_smaller)(x, bound); }
+KB_INLINE REAL KB(kb_positive)(REAL x) { /* x, or 0 if that is larger */
+    BITS bits = KB(kb_bits)(x);
+    return KB(kb_value)(bits > 0 ? bits : 0);
+}
+KB_INLINE REAL KB(kb_negative)(REAL x) { /* x, or 0 if that is smaller */
+    BITS bits = KB(kb_bits)(x);
+    return KB(kb_value)(bits < 0 ? bits : 0);
+}
 #else
 KB_INLINE REAL KB(kb_smaller)(REAL a, REAL b) { return a < b ? a : b; }
 KB_INLINE REAL KB(kb_larger)(REAL a, REAL b) { return a < b ? b : a; }
 KB_INLINE REAL KB(kb_no_lower)(REAL x, REAL bound) { return x < bound ? bound : x; }
+KB_INLINE REAL KB(kb_positive)(REAL x) { return x > 0 ? x : 0; }
+KB_INLINE REAL KB(kb_negative)(REAL x) { return x < 0 ? x : 0; }
 #endif
 
 /* exp(x) for x <= 0, relative errors 2e-7 and 3e-16; what is below EXP_LOWEST counts as that. */
@@ -251,8 +291,9 @@ KB_INLINE void KB(kb_begin_kl)(REAL p, REAL q, REAL *s, REAL *rest, REAL *k) {
     *s = d / (p + near);
     *rest = *s * d + (q - near);
 }
-KB_INLINE REAL KB(kb_end_kl)(REAL p, REAL q, REAL s, REAL rest, REAL k) {
-    REAL u = s * s, value = p * (k * LN2 + s * u * KB(kb_atanh_tail)(u)) + rest;
+KB_INLINE REAL KB(kb_end_kl)(int zeros, REAL p, REAL q, REAL s, REAL rest, REAL k) {
+    REAL u = s * s, value = p * KB(kb_fused)(s * u, KB(kb_atanh_tail)(u), k * LN2) + rest;
+    if (!zeros) return value;
     value = q > 0 ? value : (REAL)INFINITY;
     return p > 0 ? value : q;
 }
@@ -280,22 +321,34 @@ KB_INLINE REAL KB(kb_js_of)(REAL a, REAL u, REAL smaller, REAL log_ratio) {
 #else
     far = KB(kb_log)(1 + u);
 #endif
-    far = a * far - smaller * log_ratio;
+    far = KB(kb_fused)(a, far, -(smaller * log_ratio));
     return v < C(0.0625) ? near : far;
 }
 
+/* s and k give log(p / q) as for KL, and u = (p - q) / (p + q). Where k is 0, u is s to the last bit. */
 KB_INLINE void KB(kb_begin_js)(REAL p, REAL q, REAL *s, REAL *u, REAL *k) {
-    REAL back, near = KB(kb_align)(q, p, k, &back), d = p - q;
+    REAL back, near = KB(kb_align)(q, p, k, &back);
     *s = (p - near) / (p + near);
-    *u = (d < 0 ? -d : d) / (p + q);
+    *u = (p - q) / (p + q);
 }
-KB_INLINE REAL KB(kb_end_js)(REAL p, REAL q, REAL s, REAL u, REAL k) { /* twice, as above */
-    REAL v = s * s, log_ratio = k * LN2 + ((s + s) + s * v * KB(kb_atanh_tail)(v));
-    REAL smaller = KB(kb_smaller)(p, q), value;
+KB_INLINE REAL KB(kb_end_js)(int zeros, REAL p, REAL q, REAL smaller, REAL s, REAL tail, REAL u) { /* twice, as above */
+    REAL size = u < 0 ? -u : u, value;
+#if KB_REAL == 32 /* (p + q) (log(1 + u) - u + u^2) - smaller (log(larger / smaller) - 2 u): a Chebyshev interpolant, error 6e-8; no part
+                     cancels */
+    REAL w = u * u, w2 = w * w, rest = tail + C(2) * (s - u);
+    rest = KB(kb_value)(KB(kb_bits)(rest) ^ (KB(kb_bits)(u) & (BITS)~MAGNITUDE));
+    if (zeros) rest = smaller > 0 ? rest : 0;
+    value = ((C(0.500000030169) + size * C(0.333328418874)) + w * (C(-0.249865261682) + size * C(0.198541062312)))
+        + w2 * (((C(-0.158475657205) + size * C(0.115618454464)) + w * (C(-0.0667577250632) + size * C(0.0252240543467)))
+                + w2 * C(-0.00446621160127));
+    value = KB(kb_fused)((p + q) * w, value, -(smaller * rest));
+#else
+    REAL log_ratio = (s + s) + tail;
     log_ratio = log_ratio < 0 ? -log_ratio : log_ratio;
-    log_ratio = smaller > 0 ? log_ratio : 0; /* multiplied by the smaller, which is 0 */
-    value = KB(kb_js_of)(p + q, u, smaller, log_ratio);
-    return p + q > 0 ? value : 0;
+    if (zeros) log_ratio = smaller > 0 ? log_ratio : 0;
+    value = KB(kb_js_of)(p + q, size, smaller, log_ratio);
+#endif
+    return zeros && !(p + q > 0) ? 0 : value;
 }
 
 KB_INLINE REAL KB(kb_hellinger)(REAL p, REAL q) { /* through the exact p - q */
@@ -330,40 +383,72 @@ KB_INLINE void KB(kb_begin)(int measure, REAL p, REAL q, REAL *s, REAL *rest, RE
     }
 }
 
-KB_INLINE REAL KB(kb_end)(int measure, REAL p, REAL q, REAL s, REAL rest, REAL k) {
+KB_INLINE REAL KB(kb_end)(int measure, int zeros, REAL p, REAL q, REAL s, REAL rest, REAL k) {
     REAL weight = measure == KB_ENTROPY_Q ? q : measure == KB_MIXTURE ? C(0.5) * (p + q) : p, value;
     switch (measure) {
-    case KB_KL: return KB(kb_end_kl)(p, q, s, rest, k);
-    case KB_REVERSE_KL: return KB(kb_end_kl)(q, p, s, rest, k);
+    case KB_KL: return KB(kb_end_kl)(zeros, p, q, s, rest, k);
+    case KB_REVERSE_KL: return KB(kb_end_kl)(zeros, q, p, s, rest, k);
     case KB_ENTROPY:
     case KB_ENTROPY_Q:
     case KB_MIXTURE:
     case KB_CROSS:
-        value = -weight * KB(kb_end_log)(s, k);
-        if (measure == KB_CROSS) value = q > 0 ? value : (REAL)INFINITY;
-        return weight > 0 ? value : 0;
-    case KB_JS: return KB(kb_end_js)(p, q, s, rest, k);
+        value = KB(kb_end_log)(s, k); /* finite at 0 */
+        if (zeros && measure == KB_CROSS) value = q > 0 || !(p > 0) ? value : -(REAL)INFINITY;
+        return -(weight * value);
+    case KB_JS:
+        value = KB(kb_fused)(s * (s * s), KB(kb_atanh_tail)(s * s), k * LN2);
+        return KB(kb_end_js)(zeros, p, q, KB(kb_smaller)(p, q), s, value, rest);
     default: return 0;
     }
 }
 
-KB_INLINE REAL KB(kb_kl)(REAL p, REAL q) {
+KB_INLINE REAL KB(kb_kl)(int zeros, REAL p, REAL q) {
     REAL s, rest, k;
     KB(kb_begin_kl)(p, q, &s, &rest, &k);
-    return KB(kb_end_kl)(p, q, s, rest, k);
+    return KB(kb_end_kl)(zeros, p, q, s, rest, k);
 }
 
-KB_INLINE REAL KB(kb_term)(int measure, REAL p, REAL q) { /* the others */
+KB_INLINE REAL KB(kb_term)(int measure, int zeros, REAL p, REAL q) { /* the others */
     switch (measure) {
     case KB_HELLINGER: return KB(kb_hellinger)(p, q);
     case KB_VARIATION: return KB(kb_variation)(p, q);
     case KB_CHI2: return KB(kb_chi2)(p, q);
-    case KB_JEFFREYS: return KB(kb_kl)(p, q) + KB(kb_kl)(q, p);
+    case KB_JEFFREYS: return KB(kb_kl)(zeros, p, q) + KB(kb_kl)(zeros, q, p);
     default: return 0;
     }
 }
 
 /* ---- Values that the terms do not take ----------------------------------------------------------- */
+
+/* The least of values, negative ones and -0 below all others, as far as it is less than LEAST. What is too large, infinite or NaN
+   shows in the sums. */
+#if KB_REAL == 32
+#define LOW BITS
+#define LOWEST_USUAL ((BITS)LEAST)
+KB_INLINE void KB(kb_note_least)(REAL a, LOW *least) {
+    BITS bits = KB(kb_bits)(a);
+    *least = *least < bits ? *least : bits;
+}
+KB_INLINE void KB(kb_note_largest)(REAL a, LOW *largest) {
+    BITS bits = KB(kb_bits)(a);
+    *largest = *largest > bits ? *largest : bits;
+}
+KB_INLINE double KB(kb_largest)(const LOW *largest) {
+    LOW most = 0;
+    for (int k = 0; k < KB_LANES; k++) most = most > largest[k] ? most : largest[k];
+    return (double)KB(kb_value)(most);
+}
+#else
+#define LOW REAL
+#define LOWEST_USUAL KB(kb_value)(LEAST)
+KB_INLINE void KB(kb_note_least)(REAL a, LOW *least) { *least = a < *least ? a : *least; }
+KB_INLINE void KB(kb_note_largest)(REAL a, LOW *largest) { *largest = a > *largest ? a : *largest; }
+KB_INLINE double KB(kb_largest)(const LOW *largest) {
+    LOW most = 0;
+    for (int k = 0; k < KB_LANES; k++) most = most > largest[k] ? most : largest[k];
+    return most;
+}
+#endif
 
 /* Note whether a value is not 0 or from LEAST to MOST. As unsigned integers, negative values, -0, infinities and NaN stand
    above MOST, subnormals just above 0, which itself wraps to the top when 1 is taken off. Of doubles, whose unsigned
@@ -380,39 +465,66 @@ KB_INLINE void KB(kb_note)(REAL a, KEY *lowest, UBITS *highest) {
     *lowest = *lowest < key ? *lowest : key;
 }
 
-KB_INLINE int KB(kb_unusual)(const KEY *lowest, const UBITS *highest, const double *mass, int has_q) {
-    KEY low = MOST_KEY;
-    UBITS high = 0;
-    for (int k = 0; k < KB_LANES; k++) low = low < lowest[k] ? low : lowest[k];
-#if KB_REAL == 32
-    for (int k = 0; k < KB_LANES; k++) high = high > highest[k] ? high : highest[k];
-    return (low < LEAST_KEY) | (high > MOST);
-#else
+KB_INLINE int KB(kb_what)(int zeros, const KEY *lowest, const UBITS *highest, const LOW *least, const double *p_mass,
+                       const double *q_mass) {
     double most = KB(kb_value)(MOST);
     int large = 0;
-    for (int k = 0; k < KB_LANES; k++) high |= highest[k];
-    for (int k = 0; k < (has_q ? 2 : 1) * KB_LANES; k++) large |= !(mass[k] <= most);
-    return (low < LEAST_KEY) | ((BITS)high < 0) | large;
+    if (zeros) {
+        KEY low = MOST_KEY;
+        UBITS high = 0;
+        for (int k = 0; k < KB_LANES; k++) low = low < lowest[k] ? low : lowest[k];
+#if KB_REAL == 32
+        for (int k = 0; k < KB_LANES; k++) high = high > highest[k] ? high : highest[k];
+        return low < LEAST_KEY || high > MOST ? KB_UNUSUAL : KB_USUAL;
+#else
+        for (int k = 0; k < KB_LANES; k++) high |= highest[k];
+        if (low < LEAST_KEY || (BITS)high < 0) return KB_UNUSUAL;
 #endif
+    } else {
+        LOW low = least[0];
+        for (int k = 1; k < KB_LANES; k++) low = low < least[k] ? low : least[k];
+        if (low < LOWEST_USUAL) return KB_HAS_ZEROS;
+    }
+    for (int k = 0; k < KB_LANES; k++) large |= !(p_mass[k] <= most) | !(q_mass[k] <= most);
+    return large ? KB_UNUSUAL : KB_USUAL;
 }
+
+/* Sums of values as doubles, in vectors that are converted straight from memory where there is an instruction for it: what is in a
+   register takes three operations instead of one. */
+#if KB_REAL == 32 && defined(KB_WIDE)
+#define WIDE KB_WIDE
+#define PARTS (KB_LANES * 8 / (int)sizeof(KB_WIDE))
+#define WIDENED(x, i) KB_WIDENED((x) + (i) * (KB_LANES / PARTS))
+#else
+#define WIDE double
+#define PARTS KB_LANES
+#define WIDENED(x, i) ((double)(x)[i])
+#endif
+#define EACH_PART _Pragma("GCC unroll 16") for (int i = 0; i < PARTS; i++)
 
 /* ---- Sums of one measure ------------------------------------------------------------------------- */
 
 /* Add the terms of one measure to `sums`, and with `masses` the sums of p and q to `mass` and what follows it: where the
    measure depends on them to first order (exact) by widening each value, elsewhere by widening sums of p and of q - p,
-   which is exact for near rows and saves a quarter of the time. Return whether any value was unusual. */
-KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, const REAL *p, ptrdiff_t p_step, const REAL *q,
+   which is exact for near rows and saves a quarter of the time. Return what it met; without `zeros`, values have to be
+   positive, and their terms are the same to the last bit. */
+KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, int zeros, const REAL *p, ptrdiff_t p_step, const REAL *q,
                           ptrdiff_t q_step, ptrdiff_t n_groups, double *mass, double *sums) {
     KEY lowest[KB_LANES];
     UBITS highest[KB_LANES];
-    for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0;
+    LOW least[KB_LANES];
+    double whole[3][KB_LANES]; /* of p, of q, of terms */
+    int met = KB_USUAL;
+    for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0, least[k] = LOWEST_USUAL;
+    KB_EACH_LANE whole[0][k] = whole[1][k] = whole[2][k] = 0;
     for (ptrdiff_t start = 0; start < n_groups; start += KB_RUN) {
         ptrdiff_t end = start + KB_RUN < n_groups ? start + KB_RUN : n_groups;
-        double wide_p[KB_LANES], wide_q[KB_LANES];
+        WIDE wide_p[PARTS], wide_q[PARTS];
         REAL sum[KB_LANES], difference[KB_LANES], total[KB_LANES];
         REAL s[KB_RUN * KB_LANES], rest[KB_RUN * KB_LANES], shift[KB_RUN * KB_LANES];
         int halves = measure <= KB_JS || measure == KB_MIXTURE;
-        KB_EACH_LANE wide_p[k] = wide_q[k] = sum[k] = difference[k] = total[k] = 0;
+        KB_EACH_LANE sum[k] = difference[k] = total[k] = 0;
+        EACH_PART wide_p[i] = wide_q[i] = (WIDE){0};
         for (ptrdiff_t j = start; j < end; j++) {
             const REAL *x = p + j * p_step, *y = has_q ? q + j * q_step : x;
             ptrdiff_t place = (j - start) * KB_LANES;
@@ -424,126 +536,167 @@ KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, const R
             }
             KB_EACH_LANE {
                 REAL a = x[k], b = has_q ? y[k] : 0;
-                if (masses) {
+                if (masses && zeros) {
                     KB(kb_note)(a, &lowest[k], &highest[k]);
                     if (has_q) KB(kb_note)(b, &lowest[k], &highest[k]);
-                    if (exact) wide_p[k] += (double)a;
-                    else sum[k] += a;
-                    if (exact && has_q) wide_q[k] += (double)b;
-                    else if (has_q) difference[k] += b - a;
+                } else if (masses) {
+                    KB(kb_note_least)(a, &least[k]);
+                    if (has_q) KB(kb_note_least)(b, &least[k]);
                 }
+                if (masses && !exact) sum[k] += a;
+                if (masses && !exact && has_q) difference[k] += b - a;
                 if (halves) KB(kb_begin)(measure, a, b, &s[place + k], &rest[place + k], &shift[place + k]);
-                else total[k] += KB(kb_term)(measure, a, b);
+                else total[k] += KB(kb_term)(measure, zeros, a, b);
             }
+            if (masses && exact) EACH_PART wide_p[i] += WIDENED(x, i);
+            if (masses && exact && has_q) EACH_PART wide_q[i] += WIDENED(y, i);
         }
         for (ptrdiff_t j = start; halves && j < end; j++) {
             const REAL *x = p + j * p_step, *y = has_q ? q + j * q_step : x;
             ptrdiff_t place = (j - start) * KB_LANES;
             KB_EACH_LANE {
                 REAL a = x[k], b = has_q ? y[k] : 0;
-                total[k] += KB(kb_end)(measure, a, b, s[place + k], rest[place + k], shift[place + k]);
+                total[k] += KB(kb_end)(measure, zeros, a, b, s[place + k], rest[place + k], shift[place + k]);
             }
         }
-        if (masses && exact) KB_EACH_LANE mass[k] += wide_p[k];
-        if (masses && exact && has_q) KB_EACH_LANE mass[KB_LANES + k] += wide_q[k];
-        if (masses && !exact) KB_EACH_LANE mass[k] += (double)sum[k];
-        if (masses && !exact && has_q) KB_EACH_LANE mass[KB_LANES + k] += (double)sum[k] + (double)difference[k];
-        if (measure != KB_MASS) KB_EACH_LANE sums[k] += (measure == KB_JS ? 0.5 : 1.0) * (double)total[k];
+        if (masses && exact) KB_EACH_LANE whole[0][k] += ((const double *)wide_p)[k];
+        if (masses && exact && has_q) KB_EACH_LANE whole[1][k] += ((const double *)wide_q)[k];
+        if (masses && !exact) KB_EACH_LANE whole[0][k] += (double)sum[k];
+        if (masses && !exact && has_q) KB_EACH_LANE whole[1][k] += (double)sum[k] + (double)difference[k];
+        if (measure != KB_MASS) KB_EACH_LANE whole[2][k] += (double)total[k];
     }
-    return masses && KB(kb_unusual)(lowest, highest, mass, has_q);
+    if (masses) met = KB(kb_what)(zeros, lowest, highest, least, whole[0], whole[1]);
+    if (met != KB_USUAL) return met;
+    if (masses) KB_EACH_LANE mass[k] += whole[0][k];
+    if (masses && has_q) KB_EACH_LANE mass[KB_LANES + k] += whole[1][k];
+    if (measure != KB_MASS) KB_EACH_LANE sums[k] += (measure == KB_JS ? 0.5 : 1.0) * whole[2][k];
+    return met;
 }
 
-/* One pass with its choices fixed at compile time. KB_MASS gives the masses alone. */
+/* One pass with its choices fixed at compile time: without masses, or with them and values checked, in the hope that they are positive
+   unless blocks have lately been found to hold zeros. KB_MASS gives the masses alone. */
 KB_STATIC int KB(kb_add_terms)(int measure, int has_q, int masses, const REAL *p, ptrdiff_t p_step, const REAL *q,
-                            ptrdiff_t q_step, ptrdiff_t n_groups, double *mass, double *sums) {
-#define KB_PASS(MEASURE, HAS_Q, EXACT) case MEASURE: \
-        return masses ? KB(kb_pass)(MEASURE, HAS_Q, 1, EXACT, p, p_step, q, q_step, n_groups, mass, sums) \
-                      : KB(kb_pass)(MEASURE, HAS_Q, 0, EXACT, p, p_step, q, q_step, n_groups, mass, sums);
-    switch (measure) {
-    KB_PASS(KB_KL, 1, 0)
-    KB_PASS(KB_REVERSE_KL, 1, 0)
-    KB_PASS(KB_ENTROPY, 0, 1)
-    KB_PASS(KB_ENTROPY_Q, 1, 1)
-    KB_PASS(KB_CROSS, 1, 1)
-    KB_PASS(KB_JS, 1, 0)
-    KB_PASS(KB_HELLINGER, 1, 0)
-    KB_PASS(KB_VARIATION, 1, 0)
-    KB_PASS(KB_CHI2, 1, 0)
-    KB_PASS(KB_JEFFREYS, 1, 0)
-    KB_PASS(KB_MIXTURE, 1, 1)
-    default:
-        return has_q ? KB(kb_pass)(KB_MASS, 1, 1, 1, p, p_step, q, q_step, n_groups, mass, sums)
-                     : KB(kb_pass)(KB_MASS, 0, 1, 1, p, p_step, q, q_step, n_groups, mass, sums);
+                            ptrdiff_t q_step, ptrdiff_t n_groups, double *mass, double *sums, int64_t *zeros) {
+    int hope = masses && *zeros == 0, met;
+#define KB_PASS(MEASURE, HAS_Q, EXACT) \
+        met = !masses ? KB(kb_pass)(MEASURE, HAS_Q, 0, EXACT, 1, p, p_step, q, q_step, n_groups, mass, sums) \
+            : hope ? KB(kb_pass)(MEASURE, HAS_Q, 1, EXACT, 0, p, p_step, q, q_step, n_groups, mass, sums) \
+                   : KB(kb_pass)(MEASURE, HAS_Q, 1, EXACT, 1, p, p_step, q, q_step, n_groups, mass, sums); \
+        break;
+    for (;; hope = 0, *zeros = KB_WITH_ZEROS) {
+        switch (measure) {
+        case KB_KL: KB_PASS(KB_KL, 1, 0)
+        case KB_REVERSE_KL: KB_PASS(KB_REVERSE_KL, 1, 0)
+        case KB_ENTROPY: KB_PASS(KB_ENTROPY, 0, 1)
+        case KB_ENTROPY_Q: KB_PASS(KB_ENTROPY_Q, 1, 1)
+        case KB_CROSS: KB_PASS(KB_CROSS, 1, 1)
+        case KB_JS: KB_PASS(KB_JS, 1, 0)
+        case KB_HELLINGER: KB_PASS(KB_HELLINGER, 1, 0)
+        case KB_VARIATION: KB_PASS(KB_VARIATION, 1, 0)
+        case KB_CHI2: KB_PASS(KB_CHI2, 1, 0)
+        case KB_JEFFREYS: KB_PASS(KB_JEFFREYS, 1, 0)
+        case KB_MIXTURE: KB_PASS(KB_MIXTURE, 1, 1)
+        default:
+            if (has_q) { KB_PASS(KB_MASS, 1, 1) }
+            KB_PASS(KB_MASS, 0, 1)
+        }
+        if (met != KB_HAS_ZEROS) break;
     }
+    if (masses && !hope) --*zeros;
+    return met;
 #undef KB_PASS
 }
 
 /* ---- Sums of measures that share their logarithms ------------------------------------------------ */
 
-/* Add the terms of those of KB_KL, KB_REVERSE_KL, KB_ENTROPY, KB_ENTROPY_Q (0 to 3) and KB_JS (4) whose sums are asked for
-   (not NULL), and the masses, in one pass. One logarithm is that of the larger of p and q; the other, of larger size,
-   follows from log(p / q). */
-KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
-                             double *mass, double *const *sums) {
+/* Add the terms of KB_KL, KB_REVERSE_KL, KB_ENTROPY, KB_ENTROPY_Q (0 to 3) and KB_JS (4) to the sums that are not NULL, and the
+   masses, in one pass. With a the larger and b the smaller of p and q, one logarithm is that of a; the other, of larger size,
+   follows from log(a / b); KL(a, b) and KL(b, a) are handed to p and q in the end. */
+KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
+                             double *mass, double *const *sums, double *largest) {
     KEY lowest[KB_LANES];
     UBITS highest[KB_LANES];
-    for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0;
+    LOW least[KB_LANES], most_p[KB_LANES], most_q[KB_LANES];
+    double whole[7][KB_LANES];
+    int met;
+    for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0, least[k] = LOWEST_USUAL, most_p[k] = most_q[k] = 0;
+    for (int m = 0; m < 7; m++) KB_EACH_LANE whole[m][k] = 0;
     for (ptrdiff_t start = 0; start < n_groups; start += KB_RUN) {
         ptrdiff_t end = start + KB_RUN < n_groups ? start + KB_RUN : n_groups;
-        double wide_p[KB_LANES], wide_q[KB_LANES];
+        WIDE wide_p[PARTS], wide_q[PARTS];
         REAL total[5][KB_LANES];
-        REAL slope[KB_RUN * KB_LANES], shift[KB_RUN * KB_LANES], gap[KB_RUN * KB_LANES];
-        REAL top[KB_RUN * KB_LANES], top_shift[KB_RUN * KB_LANES];
-        KB_EACH_LANE wide_p[k] = wide_q[k] = total[0][k] = total[1][k] = total[2][k] = total[3][k] = total[4][k] = 0;
+        REAL near[KB_RUN * KB_LANES], back[KB_RUN * KB_LANES], slope[KB_RUN * KB_LANES], shift[KB_RUN * KB_LANES];
+        REAL gap[KB_RUN * KB_LANES], top[KB_RUN * KB_LANES], top_shift[KB_RUN * KB_LANES];
+        KB_EACH_LANE total[0][k] = total[1][k] = total[2][k] = total[3][k] = total[4][k] = 0;
+        EACH_PART wide_p[i] = wide_q[i] = (WIDE){0};
         for (ptrdiff_t j = start; j < end; j++) { /* first halves, as in kb_pass */
             const REAL *x = p + j * p_step, *y = q + j * q_step;
             ptrdiff_t place = (j - start) * KB_LANES;
             KB_FETCH(x + KB_AHEAD * KB_LANES);
             KB_FETCH(y + KB_AHEAD * KB_LANES);
             KB_EACH_LANE {
-                REAL a = x[k], b = y[k], back, near = KB(kb_align)(b, a, &shift[place + k], &back);
-                REAL larger = KB(kb_larger)(a, b), smaller = KB(kb_smaller)(a, b);
-                KB(kb_note)(a, &lowest[k], &highest[k]);
-                KB(kb_note)(b, &lowest[k], &highest[k]);
-                wide_p[k] += (double)a;
-                wide_q[k] += (double)b;
-                slope[place + k] = (a - near) / (a + near);
-                gap[place + k] = (larger - smaller) / (a + b);
+                REAL a = x[k], b = y[k], larger = KB(kb_larger)(a, b), other, same = KB(kb_align)(b, a, &shift[place + k], &other);
+                if (zeros) KB(kb_note)(a, &lowest[k], &highest[k]);
+                if (zeros) KB(kb_note)(b, &lowest[k], &highest[k]);
+                if (!zeros) KB(kb_note_least)(a, &least[k]);
+                if (!zeros) KB(kb_note_least)(b, &least[k]);
+                KB(kb_note_largest)(a, &most_p[k]);
+                KB(kb_note_largest)(b, &most_q[k]);
+                near[place + k] = same;
+                back[place + k] = other;
+                slope[place + k] = (a - same) / (a + same);
+                gap[place + k] = (a - b) / (a + b);
                 top[place + k] = KB(kb_begin_log)(larger, &top_shift[place + k]);
             }
+            EACH_PART wide_p[i] += WIDENED(x, i);
+            EACH_PART wide_q[i] += WIDENED(y, i);
         }
         for (ptrdiff_t j = start; j < end; j++) {
             const REAL *x = p + j * p_step, *y = q + j * q_step;
             ptrdiff_t place = (j - start) * KB_LANES;
             KB_EACH_LANE {
-                REAL a = x[k], b = y[k], unused, back, near = KB(kb_align)(b, a, &unused, &back), d = a - near;
-                REAL s = slope[place + k], u = s * s, larger = KB(kb_larger)(a, b), smaller = KB(kb_smaller)(a, b), sum = a + b;
-                REAL tail = shift[place + k] * LN2 + s * u * KB(kb_atanh_tail)(u), size = (s + s) + tail;
-                REAL log_larger = KB(kb_end_log)(top[place + k], top_shift[place + k]), log_smaller, kl, reverse, h, js;
-                kl = s * d + a * tail + (b - near);
-                kl = b > 0 ? kl : (REAL)INFINITY;
-                total[0][k] += a > 0 ? kl : b;
-                reverse = s * (back - b) - b * tail + (a - back); /* the same with a' = 2^-k a near b, -s and -tail */
-                reverse = a > 0 ? reverse : (REAL)INFINITY;
-                total[1][k] += b > 0 ? reverse : a;
-                size = size < 0 ? -size : size;
-                size = smaller > 0 ? size : 0;
-                log_larger = larger > 0 ? log_larger : 0;
-                log_smaller = log_larger - size;
-                h = a < b ? log_smaller : log_larger;
-                total[2][k] -= a * h;
-                h = a < b ? log_larger : log_smaller;
-                total[3][k] -= b * h;
-                js = KB(kb_js_of)(sum, gap[place + k], smaller, size);
-                total[4][k] += sum > 0 ? js : 0;
+                REAL a = x[k], b = y[k], smaller = KB(kb_smaller)(a, b);
+                REAL s = slope[place + k], u = s * s, tail = KB(kb_fused)(s * u, KB(kb_atanh_tail)(u), shift[place + k] * LN2);
+                REAL log_ratio = C(2) * s + tail, log_larger = KB(kb_end_log)(top[place + k], top_shift[place + k]), kl, reverse, js;
+                kl = s * (a - near[place + k]) + (a * tail + (b - near[place + k]));
+                reverse = s * (back[place + k] - b) + ((a - back[place + k]) - b * tail); /* the same with a' = 2^-k a near b, -s and -tail */
+                if (zeros) {
+                    kl = b > 0 ? kl : a > 0 ? (REAL)INFINITY : 0;
+                    kl = a > 0 ? kl : b;
+                    reverse = a > 0 ? reverse : b > 0 ? (REAL)INFINITY : 0;
+                    reverse = b > 0 ? reverse : a;
+                    log_ratio = smaller > 0 ? log_ratio : 0;
+                }
+                js = KB(kb_end_js)(zeros, a, b, smaller, s, tail, gap[place + k]);
+                total[0][k] += kl;
+                total[1][k] += reverse;
+                total[2][k] -= a * (log_larger + KB(kb_negative)(log_ratio));
+                total[3][k] -= b * (log_larger - KB(kb_positive)(log_ratio));
+                total[4][k] += js;
             }
         }
-        KB_EACH_LANE mass[k] += wide_p[k];
-        KB_EACH_LANE mass[KB_LANES + k] += wide_q[k];
-        for (int m = 0; m < 5; m++)
-            if (sums[m]) KB_EACH_LANE sums[m][k] += (m == 4 ? 0.5 : 1.0) * (double)total[m][k];
+        KB_EACH_LANE whole[5][k] += ((const double *)wide_p)[k];
+        KB_EACH_LANE whole[6][k] += ((const double *)wide_q)[k];
+        for (int m = 0; m < 5; m++) KB_EACH_LANE whole[m][k] += (double)total[m][k];
     }
-    return KB(kb_unusual)(lowest, highest, mass, 1);
+    met = KB(kb_what)(zeros, lowest, highest, least, whole[5], whole[6]);
+    if (met != KB_USUAL) return met;
+    largest[0] = fmax(largest[0], KB(kb_largest)(most_p));
+    largest[1] = fmax(largest[1], KB(kb_largest)(most_q));
+    KB_EACH_LANE mass[k] += whole[5][k];
+    KB_EACH_LANE mass[KB_LANES + k] += whole[6][k];
+    for (int m = 0; m < 5; m++)
+        if (sums[m]) KB_EACH_LANE sums[m][k] += (m == 4 ? 0.5 : 1.0) * whole[m][k];
+    return met;
+}
+
+KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
+                             double *mass, double *const *sums, int64_t *zeros, double *largest) {
+    int met = KB_HAS_ZEROS;
+    if (*zeros == 0) met = KB(kb_family_pass)(0, p, p_step, q, q_step, n_groups, mass, sums, largest);
+    if (met != KB_HAS_ZEROS) return met;
+    *zeros = (*zeros > 0 ? *zeros : KB_WITH_ZEROS) - 1;
+    return KB(kb_family_pass)(1, p, p_step, q, q_step, n_groups, mass, sums, largest);
 }
 
 /* Put KB_LANES rows, `row` elements apart, side by side: element i of row k goes to out[i KB_LANES + k]. Blocks of 4 x 4 go
@@ -732,6 +885,7 @@ KB_STATIC double KB(kb_add_logits_js)(int mode, const REAL *x, const REAL *y, pt
 #undef UBITS
 #undef KB
 #undef SQRT
+#undef FUSED
 #undef LEAST
 #undef MOST
 #undef KEY
@@ -739,6 +893,12 @@ KB_STATIC double KB(kb_add_logits_js)(int mode, const REAL *x, const REAL *y, pt
 #undef MOST_KEY
 #undef MAGNITUDE
 #undef LOWEST
+#undef LOW
+#undef LOWEST_USUAL
+#undef WIDE
+#undef PARTS
+#undef WIDENED
+#undef EACH_PART
 #undef LN2
 #undef EXP_LOWEST
 #undef C

@@ -245,3 +245,38 @@ def test_top_1_of_near_logits(at_level, length, noise, offset, temperature):
     y = (x + noise * rng.uniform(-1, 1, x.shape) + offset).astype(np.float32)
     agree = kullback.compare(x, y, measures=("kl", "js", "top1_agreement"), from_logits=True, temperature=temperature)
     np.testing.assert_array_equal(agree["top1_agreement"], x.argmax(axis=1) == y.argmax(axis=1))
+
+
+PAIRS = (*FAMILY, "cross_entropy", "hellinger", "total_variation", "chi2", "jeffreys")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [10, 64, 100, 4096, 9001])
+@pytest.mark.parametrize("measures", [*((name,) for name in PAIRS), FAMILY])
+def test_a_row_keeps_its_bits_after_rows_with_zeros(at_level, measures, length, dtype):
+    """Rows with zeros are worked by other instructions than positive ones, and so is what follows them for a while."""
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(length), (2, 40)).astype(dtype)
+    expected = kullback.compare(p, q, measures=measures, normalize=True, n_threads=1)
+    first = p.copy(), q.copy()
+    first[0][::3, 1] = first[1][::3, 2] = 0
+    first[0][::3, 5] = first[1][::3, 5] = 0
+    mixed = kullback.compare(*first, measures=measures, normalize=True, n_threads=1)
+    others = np.arange(40) % 3 > 0
+    for name in measures:
+        np.testing.assert_array_equal(mixed[name][others], expected[name][others])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [65, 4096, 5003])
+def test_top_1_beside_the_measures_that_find_it(at_level, length, dtype):
+    """The pass of the five measures notes the largest values of a block; blocks that it leaves are searched."""
+    rng = np.random.default_rng(length)
+    p = rng.dirichlet(np.ones(length), 60)
+    q = np.where(rng.random((60, 1)) < 0.5, p * rng.uniform(0.9, 1.1, p.shape), rng.dirichlet(np.ones(length), 60))
+    p, q = p.astype(dtype), q.astype(dtype)
+    p[::4, 3] = q[1::4, 7] = 0
+    p[2::8, 9] = 1e-40 if dtype is np.float32 else 1e-310
+    p[3::8, -1] = q[3::8, -1] = 1  # in what is left over of whole groups
+    found = kullback.compare(p, q, measures=(*FAMILY, "top1_agreement"), normalize=True)["top1_agreement"]
+    np.testing.assert_array_equal(found, p.argmax(axis=1) == q.argmax(axis=1))

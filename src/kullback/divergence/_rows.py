@@ -69,6 +69,7 @@ _INNER_Q = frozenset(("entropy_q", "reverse_kl"))
 _BLOCK, _PIECE, _STATE = kernel.BLOCK_ELEMENTS, kernel.PIECE_ELEMENTS, kernel.STATE_SUMS
 _SHORT = 64  # elements: rows up to this length are worked side by side, a lane each
 _SHORT_LOGITS = 128  # rows of logits up to this length share a tile
+_LOGITS_BLOCK = 1024  # elements of logits, which are read twice: both float64 operands are 16 KiB, inside any L1
 _TALL_BLOCK = 248  # elements of a tile of logits that lie side by side: 128 rows of both operands stay in L2,
 # and a pitch that is no multiple of 512 bytes keeps its lines in different sets of L1
 _FROM_LOGITS = 6  # the place of this option among the kernel's
@@ -169,7 +170,7 @@ def single_row(
         values, region = np.empty(n_measures), scratch.region
         bad = kernel.reduce_rows(
             p[None, None], None if q is None else q[None, None], first[0], second[0], numbers, options, values,
-            scratch.status, region, region.size, group, _BLOCK, columns, 1,
+            scratch.status, region, region.size, group, _LOGITS_BLOCK if from_logits else _BLOCK, columns, 1,
         )  # fmt: skip
         if bad < 0:
             return values
@@ -186,7 +187,7 @@ def _inner_sums(measures: tuple[str, ...]) -> int:
 
 def _region_size(group: int, tile: int) -> int:
     """Return the scratch of one thread, for a group of rows and a tile of so many elements."""
-    return (3 * group + 2 * kernel.LANE_ROWS) * _STATE + 2 * _BLOCK + 2 * tile
+    return 8 + (3 * group + 3 * kernel.LANE_ROWS) * _STATE + 2 * _BLOCK + 2 * tile
 
 
 _SCRATCH = _Scratch()
@@ -326,14 +327,14 @@ def _reduce(
     """Run the kernel; return the first row that fails the check (or -1) and why."""
     first, second = operands
     length, n_rows = parts[0].shape[2], result.shape[1]
-    group, block, most = 1, _BLOCK, kernel.MAX_GROUP_ROWS
     from_logits = options.item(_FROM_LOGITS) != 0
+    group, block, most = 1, _LOGITS_BLOCK if from_logits else _BLOCK, kernel.MAX_GROUP_ROWS
     side_by_side = length > _SHORT and any(abs(part.strides[2]) > abs(part.strides[1]) > 0 for part in parts)
     columns = not from_logits and (length <= _SHORT or side_by_side)
     if columns:
         group = max(1, min(most, -(-parts[0].shape[1] // kernel.LANE_ROWS) * kernel.LANE_ROWS))
     elif length <= _SHORT_LOGITS:
-        group = max(1, min(most, _BLOCK // max(length, 1), parts[0].shape[1]))
+        group = max(1, min(most, block // max(length, 1), parts[0].shape[1]))
     elif side_by_side:
         group, block = most, _TALL_BLOCK
     tile = _BLOCK if columns else group * min(length, block)
