@@ -34,30 +34,38 @@ cdef inline uint32_t spread_by_three(uint32_t x) noexcept nogil:
     return (x | (x << 2)) & 0x09249249U
 
 
-cdef inline uint32_t quantise(double offset, double scale, int n_components) noexcept nogil:
-    """Return the cell of a coordinate; whatever is not a number goes to cell 0."""
-    cdef double cell = offset * scale, last = <double>((<int64_t>1 << bits_per_component(n_components)) - 1)
+cdef inline uint32_t quantise_line(double offset, double scale) noexcept nogil:
+    """Return the cell of a coordinate of 32 bits; whatever is not a number goes to cell 0."""
+    cdef double cell = offset * scale, last = 4294967295.0
     cell = cell if cell > 0 else 0
     cell = cell if cell < last else last
-    # vectors of doubles turn to signed integers of 32 bits
-    return <uint32_t><int64_t>cell if n_components == 1 else <uint32_t><int32_t>cell
+    return <uint32_t><int64_t>cell
 
 
-cdef inline double cells_per_unit(double span, int bits) noexcept nogil:
-    """Return 0 where points coincide, or are apart by so little (1e-285) that it makes no difference."""
-    return ldexp(1.0, bits) / span if span >= ldexp(1.0, bits) * 1e-300 else 0
+cdef inline uint32_t quantise(floating offset, floating scale, int n_components) noexcept nogil:
+    """Do so with fewer bits, for which the precision of the positions suffices and vectors have instructions."""
+    cdef floating cell = offset * scale, last = (1 << bits_per_component(n_components)) - 1
+    cell = cell if cell > 0 else 0
+    cell = cell if cell < last else last
+    return <uint32_t><int32_t>cell
+
+
+cdef inline double cells_per_unit(double span, int bits, double tiny) noexcept nogil:
+    """Return 0 where points coincide, or are apart by so little that it makes no difference: 2^bits tiny."""
+    return ldexp(1.0, bits) / span if span >= ldexp(1.0, bits) * tiny else 0
 
 
 cdef inline void make_codes(
     const floating* positions, Py_ssize_t step, Py_ssize_t stride,  # from one point, and component, to the next
-    Py_ssize_t n_points, const double* low, double scale, int n_components, uint32_t* codes_out,
+    Py_ssize_t n_points, const double* low, double cells_per_side, int n_components, uint32_t* codes_out,
 ) noexcept nogil:
     """Write codes in a loop that compilers vectorise."""
-    cdef double x = low[0], y = low[1] if n_components > 1 else 0, z = low[2] if n_components > 2 else 0
+    cdef floating scale = <floating>cells_per_side, x = <floating>low[0]
+    cdef floating y = <floating>low[1] if n_components > 1 else 0, z = <floating>low[2] if n_components > 2 else 0
     cdef Py_ssize_t i
     for i in range(n_points):
         if n_components == 1:
-            codes_out[i] = quantise(positions[i * step] - x, scale, 1)
+            codes_out[i] = quantise_line(<double>positions[i * step] - low[0], cells_per_side)
         elif n_components == 2:
             codes_out[i] = (spread_by_two(quantise(positions[i * step] - x, scale, 2))
                             | (spread_by_two(quantise(positions[stride + i * step] - y, scale, 2)) << 1))

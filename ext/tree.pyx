@@ -64,7 +64,7 @@ cdef double requantise(Parts* parts, floating* columns, floating* row, Py_ssize_
             low[k] = min(low[k], <double>columns[k * parts.stride + i])
             high[k] = max(high[k], <double>columns[k * parts.stride + i])
         span = max(span, high[k] - low[k])
-    scale = cells_per_unit(span, bits)
+    scale = cells_per_unit(span, bits, 1e-37 if sizeof(floating) == 4 else 1e-300)
     if scale == 0:
         return 0
     sort_range(columns, parts.stride, parts.n_components, parts.order, parts.codes, start, end, low, scale, 32,

@@ -43,7 +43,7 @@ def order_points(
         bound_all(positions, bounds_out, n_threads)
     for k in range(n_components):
         span = max(span, bounds_out[0, n_components + k] - bounds_out[0, k])
-    scale = cells_per_unit(span, bits_per_component(n_components))
+    scale = cells_per_unit(span, bits_per_component(n_components), 1e-37 if sizeof(floating) == 4 else 1e-300)
     n_digits = <Py_ssize_t>1 << bits
     for chunk in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
         count_points(&positions[0, 0], chunk * share, min((chunk + 1) * share, n_points), low, scale, n_components,

@@ -133,7 +133,8 @@ class _Cell(NamedTuple):
 
 
 def _grow(
-    Y: Array, points: npt.NDArray[np.intp], cells: npt.NDArray[np.uint64], unit: float, unopened: float
+    Y: Array, points: npt.NDArray[np.intp], cells: npt.NDArray[np.uint64], unit: float, unopened: float,
+    dtype: npt.DTypeLike,
 ) -> _Cell:
     """Return the cell of ``points``, whose integer coordinates at the finest level are ``cells``.
 
@@ -145,7 +146,7 @@ def _grow(
         if _summarise(Y, undivided).radius ** 2 <= unopened:
             return undivided
     if spread == 0 and len(points) > LEAF_SIZE:
-        cells, unit = _quantise(Y[points])
+        cells, unit = _quantise(Y[points], dtype)
         spread = int(np.max(cells ^ cells[0]))
     if len(points) == 1 or (spread == 0 and unit == 0):
         return _Cell(points, 0.0, [])
@@ -156,18 +157,24 @@ def _grow(
     digits = (cells >> np.uint64(level)) & np.uint64(1)
     quadrant = digits @ (np.uint64(1) << np.arange(Y.shape[1], dtype=np.uint64))
     children = [
-        _grow(Y, points[quadrant == q], cells[quadrant == q], unit, unopened) for q in np.unique(quadrant)
+        _grow(Y, points[quadrant == q], cells[quadrant == q], unit, unopened, dtype) for q in np.unique(quadrant)
     ]
     return _Cell(points, side, children)
 
 
-def _quantise(Y: Array) -> tuple[npt.NDArray[np.uint64], float]:
-    """Return integer coordinates on the finest grid over the bounding square, and the side of its cells."""
+def _quantise(Y: Array, dtype: npt.DTypeLike) -> tuple[npt.NDArray[np.uint64], float]:
+    """Return integer coordinates on the finest grid over the bounding square, and the side of its cells.
+
+    They are made in the precision of the positions, but for the 32 bits of a line.
+    """
     n_cells = 2.0 ** BITS[Y.shape[1]]
-    span = float(np.max(Y.max(axis=0) - Y.min(axis=0)))
-    if span < n_cells / 1e300:  # coincident, or as good as
+    low = Y.min(axis=0)
+    span = float(np.max(Y.max(axis=0) - low))
+    if span < n_cells * (1e-37 if dtype == np.float32 else 1e-300):  # coincident, or as good as
         return np.zeros(Y.shape, np.uint64), 0.0
-    return np.minimum((Y - Y.min(axis=0)) * (n_cells / span), n_cells - 1).astype(np.uint64), span / n_cells
+    real = np.float32 if dtype == np.float32 and Y.shape[1] > 1 else np.float64
+    cells = (Y.astype(real) - low.astype(real)) * real(n_cells / span)
+    return np.minimum(cells, real(n_cells - 1)).astype(np.uint64), span / n_cells
 
 
 class _Source(NamedTuple):
@@ -297,10 +304,11 @@ def _repel_group(
 
 
 def _barnes_hut(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
+    dtype = np.dtype(np.float32 if Y.dtype == np.float32 else np.float64)
     Y = Y.astype(np.float64)
     d = Y.shape[1]
     theta = min(theta, 0.8)
-    root = _grow(Y, np.arange(len(Y)), *_quantise(Y), UNOPENED * theta**2 * dof / 2)
+    root = _grow(Y, np.arange(len(Y)), *_quantise(Y, dtype), UNOPENED * theta**2 * dof / 2, dtype)
     nothing = _Expansion(_summarise(Y, root).centre, 0.0, np.zeros(d), np.zeros((d, d)), np.zeros((d, d, d)))
     forces = np.zeros(Y.shape)
     sum_w = _repel_target(Y, root, [], nothing, theta, dof, forces)
