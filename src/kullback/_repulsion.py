@@ -361,7 +361,7 @@ def cheapest_method(n_points: int, spans: list[float], accuracy: Accuracy, dof: 
     costs = {"exact": (0.12 if dof == 1 else 2.0) * float(n_points) ** 2}
     theta, (order, spacing) = accuracy
     if n_points > EXACT_POINTS and theta > 0 and n_components <= 3:
-        base, steep = {1: (37, 0.3), 2: (65, 11.5), 3: (75, 160)}[n_components]
+        base, steep = {1: (37, 0.3), 2: (50, 11), 3: (75, 160)}[n_components]
         costs["barnes_hut"] = n_points * (base + steep / theta**2) * (1 if dof == 1 else 7)
         nodes = max(grid_nodes(spans, spacing), (2.0 * FFTRepulsion.LEAST_NODES) ** n_components)
         if nodes <= MOST_NODES:
