@@ -5,19 +5,45 @@ from cython.parallel cimport prange
 
 cdef enum:
     BOUND_BLOCK = 4096  # points a block
+    LANES = 16          # points side by side
 
 
-cdef inline void bound_points(const floating[:, ::1] positions, Py_ssize_t start, Py_ssize_t end,
+cdef inline void bound_points(const floating* positions, Py_ssize_t n_points, int n_components,
                               double* low_out, double* high_out) noexcept nogil:
-    cdef Py_ssize_t i, k
-    cdef floating low, high
-    for k in range(positions.shape[1]):
-        low = high = positions[start, k]
-        for i in range(start + 1, end):
-            low = min(low, positions[i, k])
-            high = max(high, positions[i, k])
-        low_out[k] = low
-        high_out[k] = high
+    """Bound points, LANES of them side by side, which vectorises where n_components is a literal."""
+    cdef floating[3 * LANES] low
+    cdef floating[3 * LANES] high
+    cdef const floating* some
+    cdef Py_ssize_t i, j, n_values = n_points * n_components
+    for j in range(LANES * n_components):
+        low[j] = high[j] = positions[j % n_components]
+    i = 0
+    while i + LANES * n_components <= n_values:
+        some = positions + i
+        for j in range(LANES * n_components):
+            low[j] = some[j] if some[j] < low[j] else low[j]
+            high[j] = some[j] if some[j] > high[j] else high[j]
+        i += LANES * n_components
+    for i in range(i, n_values):
+        j = i % n_components
+        low[j] = min(low[j], positions[i])
+        high[j] = max(high[j], positions[i])
+    for j in range(n_components, LANES * n_components):
+        low[j % n_components] = min(low[j % n_components], low[j])
+        high[j % n_components] = max(high[j % n_components], high[j])
+    for j in range(n_components):
+        low_out[j] = low[j]
+        high_out[j] = high[j]
+
+
+cdef inline void bound_block(const floating* positions, Py_ssize_t n_points, Py_ssize_t n_components,
+                             double* low_out, double* high_out) noexcept nogil:
+    if n_components == 2:
+        bound_points(positions, n_points, 2, low_out, high_out)
+    elif n_components == 1:
+        bound_points(positions, n_points, 1, low_out, high_out)
+    else:
+        bound_points(positions, n_points, 3, low_out, high_out)
 
 
 cdef inline void bound_all(
@@ -28,8 +54,8 @@ cdef inline void bound_all(
     cdef Py_ssize_t block, k, n_points = positions.shape[0], n_components = positions.shape[1]
     cdef Py_ssize_t n_blocks = (n_points + BOUND_BLOCK - 1) // BOUND_BLOCK
     for block in prange(n_blocks, num_threads=n_threads, schedule="static"):
-        bound_points(positions, block * BOUND_BLOCK, min((block + 1) * BOUND_BLOCK, n_points),
-                     &bounds_out[block, 0], &bounds_out[block, n_components])
+        bound_block(&positions[block * BOUND_BLOCK, 0], min(<Py_ssize_t>BOUND_BLOCK, n_points - block * BOUND_BLOCK),
+                    n_components, &bounds_out[block, 0], &bounds_out[block, n_components])
     for k in range(n_components):
         for block in range(1, n_blocks):
             bounds_out[0, k] = min(bounds_out[0, k], bounds_out[block, k])

@@ -9,8 +9,9 @@ A source of radius s is *far* from a target of radius t where s + t <= theta * s
 on the scale of sqrt(dof) even at distance 0, so small cells need not be opened however near they are. Far sources go
 into the target's Taylor expansion of the potential, to third order, which is handed on to its children. Of the rest,
 those larger than the target are opened, the others kept for its children. Targets of up to ``GROUP`` points end
-that: they accept a source as near as s <= theta * sqrt(distance^2 + dof / 2), the distance from their bounding box,
-and every point is evaluated against the list of these and of the points of opened leaves by plain unit-stride loops.
+that: they accept a source as near as s <= theta * sqrt(distance^2 + dof / 2), the distance from their bounding box, or
+s <= theta * sqrt(UNOPENED * dof / 2), and every point is evaluated against the list of these and of the points of
+opened leaves. Both steps sort sources into lists, a vector at a time (walk.h).
 
 No target is ever tested against a cell that it is a part of, but a group against itself. So every point meets itself
 once, with w = 1 and no force, or within a cell that is small against the kernel; the n self terms come off at the end.
@@ -24,7 +25,7 @@ from libc.stdint cimport int32_t
 from _divergence_terms cimport log_fast
 from _exp cimport exp_negative
 from _pairs cimport meet_sources
-from _tree cimport GROUP, LEAF, STACK
+from _tree cimport GROUP, LEAF, STACK, UNOPENED
 
 cdef extern from *:
     """
@@ -32,11 +33,50 @@ cdef extern from *:
     #if defined(__GNUC__)
     #undef CYTHON_INLINE
     #define CYTHON_INLINE inline __attribute__((always_inline))
+    #define KULLBACK_FETCH(pointer) __builtin_prefetch(pointer, 1)
+    #else
+    #define KULLBACK_FETCH(pointer)
     #endif
     """
+    void fetch "KULLBACK_FETCH"(const void* pointer) noexcept nogil
+
+cdef extern from "walk.h":
+    enum: KB_VECTORS
+    void kb_number_lanes() noexcept nogil
+    void kb_sift_float(
+        const float* rows, Py_ssize_t stride, const int32_t* names, Py_ssize_t n_sources, int n_components,
+        const float* middle, const float* half, float radius, float most, float squared_theta, float softening,
+        float least, float* accepted, Py_ssize_t accepted_stride, Py_ssize_t* n_accepted, int32_t* opened,
+        Py_ssize_t* n_opened, float* kept, Py_ssize_t kept_stride, int32_t* kept_names, Py_ssize_t* n_kept
+    ) noexcept nogil
+    void kb_meet_float_1(const float* sources, Py_ssize_t stride, Py_ssize_t n_sources, const float* points,
+                         Py_ssize_t point_stride, Py_ssize_t n_points, double* sums, Py_ssize_t sum_stride
+                         ) noexcept nogil
+    void kb_meet_float_2(const float* sources, Py_ssize_t stride, Py_ssize_t n_sources, const float* points,
+                         Py_ssize_t point_stride, Py_ssize_t n_points, double* sums, Py_ssize_t sum_stride
+                         ) noexcept nogil
+    void kb_meet_float_3(const float* sources, Py_ssize_t stride, Py_ssize_t n_sources, const float* points,
+                         Py_ssize_t point_stride, Py_ssize_t n_points, double* sums, Py_ssize_t sum_stride
+                         ) noexcept nogil
+    void kb_sift_double(
+        const double* rows, Py_ssize_t stride, const int32_t* names, Py_ssize_t n_sources, int n_components,
+        const double* middle, const double* half, double radius, double most, double squared_theta, double softening,
+        double least, double* accepted, Py_ssize_t accepted_stride, Py_ssize_t* n_accepted, int32_t* opened,
+        Py_ssize_t* n_opened, double* kept, Py_ssize_t kept_stride, int32_t* kept_names, Py_ssize_t* n_kept
+    ) noexcept nogil
+    void kb_meet_double_1(const double* sources, Py_ssize_t stride, Py_ssize_t n_sources, const double* points,
+                         Py_ssize_t point_stride, Py_ssize_t n_points, double* sums, Py_ssize_t sum_stride
+                         ) noexcept nogil
+    void kb_meet_double_2(const double* sources, Py_ssize_t stride, Py_ssize_t n_sources, const double* points,
+                         Py_ssize_t point_stride, Py_ssize_t n_points, double* sums, Py_ssize_t sum_stride
+                         ) noexcept nogil
+    void kb_meet_double_3(const double* sources, Py_ssize_t stride, Py_ssize_t n_sources, const double* points,
+                         Py_ssize_t point_stride, Py_ssize_t n_points, double* sums, Py_ssize_t sum_stride
+                         ) noexcept nogil
 
 cdef enum:
     LIST = 2048        # near sources before they are evaluated and the list is emptied
+    BLOCK = 128        # sources that are judged at a time
     FAR = 512          # far sources before they are expanded and the list is emptied
     LANES = 16         # of the widest vectors, which divide LIST and FAR
     TERMS = 40         # of an expansion: 1 + d + d^2 + d^3
@@ -44,6 +84,8 @@ cdef enum:
 LIST_SIZE = LIST
 FAR_SIZE = FAR
 N_TERMS = TERMS
+
+kb_number_lanes()
 
 cdef double LARGER = 1.5  # a source up to so many times as large as its target is left to the target's children
 
@@ -82,7 +124,8 @@ cdef void weigh(const floating* squares, Py_ssize_t n_sources, double dof, float
 
 
 cdef void expand_sources(
-    floating* far,              # IN: rows of FAR: differences target - source, masses, spreads; three more are scratch
+    const floating* centre,     # IN: of the target
+    floating* far,              # IN: rows of FAR: sources, their masses, spreads; three more are scratch
     Py_ssize_t n_far, int n_components, double dof,
     double* local,              # IN/OUT
 ) noexcept nogil:
@@ -106,13 +149,16 @@ cdef void expand_sources(
     cdef double* slopes = local + 1 + d
     cdef double* curves = slopes + d * d
     while n_far % LANES != 0:  # massless sources fill the last vector: no loop has a remainder
-        for k in range(d + 2):
-            far[k * FAR + n_far] = 0
+        for k in range(d):
+            far[k * FAR + n_far] = centre[k]
+        far[d * FAR + n_far] = 0
+        far[(d + 1) * FAR + n_far] = 0
         n_far += 1
     for j in range(n_far):
         squares[j] = 0
     for k in range(d):
         for j in range(n_far):
+            far[k * FAR + j] = centre[k] - far[k * FAR + j]
             squares[j] += far[k * FAR + j] * far[k * FAR + j]
     weigh(squares, n_far, dof, p, w)
     for j in range(n_far):
@@ -181,29 +227,59 @@ cdef inline void shift_expansion(const double* local, const double* step, int d,
 cdef inline void evaluate_expansion(const double* local, const floating* columns, Py_ssize_t stride,
                                     const floating* centre, int d, Py_ssize_t start, Py_ssize_t end,
                                     double* sums) noexcept nogil:
-    """Write forces and potential at points as rows of GROUP."""
-    cdef Py_ssize_t i
-    cdef int k, l, m
-    cdef double[3] step
-    cdef double slope, curve, value, bend
+    """Write forces and potential at points as rows of GROUP, in loops over points, which vectorise."""
+    cdef double[3 * GROUP] steps
+    cdef double x, y, z, slope, curve, value
+    cdef double* potentials = sums + d * GROUP
     cdef const double* first = local + 1 + d
     cdef const double* second = first + d * d
-    for i in range(end - start):
-        for k in range(d):
-            step[k] = <double>columns[k * stride + start + i] - centre[k]
-        value = local[0]
-        for k in range(d):
-            slope = 0
-            curve = 0
-            for l in range(d):
-                bend = 0
-                for m in range(d):
-                    bend += second[(k * d + l) * d + m] * step[m]
-                slope += first[k * d + l] * step[l]
-                curve += bend * step[l]
-            sums[k * GROUP + i] = local[1 + k] + slope + curve / 2
-            value -= step[k] * (2 * local[1 + k] + slope + curve / 3)
-        sums[d * GROUP + i] = value
+    cdef Py_ssize_t i, n_points = end - start
+    cdef int k
+    for k in range(d):
+        for i in range(n_points):
+            steps[k * GROUP + i] = <double>columns[k * stride + start + i] - <double>centre[k]
+    for i in range(n_points):
+        potentials[i] = local[0]
+    for k in range(d):
+        for i in range(n_points):
+            x = steps[i]
+            slope = first[k * d] * x
+            curve = second[k * d * d] * x * x
+            if d > 1:
+                y = steps[GROUP + i]
+                slope += first[k * d + 1] * y
+                curve += (2 * second[k * d * d + 1] * x + second[k * d * d + d + 1] * y) * y
+            if d > 2:
+                z = steps[2 * GROUP + i]
+                slope += first[k * d + 2] * z
+                curve += (2 * second[k * d * d + 2] * x + 2 * second[k * d * d + d + 2] * y
+                          + second[k * d * d + 2 * d + 2] * z) * z
+            sums[k * GROUP + i] = local[1 + k] + slope + curve * 0.5
+            potentials[i] -= steps[k * GROUP + i] * (2 * local[1 + k] + slope + curve * (1.0 / 3))
+
+
+cdef inline void bound_group(const floating* columns, Py_ssize_t stride, Py_ssize_t n_points, int n_components,
+                             floating* middle, floating* half) noexcept nogil:
+    """Write the middle of the bounding box of points and its half sides."""
+    cdef floating[LANES] low
+    cdef floating[LANES] high
+    cdef const floating* column
+    cdef Py_ssize_t i, j, k
+    for k in range(n_components):
+        column = columns + k * stride
+        for j in range(LANES):
+            low[j] = high[j] = column[min(j, n_points - 1)]
+        i = LANES
+        while i < n_points:  # the last vector overlaps the one before
+            for j in range(LANES):
+                low[j] = min(low[j], column[min(i, n_points - LANES) + j])
+                high[j] = max(high[j], column[min(i, n_points - LANES) + j])
+            i += LANES
+        for j in range(1, LANES):
+            low[0] = min(low[0], low[j])
+            high[0] = max(high[0], high[j])
+        middle[k] = low[0] + (high[0] - low[0]) / 2
+        half[k] = (high[0] - low[0]) / 2
 
 
 cdef void meet_general(const floating* sources, Py_ssize_t n_sources, const floating* point,
@@ -247,6 +323,9 @@ cdef inline void evaluate_sources(floating* sources, Py_ssize_t n_sources, const
     cdef int k
     cdef floating[3] point
     cdef double[4] result
+    if dof == 1 and KB_VECTORS:
+        evaluate_vectors(sources, n_sources, columns + start, stride, n_components, end - start, sums)
+        return
     while n_sources % LANES != 0:  # massless sources fill the last vector: no loop has a remainder
         for k in range(n_components):
             sources[k * LIST + n_sources] = sources[k * LIST]
@@ -266,95 +345,160 @@ cdef inline void evaluate_sources(floating* sources, Py_ssize_t n_sources, const
             sums[k * GROUP + i] += result[k]
 
 
+cdef inline void evaluate_vectors(floating* sources, Py_ssize_t n_sources, const floating* points, Py_ssize_t stride,
+                                  int n_components, Py_ssize_t n_points, double* sums) noexcept nogil:
+    """Do so by whole vectors of points, at dof = 1; the factors of the spreads are multiplied out before."""
+    cdef floating* spreads = sources + (n_components + 1) * LIST
+    cdef floating spread, first = 8 - 2 * n_components, second = 8
+    cdef Py_ssize_t i
+    for i in range(n_sources):
+        spread = spreads[i]
+        spreads[i] = first * spread
+        spreads[LIST + i] = second * spread
+        spreads[2 * LIST + i] = 2 * first * spread
+        spreads[3 * LIST + i] = 3 * second * spread
+    if floating is float:
+        if n_components == 2:
+            kb_meet_float_2(sources, LIST, n_sources, points, stride, n_points, sums, GROUP)
+        elif n_components == 1:
+            kb_meet_float_1(sources, LIST, n_sources, points, stride, n_points, sums, GROUP)
+        else:
+            kb_meet_float_3(sources, LIST, n_sources, points, stride, n_points, sums, GROUP)
+    else:
+        if n_components == 2:
+            kb_meet_double_2(sources, LIST, n_sources, points, stride, n_points, sums, GROUP)
+        elif n_components == 1:
+            kb_meet_double_1(sources, LIST, n_sources, points, stride, n_points, sums, GROUP)
+        else:
+            kb_meet_double_3(sources, LIST, n_sources, points, stride, n_points, sums, GROUP)
+
+
+cdef inline void fetch_cells(const floating* cells, const int32_t* links, const int32_t* queue, Py_ssize_t n_cells,
+                             int n_components, floating* block_out, int32_t* names_out) noexcept nogil:
+    """Copy summaries of cells into rows of BLOCK; a cell without children is named by its complement."""
+    cdef Py_ssize_t i, k, cell
+    for i in range(n_cells):
+        cell = queue[i]
+        for k in range(n_components + 3):
+            block_out[k * BLOCK + i] = cells[cell * (n_components + 3) + k]
+        names_out[i] = <int32_t>(cell ^ -<Py_ssize_t>(links[cell * 4 + 1] == 0))
+
+
+cdef inline Py_ssize_t open_cells(const int32_t* links, const int32_t* opened, Py_ssize_t n_opened, int n_components,
+                                  int32_t* queue, Py_ssize_t n_queued) noexcept nogil:
+    """Append the children of cells to a queue; return its new length."""
+    cdef Py_ssize_t i, k
+    for i in range(n_opened):
+        for k in range(1 << n_components):  # more than it has, but the count says what stays
+            queue[n_queued + k] = links[opened[i] * 4] + <int32_t>k
+        n_queued += links[opened[i] * 4 + 1]
+    return n_queued
+
+
 cdef inline Py_ssize_t sift_sources(
     const floating* cells, const int32_t* links, Py_ssize_t target, int n_components, floating squared_theta,
-    double dof, int32_t* queue, Py_ssize_t n_queued, int32_t* kept_out, Py_ssize_t most_kept, floating* far,
+    double dof, int32_t* queue, Py_ssize_t n_queued, floating* kept, int32_t* names, Py_ssize_t most_kept,
+    Py_ssize_t first, Py_ssize_t last, floating* far, floating* block, int32_t* block_names,
     double* local,                                           # IN/OUT
 ) noexcept nogil:
-    """Expand the far ones of the sources in the queue about the target; return how many are kept, -1 if too many.
+    """Expand the far ones of the sources kept for a target and of those in the queue, and keep what is to be kept.
 
-    There is no branch to mispredict: everything is written, and the counts say what stays.
+    Return the end of the kept ones, -1 if they are too many.
     """
     cdef const floating* centre = cells + target * (n_components + 3)
-    cdef const floating* summary
-    cdef floating radius = centre[n_components + 2], most = <floating>LARGER * radius, reach, delta, squared
-    cdef floating softening = <floating>(dof / 2)
-    cdef Py_ssize_t head = 0, cell, k, n_far = 0, n_kept = 0
-    cdef int accepted, opened
-    while head < n_queued:
-        if n_far == FAR:
-            expand_sources(far, n_far, n_components, dof, local)
-            n_far = 0
-        if n_kept == most_kept:
+    cdef const floating* rows
+    cdef const int32_t* row_names
+    cdef floating[3] half
+    cdef int32_t[BLOCK + LANES] opened
+    cdef floating radius = centre[n_components + 2], most = <floating>LARGER * radius, softening = <floating>(dof / 2)
+    cdef Py_ssize_t head = 0, k, n, row_stride, n_far = 0, n_opened, end = last
+    for k in range(3):
+        half[k] = 0
+    while first < last or head < n_queued:
+        if first < last:
+            n = min(last - first, <Py_ssize_t>BLOCK)
+            rows = kept + first
+            row_names = names + first
+            row_stride = most_kept
+            first += n
+        else:
+            n = min(n_queued - head, <Py_ssize_t>BLOCK)
+            fetch_cells(cells, links, queue + head, n, n_components, block, block_names)
+            rows = block
+            row_names = block_names
+            row_stride = BLOCK
+            head += n
+        if end + BLOCK + LANES > most_kept:
             return -1
-        cell = queue[head]
-        head += 1
-        summary = cells + cell * (n_components + 3)
-        squared = softening
-        for k in range(n_components):
-            delta = centre[k] - summary[k]
-            squared += delta * delta
-            far[k * FAR + n_far] = delta
-        far[n_components * FAR + n_far] = summary[n_components]
-        far[(n_components + 1) * FAR + n_far] = summary[n_components + 1]
-        reach = radius + summary[n_components + 2]
-        accepted = reach * reach <= squared_theta * squared
-        opened = (accepted ^ 1) & (links[cell * 4 + 1] != 0) & (summary[n_components + 2] > most)
-        n_far += accepted
-        kept_out[n_kept] = <int32_t>cell
-        n_kept += (accepted | opened) ^ 1
-        for k in range(1 << n_components):
-            queue[n_queued + k] = links[cell * 4] + <int32_t>k
-        n_queued += links[cell * 4 + 1] & -opened
-    expand_sources(far, n_far, n_components, dof, local)
-    return n_kept
+        if n_far > FAR - BLOCK - LANES:
+            expand_sources(centre, far, n_far, n_components, dof, local)
+            n_far = 0
+        n_opened = 0
+        if floating is float:
+            kb_sift_float(rows, row_stride, row_names, n, n_components, centre, half, radius, most, squared_theta,
+                          softening, 0, far, FAR, &n_far, opened, &n_opened, kept, most_kept, names, &end)
+        else:
+            kb_sift_double(rows, row_stride, row_names, n, n_components, centre, half, radius, most, squared_theta,
+                           softening, 0, far, FAR, &n_far, opened, &n_opened, kept, most_kept, names, &end)
+        n_queued = open_cells(links, opened, n_opened, n_components, queue, n_queued)
+    if n_far > 0:
+        expand_sources(centre, far, n_far, n_components, dof, local)
+    return end
 
 
 cdef inline double repel_group(
     const floating* columns, Py_ssize_t stride, const floating* cells, const int32_t* links,
     Py_ssize_t target, Py_ssize_t start, Py_ssize_t end, int n_components, floating squared_theta, double dof,
-    int32_t* queue, Py_ssize_t n_queued, floating* sources, const double* local, const int32_t* order,
-    floating* forces_out,
+    int32_t* queue, const floating* kept, const int32_t* names, Py_ssize_t most_kept, Py_ssize_t first,
+    Py_ssize_t last, floating* block, int32_t* block_names, floating* sources, const double* local,
+    const int32_t* order, floating* forces_out,
 ) noexcept nogil:
     """Write the forces on some points of a target; return the sum of w over them, self terms included."""
     cdef floating[3] middle
     cdef floating[3] half
     cdef double[GROUP * 4] sums
-    cdef const floating* summary
-    cdef floating low, high, gap, squared, reach, softening = <floating>(2 * dof)
-    cdef Py_ssize_t i, k, cell, head = 0, n_sources = 0
-    cdef int accepted, n_children
+    cdef int32_t[BLOCK + LANES] opened
+    cdef int32_t[BLOCK + LANES] leaves
+    cdef const floating* rows
+    cdef const int32_t* row_names
+    cdef floating softening = <floating>(dof / 2), least = <floating>UNOPENED * squared_theta * softening
+    cdef Py_ssize_t i, k, n, cell, head = 0, n_queued = 1, n_sources = 0, row_stride, n_opened, n_leaves
     cdef double sum_w = 0
-    for k in range(n_components):
-        low = high = columns[k * stride + start]
-        for i in range(start + 1, end):
-            low = min(low, columns[k * stride + i])
-            high = max(high, columns[k * stride + i])
-        middle[k] = low + (high - low) / 2
-        half[k] = (high - low) / 2
+    for i in range(start, end):  # forces go all over the memory
+        fetch(forces_out + order[i] * n_components)
+    bound_group(columns + start, stride, end - start, n_components, middle, half)
     evaluate_expansion(local, columns, stride, cells + target * (n_components + 3), n_components, start, end, sums)
-    while head < n_queued:
-        if n_sources > LIST - LEAF:
+    queue[0] = <int32_t>target
+    while first < last or head < n_queued:
+        if first < last:
+            n = min(last - first, <Py_ssize_t>BLOCK)
+            rows = kept + first
+            row_names = names + first
+            row_stride = most_kept
+            first += n
+        else:
+            n = min(n_queued - head, <Py_ssize_t>BLOCK)
+            fetch_cells(cells, links, queue + head, n, n_components, block, block_names)
+            rows = block
+            row_names = block_names
+            row_stride = BLOCK
+            head += n
+        if n_sources > LIST - BLOCK - LANES:
             evaluate_sources(sources, n_sources, columns, stride, n_components, dof, start, end, sums)
             n_sources = 0
-        cell = queue[head]
-        head += 1
-        summary = cells + cell * (n_components + 3)
-        squared = softening
-        for k in range(n_components):
-            gap = abs(summary[k] - middle[k]) - half[k]
-            gap = gap + abs(gap)  # twice max(gap, 0), without a jump
-            squared += gap * gap
-        for k in range(n_components + 2):
-            sources[k * LIST + n_sources] = summary[k]
-        reach = summary[n_components + 2] + summary[n_components + 2]
-        accepted = reach * reach <= squared_theta * squared
-        n_sources += accepted
-        n_children = links[cell * 4 + 1]
-        for k in range(1 << n_components):
-            queue[n_queued + k] = links[cell * 4] + <int32_t>k
-        n_queued += n_children & (accepted - 1)
-        if (accepted ^ 1) & (n_children == 0):
+        n_opened = n_leaves = 0
+        if floating is float:
+            kb_sift_float(rows, row_stride, row_names, n, n_components, middle, half, 0, -1, squared_theta,
+                          softening, least, sources, LIST, &n_sources, opened, &n_opened, NULL, 0, leaves, &n_leaves)
+        else:
+            kb_sift_double(rows, row_stride, row_names, n, n_components, middle, half, 0, -1, squared_theta,
+                           softening, least, sources, LIST, &n_sources, opened, &n_opened, NULL, 0, leaves, &n_leaves)
+        n_queued = open_cells(links, opened, n_opened, n_components, queue, n_queued)
+        for i in range(n_leaves):
+            if n_sources > LIST - LEAF:
+                evaluate_sources(sources, n_sources, columns, stride, n_components, dof, start, end, sums)
+                n_sources = 0
+            cell = ~leaves[i]
             n_sources += list_points(columns, stride, n_components, links[cell * 4 + 2], links[cell * 4 + 3],
                                      sources + n_sources)
     evaluate_sources(sources, n_sources, columns, stride, n_components, dof, start, end, sums)
@@ -381,8 +525,8 @@ cdef inline Py_ssize_t list_points(const floating* columns, Py_ssize_t stride, i
 cdef inline double walk_targets(
     const floating* columns, Py_ssize_t stride, const floating* cells, const int32_t* links, const int32_t* order,
     Py_ssize_t root, Py_ssize_t subtree, int n_components, double theta, double dof,
-    int32_t* queue, int32_t* kept, Py_ssize_t most_kept, int32_t* frames, double* expansions, floating* far,
-    floating* sources, floating* forces_out,
+    int32_t* queue, floating* kept, int32_t* names, Py_ssize_t most_kept, int32_t* frames, double* expansions,
+    floating* far, floating* sources, floating* forces_out,
 ) noexcept nogil:
     """Write the forces on the points of a subtree; return the sum of w over them, or -inf if too many sources are kept.
 
@@ -391,32 +535,27 @@ cdef inline double walk_targets(
     """
     cdef double[TERMS] local
     cdef double[3] step
-    cdef Py_ssize_t target, parent, first, last, i, j, k, n_frames = 0, n_queued, n_children
-    cdef Py_ssize_t start, end, n_kept
+    cdef floating[6 * BLOCK] block
+    cdef int32_t[BLOCK] block_names
+    cdef Py_ssize_t target, parent, first, last, i, j, k, n_frames = 1, n_queued = 0, n_children
+    cdef Py_ssize_t start, end, end_kept
     cdef floating squared_theta = <floating>(theta * theta)
     cdef double sum_w = 0
-    # sources of the subtree's root: the siblings of its parents and, below, its own
+    # sources of the subtree's root: its siblings and those of its parents
     target = root
-    parent = root
-    n_kept = 0
     while target != subtree:
         parent = target
         for i in range(links[parent * 4], links[parent * 4] + links[parent * 4 + 1]):
             if links[i * 4 + 2] <= links[subtree * 4 + 2] < links[i * 4 + 3]:
                 target = i
-        if target != subtree:
-            for i in range(links[parent * 4], links[parent * 4] + links[parent * 4 + 1]):
-                if n_kept == most_kept:
-                    return -INFINITY
-                kept[n_kept] = <int32_t>i
-                n_kept += i != target
+        for i in range(links[parent * 4], links[parent * 4] + links[parent * 4 + 1]):
+            queue[n_queued] = <int32_t>i
+            n_queued += i != target
     frames[0] = <int32_t>subtree
-    frames[1] = <int32_t>parent
-    frames[2] = 0
-    frames[3] = <int32_t>n_kept
+    frames[1] = -1
+    frames[2] = frames[3] = 0
     for k in range(TERMS):
         expansions[k] = 0
-    n_frames = 1
     while n_frames > 0:
         n_frames -= 1
         target = frames[4 * n_frames]
@@ -425,16 +564,14 @@ cdef inline double walk_targets(
         last = frames[4 * n_frames + 3]
         for k in range(1 + n_components * (1 + n_components * (1 + n_components))):
             local[k] = expansions[TERMS * n_frames + k]
-        n_queued = last - first
-        for i in range(n_queued):
-            queue[i] = kept[first + i]
-        if parent != target:
+        if parent >= 0:
+            n_queued = 0
             for i in range(links[parent * 4], links[parent * 4] + links[parent * 4 + 1]):
                 queue[n_queued] = <int32_t>i
                 n_queued += i != target
-        n_kept = sift_sources(cells, links, target, n_components, squared_theta, dof, queue, n_queued,
-                              kept + last, most_kept - last, far, local)
-        if n_kept < 0:
+        end_kept = sift_sources(cells, links, target, n_components, squared_theta, dof, queue, n_queued, kept, names,
+                                most_kept, first, last, far, block, block_names, local)
+        if end_kept < 0:
             return -INFINITY
         start = links[target * 4 + 2]
         end = links[target * 4 + 3]
@@ -448,16 +585,13 @@ cdef inline double walk_targets(
                 frames[4 * n_frames] = <int32_t>j
                 frames[4 * n_frames + 1] = <int32_t>target
                 frames[4 * n_frames + 2] = <int32_t>last
-                frames[4 * n_frames + 3] = <int32_t>(last + n_kept)
+                frames[4 * n_frames + 3] = <int32_t>end_kept
                 n_frames += 1
         else:
             while start < end:  # coincident points may be many: cut them
-                for i in range(n_kept):
-                    queue[i] = kept[last + i]
-                queue[n_kept] = <int32_t>target
                 sum_w += repel_group(columns, stride, cells, links, target, start, min(start + GROUP, end),
-                                     n_components, squared_theta, dof, queue, n_kept + 1, sources, local, order,
-                                     forces_out)
+                                     n_components, squared_theta, dof, queue, kept, names, most_kept, last, end_kept,
+                                     block, block_names, sources, local, order, forces_out)
                 start += GROUP
     return sum_w
 
@@ -472,11 +606,12 @@ def accumulate_repulsion(
     double theta,                     # IN: 0 opens every cell, which makes the sum exact
     double dof,
     int32_t[:, ::1] queue_out,        # OUT: scratch, n_threads x as many as there are cells and 8 more
-    int32_t[:, ::1] kept_out,         # OUT: scratch, n_threads x as many sources as may be kept
+    floating[:, :, ::1] kept_out,     # OUT: scratch, n_threads x (n_components + 3) x as many sources as may be kept
+    int32_t[:, ::1] names_out,        # OUT: scratch, n_threads x as many
     int32_t[:, ::1] frames_out,       # OUT: scratch, n_threads x 4 STACK_SIZE
     double[:, ::1] expansions_out,    # OUT: scratch, n_threads x N_TERMS STACK_SIZE
     floating[:, :, ::1] far_out,      # OUT: scratch, n_threads x (n_components + 5) x FAR_SIZE
-    floating[:, :, ::1] sources_out,  # OUT: scratch, n_threads x (n_components + 2) x LIST_SIZE
+    floating[:, :, ::1] sources_out,  # OUT: scratch, n_threads x (n_components + 5) x LIST_SIZE
     double[::1] sums_out,             # OUT: scratch, one value a subtree
     floating[:, ::1] forces_out,      # OUT: in the order of the user's points
     int n_threads,
@@ -486,7 +621,7 @@ def accumulate_repulsion(
     Returns -inf where ``kept_out`` was too small.
     """
     cdef Py_ssize_t subtree, root = 2 * forces_out.shape[0], n_components = columns.shape[0]
-    cdef Py_ssize_t stride = columns.shape[1], most_kept = kept_out.shape[1]
+    cdef Py_ssize_t stride = columns.shape[1], most_kept = kept_out.shape[2]
     cdef double sum_w = 0
     cdef int thread
     for subtree in prange(n_subtrees, nogil=True, num_threads=n_threads, schedule="dynamic"):
@@ -494,18 +629,21 @@ def accumulate_repulsion(
         if n_components == 2:
             sums_out[subtree] = walk_targets(
                 &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], root, roots[subtree], 2, theta, dof,
-                &queue_out[thread, 0], &kept_out[thread, 0], most_kept, &frames_out[thread, 0],
-                &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0], &forces_out[0, 0])
+                &queue_out[thread, 0], &kept_out[thread, 0, 0], &names_out[thread, 0], most_kept,
+                &frames_out[thread, 0], &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0],
+                &forces_out[0, 0])
         elif n_components == 1:
             sums_out[subtree] = walk_targets(
                 &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], root, roots[subtree], 1, theta, dof,
-                &queue_out[thread, 0], &kept_out[thread, 0], most_kept, &frames_out[thread, 0],
-                &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0], &forces_out[0, 0])
+                &queue_out[thread, 0], &kept_out[thread, 0, 0], &names_out[thread, 0], most_kept,
+                &frames_out[thread, 0], &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0],
+                &forces_out[0, 0])
         else:
             sums_out[subtree] = walk_targets(
                 &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], root, roots[subtree], 3, theta, dof,
-                &queue_out[thread, 0], &kept_out[thread, 0], most_kept, &frames_out[thread, 0],
-                &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0], &forces_out[0, 0])
+                &queue_out[thread, 0], &kept_out[thread, 0, 0], &names_out[thread, 0], most_kept,
+                &frames_out[thread, 0], &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0],
+                &forces_out[0, 0])
     for subtree in range(n_subtrees):
         sum_w += sums_out[subtree]
     return sum_w - forces_out.shape[0]

@@ -74,9 +74,13 @@ class ZOrder:
     def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, n_threads: int) -> None:
         n_points, n_components = shape
         self.n_threads = useful_threads(n_threads, n_points, SORTED_PER_THREAD)
-        self.keys = np.empty((2, n_points), np.uint64)
+        self.codes = np.empty(n_points, np.uint32)
         self.order = np.empty(n_points, np.int32)
         self.columns = np.zeros((n_components, n_points + tree.LEAF_SIZE), dtype)
+        self.digits = np.empty(n_points, np.uint8)
+        n_scratch = n_points + self.n_threads * z_order.LOCAL_KEYS
+        self.keys = np.empty((2, n_scratch), np.uint64)
+        self.row = np.empty(n_scratch, dtype)
         self.histogram = np.empty((n_threads, z_order.RADIX), np.int64)
         self.bounds = np.empty((-(-n_points // z_order.BLOCK_POINTS), 2 * n_components))
         self.finest_side = 0.0
@@ -84,8 +88,9 @@ class ZOrder:
     def __call__(self, positions: FloatArray) -> npt.NDArray[np.int32]:
         """Return the indices of the points along the curve; the next call overwrites them."""
         self.finest_side = z_order.order_points(
-            positions, self.keys, self.order, self.columns, self.histogram, self.bounds, self.n_threads
-        )
+            positions, self.codes, self.order, self.columns, self.digits, self.keys, self.row, self.histogram,
+            self.bounds, self.n_threads,
+        )  # fmt: skip
         return self.order
 
 
@@ -108,11 +113,12 @@ class BarnesHutRepulsion:
         self.links = np.empty((most_cells, 4), np.int32)
         self.cells = np.empty((most_cells, n_components + 3), dtype)
         self.queue = np.empty((n_threads, most_cells + 8), np.int32)
-        self.kept = np.empty((n_threads, self.KEPT), np.int32)
+        self.kept = np.empty((n_threads, n_components + 3, self.KEPT), dtype)
+        self.names = np.empty((n_threads, self.KEPT), np.int32)
         self.frames = np.empty((n_threads, 4 * tree.STACK_SIZE), np.int32)
         self.expansions = np.empty((n_threads, repulsion_barnes_hut.N_TERMS * tree.STACK_SIZE))
         self.far = aligned_empty((n_threads, n_components + 5, repulsion_barnes_hut.FAR_SIZE), dtype)
-        self.sources = aligned_empty((n_threads, n_components + 2, repulsion_barnes_hut.LIST_SIZE), dtype)
+        self.sources = aligned_empty((n_threads, n_components + 5, repulsion_barnes_hut.LIST_SIZE), dtype)
         self.sums = np.empty(tree.TOP_CELLS)
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
@@ -121,18 +127,20 @@ class BarnesHutRepulsion:
         points = self.z_order
         points(positions)
         n_subtrees = tree.build_tree(
-            positions, points.finest_side, points.keys, points.order, points.columns, points.histogram, self.stack,
-            self.roots, self.units, self.sides, self.links, self.cells, n_threads,
+            points.finest_side, self.theta, self.dof, points.codes, points.order, points.columns, points.keys,
+            points.row, self.stack, self.roots, self.units, self.sides, self.links, self.cells, n_threads,
         )  # fmt: skip
         while True:
             sum_q = repulsion_barnes_hut.accumulate_repulsion(
                 points.columns, self.cells, self.links, self.roots, points.order, n_subtrees, self.theta, self.dof,
-                self.queue, self.kept, self.frames, self.expansions, self.far, self.sources, self.sums, forces_out,
-                n_threads,
+                self.queue, self.kept, self.names, self.frames, self.expansions, self.far, self.sources, self.sums,
+                forces_out, n_threads,
             )  # fmt: skip
             if sum_q != -inf:
                 return sum_q
-            self.kept = np.empty((n_threads, 4 * self.kept.shape[1]), np.int32)
+            most_kept = 4 * self.kept.shape[2]
+            self.kept = np.empty((*self.kept.shape[:2], most_kept), positions.dtype)
+            self.names = np.empty((n_threads, most_kept), np.int32)
 
 
 class FFTRepulsion:
@@ -353,7 +361,7 @@ def cheapest_method(n_points: int, spans: list[float], accuracy: Accuracy, dof: 
     costs = {"exact": (0.12 if dof == 1 else 2.0) * float(n_points) ** 2}
     theta, (order, spacing) = accuracy
     if n_points > EXACT_POINTS and theta > 0 and n_components <= 3:
-        base, steep = {1: (37, 0.3), 2: (65, 11.5), 3: (75, 160)}[n_components]
+        base, steep = {1: (37, 0.3), 2: (50, 11), 3: (75, 160)}[n_components]
         costs["barnes_hut"] = n_points * (base + steep / theta**2) * (1 if dof == 1 else 7)
         nodes = max(grid_nodes(spans, spacing), (2.0 * FFTRepulsion.LEAST_NODES) ** n_components)
         if nodes <= MOST_NODES:

@@ -204,6 +204,56 @@ def test_barnes_hut_on_hard_cases(at_level, n_components, case):
         assert sum_q == pytest.approx(expected[1], abs=300**2 * (300 * eps + rounded))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-34, 1e-38, 1e-44, 1e16])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_barnes_hut_of_single_precision_at_any_scale(at_level, n_components, scale):
+    """Codes are made in single precision: no cell is divided without end, even where distances lose their digits."""
+    Y = (scatter(300, n_components, np.float64) * scale).astype(np.float32)
+    expected, expected_q = gradient.repulsive_forces(Y.astype(np.float64), method="exact")
+    for theta in (0.0, 0.5):
+        forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut", theta=theta)
+        largest = max(float(np.abs(expected).max()), 300 * 1e-37 * 2**16)
+        assert np.abs(forces - expected).max() <= (1e-5 if theta == 0 else 0.02) * largest
+        assert sum_q == pytest.approx(expected_q, rel=1e-5, abs=1e-5)
+
+
+def z_codes(Y):
+    """Return Z-order codes of positions, a bit of each component in turn, as the reference quantises them."""
+    cells, _ = ref.gradient._quantise(Y.astype(np.float64), Y.dtype)
+    bits = ref.gradient.BITS[Y.shape[1]]
+    codes = np.zeros(len(Y), np.uint64)
+    for bit in range(bits):
+        for k in range(Y.shape[1]):
+            codes |= (cells[:, k] >> np.uint64(bit) & np.uint64(1)) << np.uint64(bit * Y.shape[1] + k)
+    return codes
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_z_order_is_the_stable_sort_of_the_codes(at_level, n_threads, n_components, dtype):
+    """Few points and many, in one bucket and in all of them, more than a thread's own memory holds, and equal ones."""
+    rng = np.random.default_rng(0)
+    crowd = np.concatenate([rng.normal(size=(20_000, n_components)) * 1e-3, rng.normal(size=(500, n_components))])
+    few = rng.integers(0, 3, size=(3000, n_components)).astype(float)
+    for Y in [*(rng.normal(size=(n, n_components)) for n in (*SIZES, 1500, 40_000)), crowd, few]:
+        Y = Y.astype(dtype)
+        z_order = _repulsion.ZOrder(Y.shape, dtype, n_threads)
+        order = z_order(Y)
+        codes = z_codes(Y)
+        np.testing.assert_array_equal(order, np.argsort(codes, kind="stable"))
+        np.testing.assert_array_equal(z_order.codes, codes[order])
+        np.testing.assert_array_equal(z_order.columns[:, : len(Y)], Y[order].T)
+
+
+@pytest.mark.parametrize(("deviation", "theta", "n_children"), [(0.1, 0.5, 0), (0.1, 0.0, 4), (1.0, 0.5, 4)])
+def test_cells_that_no_target_opens_have_no_children(at_level, deviation, theta, n_children):
+    """150 points within a fraction of the kernel are one leaf; the exact sum and wider maps divide them."""
+    Y = (np.random.default_rng(0).normal(size=(150, 2)) * deviation).astype(np.float32)
+    engine = _repulsion.BarnesHutRepulsion(Y.shape, Y.dtype, theta, 1.0, 1)
+    engine(Y, np.empty_like(Y))
+    assert engine.links[2 * len(Y), 1] == n_children
+
+
 def test_barnes_hut_handles_many_coincident_points(at_level):
     """Coincident points make one cell with zero side, cut into groups: cost stays linear, Z is exact."""
     Y = np.zeros((100_000, 2), np.float32)

@@ -17,6 +17,7 @@ def accumulate_repulsion(
     dof: float,
     queue_out: npt.NDArray[Any],
     kept_out: npt.NDArray[Any],
+    names_out: npt.NDArray[Any],
     frames_out: npt.NDArray[Any],
     expansions_out: npt.NDArray[Any],
     far_out: npt.NDArray[Any],

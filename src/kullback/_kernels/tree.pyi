@@ -7,12 +7,14 @@ STACK_SIZE: int
 TOP_CELLS: int
 
 def build_tree(
-    positions: npt.NDArray[Any],
     finest_side: float,
-    keys: npt.NDArray[Any],
+    theta: float,
+    dof: float,
+    codes: npt.NDArray[Any],
     order: npt.NDArray[Any],
     columns: npt.NDArray[Any],
-    histogram_out: npt.NDArray[Any],
+    keys_out: npt.NDArray[Any],
+    row_out: npt.NDArray[Any],
     stack_out: npt.NDArray[Any],
     roots_out: npt.NDArray[Any],
     units_out: npt.NDArray[Any],

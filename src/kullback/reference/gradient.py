@@ -121,6 +121,8 @@ def descend(
 # ---- Barnes-Hut ------------------------------------------------------------------------------------
 
 LEAF_SIZE, GROUP_SIZE, SHARES = 8, 192, 128
+UNOPENED = 1.15
+"""No cell is opened whose squared radius is at most this times theta^2 dof / 2."""
 BITS = {1: 32, 2: 16, 3: 10}
 
 
@@ -130,11 +132,21 @@ class _Cell(NamedTuple):
     children: list[_Cell]
 
 
-def _grow(Y: Array, points: npt.NDArray[np.intp], cells: npt.NDArray[np.uint64], unit: float) -> _Cell:
-    """Return the cell of ``points``, whose integer coordinates at the finest level are ``cells``."""
+def _grow(
+    Y: Array, points: npt.NDArray[np.intp], cells: npt.NDArray[np.uint64], unit: float, unopened: float,
+    dtype: npt.DTypeLike,
+) -> _Cell:
+    """Return the cell of ``points``, whose integer coordinates at the finest level are ``cells``.
+
+    Cells whose squared radius is at most ``unopened`` are accepted by every target: they need no children.
+    """
     spread = int(np.max(cells ^ cells[0]))
+    if LEAF_SIZE < len(points) <= GROUP_SIZE:
+        undivided = _Cell(points, unit * 2.0 ** spread.bit_length(), [])
+        if _summarise(Y, undivided).radius ** 2 <= unopened:
+            return undivided
     if spread == 0 and len(points) > LEAF_SIZE:
-        cells, unit = _quantise(Y[points])
+        cells, unit = _quantise(Y[points], dtype)
         spread = int(np.max(cells ^ cells[0]))
     if len(points) == 1 or (spread == 0 and unit == 0):
         return _Cell(points, 0.0, [])
@@ -145,18 +157,24 @@ def _grow(Y: Array, points: npt.NDArray[np.intp], cells: npt.NDArray[np.uint64],
     digits = (cells >> np.uint64(level)) & np.uint64(1)
     quadrant = digits @ (np.uint64(1) << np.arange(Y.shape[1], dtype=np.uint64))
     children = [
-        _grow(Y, points[quadrant == q], cells[quadrant == q], unit) for q in np.unique(quadrant)
+        _grow(Y, points[quadrant == q], cells[quadrant == q], unit, unopened, dtype) for q in np.unique(quadrant)
     ]
     return _Cell(points, side, children)
 
 
-def _quantise(Y: Array) -> tuple[npt.NDArray[np.uint64], float]:
-    """Return integer coordinates on the finest grid over the bounding square, and the side of its cells."""
+def _quantise(Y: Array, dtype: npt.DTypeLike) -> tuple[npt.NDArray[np.uint64], float]:
+    """Return integer coordinates on the finest grid over the bounding square, and the side of its cells.
+
+    They are made in the precision of the positions, but for the 32 bits of a line.
+    """
     n_cells = 2.0 ** BITS[Y.shape[1]]
-    span = float(np.max(Y.max(axis=0) - Y.min(axis=0)))
-    if span < n_cells / 1e300:  # coincident, or as good as
+    low = Y.min(axis=0)
+    span = float(np.max(Y.max(axis=0) - low))
+    if span < n_cells * (1e-37 if dtype == np.float32 else 1e-300):  # coincident, or as good as
         return np.zeros(Y.shape, np.uint64), 0.0
-    return np.minimum((Y - Y.min(axis=0)) * (n_cells / span), n_cells - 1).astype(np.uint64), span / n_cells
+    real = np.float32 if dtype == np.float32 and Y.shape[1] > 1 else np.float64
+    cells = (Y.astype(real) - low.astype(real)) * real(n_cells / span)
+    return np.minimum(cells, real(n_cells - 1)).astype(np.uint64), span / n_cells
 
 
 class _Source(NamedTuple):
@@ -268,7 +286,7 @@ def _repel_group(
         cell = queue.pop()
         source = _summarise(Y, cell)
         gap = np.maximum(np.maximum(low - source.centre, source.centre - high), 0)
-        if source.radius**2 <= theta**2 * (np.sum(gap**2) + dof / 2):
+        if source.radius**2 <= theta**2 * max(np.sum(gap**2) + dof / 2, UNOPENED * dof / 2):
             near.append(source)
         elif cell.children:
             queue += cell.children
@@ -286,12 +304,14 @@ def _repel_group(
 
 
 def _barnes_hut(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
+    dtype = np.dtype(np.float32 if Y.dtype == np.float32 else np.float64)
     Y = Y.astype(np.float64)
     d = Y.shape[1]
-    root = _grow(Y, np.arange(len(Y)), *_quantise(Y))
+    theta = min(theta, 0.8)
+    root = _grow(Y, np.arange(len(Y)), *_quantise(Y, dtype), UNOPENED * theta**2 * dof / 2, dtype)
     nothing = _Expansion(_summarise(Y, root).centre, 0.0, np.zeros(d), np.zeros((d, d)), np.zeros((d, d, d)))
     forces = np.zeros(Y.shape)
-    sum_w = _repel_target(Y, root, [], nothing, min(theta, 0.8), dof, forces)
+    sum_w = _repel_target(Y, root, [], nothing, theta, dof, forces)
     return forces, sum_w - len(Y)
 
 
