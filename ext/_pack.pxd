@@ -14,7 +14,7 @@ cdef extern from *:
     #define KB_SOON(pointer)
     #endif
     /* One row after the other where elements are nearer than rows; else across the rows, so that
-       every cache line is used while it is there. One row is fetched 2 KiB, or 256 strides, ahead. */
+       every cache line is used while it is there. One row is fetched 2 to 4 KiB, or 256 strides, ahead. */
     #define KB_GATHER(T, LOAD) { \\
         if (n_rows == 1 && item == (ptrdiff_t)sizeof(T)) { \\
             ptrdiff_t i = 0; \\
@@ -24,6 +24,13 @@ cdef extern from *:
                     T v; memcpy(&v, data + (i + k) * (ptrdiff_t)sizeof(T), sizeof v); out[i + k] = LOAD; } \\
             } \\
             for (; i < n; i++) { T v; memcpy(&v, data + i * (ptrdiff_t)sizeof(T), sizeof v); out[i] = LOAD; } \\
+        } else if (n_rows == 1 && item == 2 * (ptrdiff_t)sizeof(T)) { /* which compilers turn into shuffles */ \\
+            for (ptrdiff_t i = 0; i < n; i += 256) { \\
+                ptrdiff_t end = i + 256 < n ? i + 256 : n; \\
+                for (ptrdiff_t at = i * item; at < end * item; at += 64) KB_SOON(data + at + 4096); \\
+                for (ptrdiff_t k = i; k < end; k++) { \\
+                    T v; memcpy(&v, data + 2 * k * (ptrdiff_t)sizeof(T), sizeof v); out[k] = LOAD; } \\
+            } \\
         } else if (n_rows == 1) { \\
             for (ptrdiff_t i = 0; i < n; i++) { \\
                 T v; memcpy(&v, data + i * item, sizeof v); KB_SOON(data + (i + 256) * item); out[i] = LOAD; } \\

@@ -19,6 +19,8 @@
 #define KB_RUN 16   /* groups whose terms are added before they are widened: at most 16 roundings of 2^-24 */
 #define KB_AHEAD 32 /* groups that are fetched ahead, 2 KiB of float32: 18.9 GB/s instead of 16.3; 16 to 128 are alike */
 
+#define KB_AHEAD_BY(step) ((step) == KB_LANES ? KB_AHEAD * KB_LANES : KB_RUN * (step)) /* rows side by side: the next tile */
+
 #if defined(__GNUC__)
 #define KB_INLINE static inline __attribute__((always_inline))
 #define KB_STATIC static __attribute__((unused)) /* not every kernel that includes this calls all of it */
@@ -514,6 +516,7 @@ KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, int zer
     UBITS highest[KB_LANES];
     LOW least[KB_LANES];
     double whole[3][KB_LANES]; /* of p, of q, of terms */
+    ptrdiff_t p_ahead = KB_AHEAD_BY(p_step), q_ahead = KB_AHEAD_BY(q_step);
     int met = KB_USUAL;
     for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0, least[k] = LOWEST_USUAL;
     KB_EACH_LANE whole[0][k] = whole[1][k] = whole[2][k] = 0;
@@ -529,10 +532,10 @@ KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, int zer
             const REAL *x = p + j * p_step, *y = has_q ? q + j * q_step : x;
             ptrdiff_t place = (j - start) * KB_LANES;
             if (masses) {
-                KB_FETCH(x + KB_AHEAD * KB_LANES);
-                if (KB_REAL == 64) KB_FETCH(x + KB_AHEAD * KB_LANES + KB_LANES / 2);
-                if (has_q) KB_FETCH(y + KB_AHEAD * KB_LANES);
-                if (has_q && KB_REAL == 64) KB_FETCH(y + KB_AHEAD * KB_LANES + KB_LANES / 2);
+                KB_FETCH(x + p_ahead);
+                if (KB_REAL == 64) KB_FETCH(x + p_ahead + KB_LANES / 2);
+                if (has_q) KB_FETCH(y + q_ahead);
+                if (has_q && KB_REAL == 64) KB_FETCH(y + q_ahead + KB_LANES / 2);
             }
             KB_EACH_LANE {
                 REAL a = x[k], b = has_q ? y[k] : 0;
@@ -632,8 +635,8 @@ KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, con
         for (ptrdiff_t j = start; j < end; j++) { /* first halves, as in kb_pass */
             const REAL *x = p + j * p_step, *y = q + j * q_step;
             ptrdiff_t place = (j - start) * KB_LANES;
-            KB_FETCH(x + KB_AHEAD * KB_LANES);
-            KB_FETCH(y + KB_AHEAD * KB_LANES);
+            KB_FETCH(x + KB_AHEAD_BY(p_step));
+            KB_FETCH(y + KB_AHEAD_BY(q_step));
             KB_EACH_LANE {
                 REAL a = x[k], b = y[k], larger = KB(kb_larger)(a, b), other, same = KB(kb_align)(b, a, &shift[place + k], &other);
                 if (zeros) KB(kb_note)(a, &lowest[k], &highest[k]);
