@@ -5,7 +5,7 @@ t-SNE. Here a cell also has a *spread*, its mean squared radius: the kernel is a
 at the centre. And as in Dehnen (2002) the points that feel it are taken together as well: the tree is walked from
 its root as *targets*, each with the sources that were not settled further up.
 
-A source of radius s is *far* from a target of radius t where s + t <= theta * sqrt(distance^2 + dof / 2): w is smooth
+A source of radius s is *far* from a target of radius t where s + t <= 0.9 theta * sqrt(distance^2 + dof / 2): w is smooth
 on the scale of sqrt(dof) even at distance 0, so small cells need not be opened however near they are. Far sources go
 into the target's Taylor expansion of the potential, to third order, which is handed on to its children. Of the rest,
 those larger than the target are opened, the others kept for its children. Targets of up to ``GROUP`` points end
@@ -25,7 +25,7 @@ from libc.stdint cimport int32_t
 from _divergence_terms cimport log_fast
 from _exp cimport exp_negative
 from _pairs cimport meet_sources
-from _tree cimport GROUP, LEAF, STACK, UNOPENED
+from _tree cimport CAUTION, GROUP, LEAF, STACK, UNOPENED
 
 cdef extern from *:
     """
@@ -569,8 +569,8 @@ cdef inline double walk_targets(
             for i in range(links[parent * 4], links[parent * 4] + links[parent * 4 + 1]):
                 queue[n_queued] = <int32_t>i
                 n_queued += i != target
-        end_kept = sift_sources(cells, links, target, n_components, squared_theta, dof, queue, n_queued, kept, names,
-                                most_kept, first, last, far, block, block_names, local)
+        end_kept = sift_sources(cells, links, target, n_components, <floating>CAUTION * squared_theta, dof, queue,
+                                n_queued, kept, names, most_kept, first, last, far, block, block_names, local)
         if end_kept < 0:
             return -INFINITY
         start = links[target * 4 + 2]

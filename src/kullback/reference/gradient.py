@@ -123,6 +123,8 @@ def descend(
 LEAF_SIZE, GROUP_SIZE, SHARES = 8, 192, 128
 UNOPENED = 1.15
 """No cell is opened whose squared radius is at most this times theta^2 dof / 2."""
+CAUTION = 0.81
+"""A far cell has to be so much smaller, squared."""
 BITS = {1: 32, 2: 16, 3: 10}
 
 
@@ -255,7 +257,7 @@ def _repel_target(
             cell = queue.pop()
             source = _summarise(Y, cell)
             squared = np.sum((centre.centre - source.centre) ** 2)
-            if (centre.radius + source.radius) ** 2 <= theta**2 * (squared + dof / 2):
+            if (centre.radius + source.radius) ** 2 <= CAUTION * theta**2 * (squared + dof / 2):
                 expansion = expansion.add(source, dof)
             elif source.radius > 1.5 * centre.radius and cell.children:
                 queue += cell.children
