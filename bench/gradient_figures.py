@@ -102,6 +102,7 @@ def main() -> None:
         "Barnes-Hut, 0.5": ("barnes_hut", 0.5),
         "Barnes-Hut, 0.6": ("barnes_hut", 0.6),
         "Barnes-Hut, 0.65": ("barnes_hut", 0.65),
+        "Barnes-Hut, 0.7": ("barnes_hut", 0.7),
         "FFT, 0.5": ("fft", 0.5),
         "FFT, 0.58": ("fft", 0.58),
     }

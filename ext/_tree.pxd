@@ -10,7 +10,7 @@ cdef extern from *:
     /* a cell is never opened where its squared radius is at most so many times theta^2 dof / 2 */
     #define KULLBACK_UNOPENED 1.15
     /* a far cell has to be so much smaller, squared: its error grows with a power more than that of a near one */
-    #define KULLBACK_CAUTION 0.81
+    #define KULLBACK_CAUTION 0.7
     """
     double UNOPENED "KULLBACK_UNOPENED"
     double CAUTION "KULLBACK_CAUTION"

@@ -5,7 +5,7 @@ t-SNE. Here a cell also has a *spread*, its mean squared radius: the kernel is a
 at the centre. And as in Dehnen (2002) the points that feel it are taken together as well: the tree is walked from
 its root as *targets*, each with the sources that were not settled further up.
 
-A source of radius s is *far* from a target of radius t where s + t <= 0.9 theta * sqrt(distance^2 + dof / 2): w is smooth
+A source of radius s is *far* from a target of radius t where s + t <= 0.84 theta * sqrt(distance^2 + dof / 2): w is smooth
 on the scale of sqrt(dof) even at distance 0, so small cells need not be opened however near they are. Far sources go
 into the target's Taylor expansion of the potential, to third order, which is handed on to its children. Of the rest,
 those larger than the target are opened, the others kept for its children. Targets of up to ``GROUP`` points end

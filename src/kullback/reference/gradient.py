@@ -123,7 +123,7 @@ def descend(
 LEAF_SIZE, GROUP_SIZE, SHARES = 8, 192, 128
 UNOPENED = 1.15
 """No cell is opened whose squared radius is at most this times theta^2 dof / 2."""
-CAUTION = 0.81
+CAUTION = 0.7
 """A far cell has to be so much smaller, squared."""
 BITS = {1: 32, 2: 16, 3: 10}
 
