@@ -613,8 +613,8 @@ KB_STATIC int KB(kb_add_terms)(int measure, int has_q, int masses, const REAL *p
 /* ---- Sums of measures that share their logarithms ------------------------------------------------ */
 
 /* Add the terms of KB_KL, KB_REVERSE_KL, KB_ENTROPY, KB_ENTROPY_Q (0 to 3) and KB_JS (4) to the sums that are not NULL, and the
-   masses, in one pass. With a the larger and b the smaller of p and q, one logarithm is that of a; the other, of larger size,
-   follows from log(a / b); KL(a, b) and KL(b, a) are handed to p and q in the end. */
+   masses, in one pass, and raise `largest` to the largest p and q. One logarithm is that of the larger of p and q; the other, of
+   larger size, follows from log(p / q). */
 KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
                              double *mass, double *const *sums, double *largest) {
     KEY lowest[KB_LANES];
