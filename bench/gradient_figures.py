@@ -18,7 +18,7 @@ from mnist import principal_components
 from sklearn.datasets import load_digits
 
 import kullback
-from kullback import _repulsion, affinities
+from kullback import _repulsion, affinities, gradient
 from kullback._kernels import attraction
 from kullback.tsne import Embedding
 
@@ -50,7 +50,7 @@ def exact_forces(Y: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def repulsion(title: str, Y: np.ndarray, methods: dict[str, tuple[str, float]], rounds: int, peers: bool) -> None:
-    """Print time and error of our engines, and of openTSNE's."""
+    """Print time and error of our engines and of single calls, whose scratch is new or kept, and of openTSNE's."""
     rows = np.random.default_rng(0).choice(len(Y), 1000, replace=False)
     exact = exact_forces(Y, rows)
     results: dict[str, np.ndarray] = {}
@@ -61,6 +61,13 @@ def repulsion(title: str, Y: np.ndarray, methods: dict[str, tuple[str, float]], 
         )
         results[name] = np.empty_like(Y)
         functions[name] = lambda engine=engine, out=results[name]: engine(Y, out)
+    for name, (method, theta) in methods.items():
+        call = f"{name}, one call"
+
+        def repel(call: str = call, method: str = method, theta: float = theta) -> None:
+            results[call], _ = gradient.repulsive_forces(Y, method=method, theta=theta, n_threads=THREADS)
+
+        functions[call] = repel
     if peers:
         from openTSNE import _tsne, quad_tree
 

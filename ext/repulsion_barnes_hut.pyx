@@ -524,7 +524,7 @@ cdef inline Py_ssize_t list_points(const floating* columns, Py_ssize_t stride, i
 
 cdef inline double walk_targets(
     const floating* columns, Py_ssize_t stride, const floating* cells, const int32_t* links, const int32_t* order,
-    Py_ssize_t root, Py_ssize_t subtree, int n_components, double theta, double dof,
+    Py_ssize_t subtree, int n_components, double theta, double dof,
     int32_t* queue, floating* kept, int32_t* names, Py_ssize_t most_kept, int32_t* frames, double* expansions,
     floating* far, floating* sources, floating* forces_out,
 ) noexcept nogil:
@@ -542,7 +542,7 @@ cdef inline double walk_targets(
     cdef floating squared_theta = <floating>(theta * theta)
     cdef double sum_w = 0
     # sources of the subtree's root: its siblings and those of its parents
-    target = root
+    target = 0
     while target != subtree:
         parent = target
         for i in range(links[parent * 4], links[parent * 4] + links[parent * 4 + 1]):
@@ -600,7 +600,7 @@ def accumulate_repulsion(
     const floating[:, ::1] columns,   # IN: from order_points, with LEAF_SIZE columns more
     const floating[:, ::1] cells,     # IN: from build_tree
     const int32_t[:, ::1] links,      # IN: from build_tree
-    const int32_t[::1] roots,      # IN: from build_tree
+    const int32_t[::1] roots,         # IN: from build_tree
     const int32_t[::1] order,         # IN: from order_points
     Py_ssize_t n_subtrees,
     double theta,                     # IN: 0 opens every cell, which makes the sum exact
@@ -620,7 +620,7 @@ def accumulate_repulsion(
 
     Returns -inf where ``kept_out`` was too small.
     """
-    cdef Py_ssize_t subtree, root = 2 * forces_out.shape[0], n_components = columns.shape[0]
+    cdef Py_ssize_t subtree, n_components = columns.shape[0]
     cdef Py_ssize_t stride = columns.shape[1], most_kept = kept_out.shape[2]
     cdef double sum_w = 0
     cdef int thread
@@ -628,19 +628,19 @@ def accumulate_repulsion(
         thread = threadid()
         if n_components == 2:
             sums_out[subtree] = walk_targets(
-                &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], root, roots[subtree], 2, theta, dof,
+                &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], roots[subtree], 2, theta, dof,
                 &queue_out[thread, 0], &kept_out[thread, 0, 0], &names_out[thread, 0], most_kept,
                 &frames_out[thread, 0], &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0],
                 &forces_out[0, 0])
         elif n_components == 1:
             sums_out[subtree] = walk_targets(
-                &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], root, roots[subtree], 1, theta, dof,
+                &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], roots[subtree], 1, theta, dof,
                 &queue_out[thread, 0], &kept_out[thread, 0, 0], &names_out[thread, 0], most_kept,
                 &frames_out[thread, 0], &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0],
                 &forces_out[0, 0])
         else:
             sums_out[subtree] = walk_targets(
-                &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], root, roots[subtree], 3, theta, dof,
+                &columns[0, 0], stride, &cells[0, 0], &links[0, 0], &order[0], roots[subtree], 3, theta, dof,
                 &queue_out[thread, 0], &kept_out[thread, 0, 0], &names_out[thread, 0], most_kept,
                 &frames_out[thread, 0], &expansions_out[thread, 0], &far_out[thread, 0, 0], &sources_out[thread, 0, 0],
                 &forces_out[0, 0])

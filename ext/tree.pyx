@@ -9,8 +9,9 @@ their own bounding box, so outliers cost no resolution and points of any spread 
 points, or in cells of coincident points, which their centre of mass represents exactly. A cell that is so small
 against the kernel that no walk opens it is not divided either, be its points up to ``GROUP`` many.
 
-The tree is grown in parallel: cells of many points one after the other, then the subtree under each of
-the rest on its own, in cells reserved for it (a subtree of m points has fewer than 2 m cells).
+The tree is grown in parallel: cells of many points one after the other, in the first places, then the subtree under
+each of the rest on its own. A thread takes places for ``TAKEN`` cells at a time, so that they stand side by side in
+memory, however many there are: none is touched, and zeroed by the system, that no cell is written to.
 """
 
 from cython cimport floating
@@ -24,16 +25,26 @@ from _z_order cimport bits_per_component, cells_per_unit, sort_range
 cdef extern from *:
     """
     static inline int kullback_top_bit(uint64_t x) { return 63 - __builtin_clzll(x); }
+    static inline int64_t kullback_take(int64_t* next, int64_t n) {
+        return __atomic_fetch_add(next, n, __ATOMIC_RELAXED);
+    }
     """
     int kullback_top_bit(uint64_t x) noexcept nogil
+    int64_t kullback_take(int64_t* next, int64_t n) noexcept nogil
 
 cdef enum:
     SHARES = 128       # subtrees have at most 1 / SHARES of the points, so that threads find equal work
     TOP = 4096         # cells above the subtrees, at the most
+    TAKEN = 64         # places that a thread takes at a time
 
 LEAF_SIZE = LEAF
 STACK_SIZE = STACK
 TOP_CELLS = TOP
+
+
+def most_cells(Py_ssize_t n_points, int n_threads):
+    """Return how many places the cells may need: up to 7 of those taken at a time are too few for the next children."""
+    return TOP + 2 * n_points * TAKEN // (TAKEN - 7) + (n_threads + 1) * TAKEN
 
 
 cdef struct Parts:     # of the tree that are not of the positions' type
@@ -46,6 +57,7 @@ cdef struct Parts:     # of the tree that are not of the positions' type
     double* units
     Py_ssize_t stride  # of the columns
     int n_components
+    int64_t* next      # first place that no thread has taken
 
 
 cdef double requantise(Parts* parts, floating* columns, floating* row, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
@@ -124,24 +136,29 @@ cdef Py_ssize_t open_cell(Parts* parts, floating* columns, floating* row, floati
     return n_children
 
 
-cdef void grow_subtree(Parts* parts, floating* columns, floating* row, int64_t* stack, floating unopened,
-                       Py_ssize_t root, floating* cells_out) noexcept nogil:
-    """Grow and summarise everything under ``root``."""
-    cdef Py_ssize_t first_point = parts.links[root * 4 + 2], slot = 2 * first_point, n_stack = 1, cell, k, n_children
+cdef void grow_subtree(Parts* parts, floating* columns, floating* row, int64_t* places, int64_t* stack,
+                       floating unopened, Py_ssize_t root, floating* cells_out) noexcept nogil:
+    """Grow and summarise everything under ``root``; ``places`` are the first and the end of those the thread has."""
+    cdef Py_ssize_t n_stack = 1, cell, slot, k, n_children
     stack[0] = root
     while n_stack > 0:
         n_stack -= 1
         cell = stack[n_stack]
+        if cell < 0:  # all under it is summarised
+            summarise_cell(parts, columns, ~cell, cells_out)
+            continue
+        if places[1] - places[0] < 8:
+            places[0] = kullback_take(parts.next, TAKEN)
+            places[1] = places[0] + TAKEN
+        slot = places[0]
         n_children = open_cell(parts, columns, row, unopened, cell, slot, cells_out)
+        if n_children > 0:
+            stack[n_stack] = ~cell
+            n_stack += 1
         for k in range(n_children):  # the last first, so that points are met in their order
             stack[n_stack + k] = slot + n_children - 1 - k
         n_stack += n_children
-        slot += n_children
-    for cell in range(slot - 1, 2 * first_point - 1, -1):  # children stand after their parents
-        if parts.links[cell * 4 + 1] > 0:
-            summarise_cell(parts, columns, cell, cells_out)
-    if parts.links[root * 4 + 1] > 0:
-        summarise_cell(parts, columns, root, cells_out)
+        places[0] += n_children
 
 
 cdef inline void summarise_cell(const Parts* parts, const floating* columns, Py_ssize_t cell,
@@ -218,33 +235,37 @@ def build_tree(
     floating[:, ::1] columns,          # IN/OUT: their positions, a row a component
     uint64_t[:, ::1] keys_out,         # OUT: scratch, 2 x n_points
     floating[::1] row_out,             # OUT: scratch, n_points
-    int64_t[:, ::1] stack_out,         # OUT: scratch, n_threads x STACK_SIZE
+    int64_t[:, ::1] stack_out,         # OUT: scratch, n_threads x (2 STACK_SIZE + 2)
     int32_t[::1] roots_out,            # OUT: scratch, TOP_CELLS: the subtrees
     double[::1] units_out,             # OUT: scratch, one value a cell
     double[::1] sides_out,             # OUT: a cell's side; 0 for one point or coincident points
-    int32_t[:, ::1] links_out,         # OUT: 2 n_points + TOP_CELLS cells; see above
+    int32_t[:, ::1] links_out,         # OUT: most_cells; see above
     floating[:, ::1] cells_out,        # OUT: centre of mass, mass, spread, radius
     int n_threads,
 ):
-    """Cut Z-ordered points into cells; return the number of subtrees. The root is cell 2 n_points."""
-    cdef Py_ssize_t n_points = order.shape[0], root = 2 * n_points, slot = root + 1, cell, subtree
+    """Cut Z-ordered points into cells; return the number of subtrees. The root is cell 0."""
+    cdef Py_ssize_t n_points = order.shape[0], slot = 1, cell, subtree
     cdef Py_ssize_t n_children, n_subtrees = 0, most_points = max(<Py_ssize_t>GROUP, n_points // SHARES)
     # the radius, squared, of a cell that every target accepts: in the arithmetic of the walk, which has to agree
     cdef floating squared_theta = <floating>(theta * theta), softening = <floating>(dof / 2)
     cdef floating unopened = <floating>UNOPENED * squared_theta * softening
     cdef Parts parts
+    cdef int64_t[16] next_place  # in the middle, as threads that write it would take its whole line from the others
     parts.codes, parts.order, parts.links = &codes[0], &order[0], &links_out[0, 0]
     parts.keys, parts.others = &keys_out[0, 0], &keys_out[1, 0]
     parts.sides, parts.units = &sides_out[0], &units_out[0]
     parts.stride, parts.n_components = columns.shape[1], <int>columns.shape[0]
-    links_out[root, 2] = 0
-    links_out[root, 3] = <int32_t>n_points
-    units_out[root] = finest_side
+    parts.next = &next_place[8]
+    parts.next[0] = TOP
+    links_out[0, 2] = 0
+    links_out[0, 3] = <int32_t>n_points
+    units_out[0] = finest_side
+    stack_out[:, :2] = 0
     with nogil:
-        cell = root
+        cell = 0
         while cell < slot:  # breadth first, so that children stand after their parents
             n_children = 0
-            if links_out[cell, 3] - links_out[cell, 2] > most_points and slot + 8 <= root + TOP:
+            if links_out[cell, 3] - links_out[cell, 2] > most_points and slot + 8 <= TOP:
                 n_children = open_cell(&parts, &columns[0, 0], &row_out[0], unopened, cell, slot, &cells_out[0, 0])
             if n_children == 0:
                 roots_out[n_subtrees] = <int32_t>cell
@@ -252,10 +273,10 @@ def build_tree(
             slot += n_children
             cell += 1
     for subtree in prange(n_subtrees, nogil=True, num_threads=n_threads, schedule="dynamic"):
-        grow_subtree(&parts, &columns[0, 0], &row_out[0], &stack_out[threadid(), 0], unopened, roots_out[subtree],
-                     &cells_out[0, 0])
+        grow_subtree(&parts, &columns[0, 0], &row_out[0], &stack_out[threadid(), 0], &stack_out[threadid(), 2],
+                     unopened, roots_out[subtree], &cells_out[0, 0])
     with nogil:
-        for cell in range(slot - 1, root - 1, -1):
-            if links_out[cell, 1] > 0 and links_out[cell, 0] > root:
+        for cell in range(slot - 1, -1, -1):
+            if links_out[cell, 1] > 0 and links_out[cell, 0] < TOP:
                 summarise_cell(&parts, &columns[0, 0], cell, &cells_out[0, 0])
     return n_subtrees

@@ -35,6 +35,9 @@ NODES_PER_WORKER = 2**20
 MOST_THETA = 0.8
 """Larger values of theta count as this: beyond, the expansions of neighbouring cells hardly converge."""
 
+IDLE_POINTS = 2**21
+"""Points whose scratch `keep_scratch` keeps at the most: 100 MB or less."""
+
 MOST_NODES = 2**24
 """Grid nodes of the FFT, doubled sizes included, at the most: beyond, the spacing widens (docs/gradient.md)."""
 
@@ -103,10 +106,11 @@ class BarnesHutRepulsion:
         self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int
     ) -> None:
         n_points, n_components = shape
-        most_cells = 2 * n_points + tree.TOP_CELLS  # every inner cell has two children or more
+        most_cells = tree.most_cells(n_points, n_threads)
+        self.shape, self.dtype = shape, np.dtype(dtype)
         self.theta, self.dof, self.n_threads = theta, dof, n_threads
         self.z_order = ZOrder(shape, dtype, n_threads)
-        self.stack = np.empty((n_threads, tree.STACK_SIZE), np.int64)
+        self.stack = np.empty((n_threads, 2 * tree.STACK_SIZE + 2), np.int64)
         self.roots = np.empty(tree.TOP_CELLS, np.int32)
         self.units = np.empty(most_cells)
         self.sides = np.empty(most_cells)
@@ -141,6 +145,30 @@ class BarnesHutRepulsion:
             most_kept = 4 * self.kept.shape[2]
             self.kept = np.empty((*self.kept.shape[:2], most_kept), positions.dtype)
             self.names = np.empty((n_threads, most_kept), np.int32)
+
+
+_idle: dict[tuple[object, ...], BarnesHutRepulsion] = {}
+
+
+def take_barnes_hut(
+    shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int
+) -> BarnesHutRepulsion:
+    """Return the engine that `keep_scratch` kept last if it is such a one, else a new one."""
+    return _idle.pop((shape, np.dtype(dtype), theta, dof, n_threads), None) or BarnesHutRepulsion(
+        shape, dtype, theta, dof, n_threads
+    )
+
+
+def keep_scratch(engine: Repulsion) -> None:
+    """Keep what a single call of Barnes-Hut allocated for the next of its kind: pages anew cost a fifth of the call.
+
+    No bit of the next result depends on it; an FFT is not kept, whose later bits depend on its grid.
+    """
+    if isinstance(engine, AutoRepulsion):
+        engine = engine.engines.get("barnes_hut", engine)
+    if isinstance(engine, BarnesHutRepulsion) and engine.shape[0] <= IDLE_POINTS:
+        _idle.clear()
+        _idle[engine.shape, engine.dtype, engine.theta, engine.dof, engine.n_threads] = engine
 
 
 class FFTRepulsion:
@@ -285,7 +313,7 @@ class AutoRepulsion:
     ) -> None:
         self.make: dict[str, Callable[[], Repulsion]] = {
             "exact": lambda: ExactRepulsion(shape, dtype, dof, n_threads),
-            "barnes_hut": lambda: BarnesHutRepulsion(shape, dtype, accuracy.theta, dof, n_threads),
+            "barnes_hut": lambda: take_barnes_hut(shape, dtype, accuracy.theta, dof, n_threads),
             "fft": lambda: FFTRepulsion(shape, dtype, accuracy.spline, dof, n_threads),
         }
         self.shape, self.accuracy, self.dof, self.n_threads = shape, accuracy, dof, n_threads

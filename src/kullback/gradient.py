@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ._arrays import FloatArray, check_affinities, check_integer, check_positions, check_real, check_tolerance
 from ._kernels import attraction
-from ._repulsion import METHODS, ExactRepulsion, make_repulsion
+from ._repulsion import METHODS, ExactRepulsion, keep_scratch, make_repulsion
 from ._threads import resolve_threads
 from .divergence import Decomposition
 
@@ -94,7 +94,9 @@ def repulsive_forces(
         n_threads=resolve_threads(n_threads),
     )
     forces = np.empty_like(positions)
-    return forces, repulsion(positions, forces)
+    sum_q = repulsion(positions, forces)
+    keep_scratch(repulsion)
+    return forces, sum_q
 
 
 def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: int | None = None) -> FloatArray:

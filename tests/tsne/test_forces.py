@@ -1,10 +1,13 @@
 """Repulsion, attraction and the descent step against their NumPy twins, at every level, dtype and thread count."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from kullback import _kernels, _repulsion, gradient
 from kullback import reference as ref
+from kullback._kernels import tree
 
 SIZES = [1, 2, 7, 8, 9, 65, 257]  # around lanes, leaves and groups
 EPS = {np.float32: np.finfo(np.float32).eps, np.float64: np.finfo(np.float64).eps}
@@ -103,6 +106,7 @@ def test_barnes_hut_makes_room_for_kept_sources(at_level, monkeypatch):
     expected = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.2)
     for kept in (1, 40):
         monkeypatch.setattr(_repulsion.BarnesHutRepulsion, "KEPT", kept)
+        _repulsion._idle.clear()  # the engine of the call before has room already
         forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.2)
         assert forces.tobytes() == expected[0].tobytes()
         assert sum_q == expected[1]
@@ -251,7 +255,7 @@ def test_cells_that_no_target_opens_have_no_children(at_level, deviation, theta,
     Y = (np.random.default_rng(0).normal(size=(150, 2)) * deviation).astype(np.float32)
     engine = _repulsion.BarnesHutRepulsion(Y.shape, Y.dtype, theta, 1.0, 1)
     engine(Y, np.empty_like(Y))
-    assert engine.links[2 * len(Y), 1] == n_children
+    assert engine.links[0, 1] == n_children
 
 
 def test_barnes_hut_handles_many_coincident_points(at_level):
@@ -282,6 +286,51 @@ def test_an_engine_carries_nothing_over(at_level, method, n_components):
     engine(other * 1.1, again)
     assert engine(Y, again) == sum_q
     assert again.tobytes() == forces.tobytes()
+
+
+@pytest.mark.parametrize("method", ["barnes_hut", "auto"])
+def test_a_call_uses_the_scratch_of_the_last_one_of_its_kind(method):
+    """One engine is kept, whatever the map; another kind of call makes its own, and no engine serves two at once."""
+    Y = scatter(2000, 2, np.float32)
+    expected = gradient.repulsive_forces(Y, method=method)
+    (kept,) = _repulsion._idle.values()
+    assert kept.shape == Y.shape
+    gradient.repulsive_forces(Y * 3, method=method)
+    assert list(_repulsion._idle.values()) == [kept]
+    again = gradient.repulsive_forces(Y, method=method)
+    assert (again[0].tobytes(), again[1]) == (expected[0].tobytes(), expected[1])
+    for other in ({"theta": 0.4}, {"dof": 0.8}, {"n_threads": 1}, {"Y": Y[:-1]}, {"Y": Y.astype(float)}):
+        gradient.repulsive_forces(**{"Y": Y, "method": "barnes_hut", "n_threads": 2, **other})
+        (last,) = _repulsion._idle.values()
+        assert last is not kept
+    with ThreadPoolExecutor(4) as pool:
+        for forces, sum_q in pool.map(lambda _: gradient.repulsive_forces(Y, method=method), range(40)):
+            assert (forces.tobytes(), sum_q) == (expected[0].tobytes(), expected[1])
+
+
+def test_cells_of_a_tree_stand_close_together():
+    """Of the places there are, the first are taken, on any number of threads: the rest costs no memory."""
+    Y = scatter(50_000, 2, np.float32)
+    for n_threads in (1, 2, 5):
+        engine = _repulsion.BarnesHutRepulsion(Y.shape, Y.dtype, 0.5, 1.0, n_threads)
+        engine.cells[:] = -1
+        engine(Y, np.empty_like(Y))
+        masses = engine.cells[:, 2]
+        places = np.flatnonzero(masses >= 0)
+        places = places[places >= tree.TOP_CELLS]
+        assert places[-1] - tree.TOP_CELLS < len(places) * 1.15 + 64 * n_threads
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_there_are_places_for_all_the_cells_there_can_be(at_level, n_components):
+    """Points that halve their distance one after the other make nearly two cells each."""
+    Y = np.ldexp(1.0, -np.arange(480))[:, None] * np.ones(n_components)
+    for n_threads in (1, 5):
+        engine = _repulsion.BarnesHutRepulsion(Y.shape, Y.dtype, 0.0, 1.0, n_threads)
+        engine.links[:] = -1
+        engine(Y, np.empty_like(Y))
+        assert (engine.links[:, 1] >= 0).sum() > 1.7 * len(Y)
+        assert (engine.links[-1] == -1).all()
 
 
 def test_barnes_hut_error_falls_with_theta():
