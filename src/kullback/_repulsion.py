@@ -7,8 +7,9 @@ returns Z, the sum of ``w_ij`` over i != j.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from math import comb, factorial, inf, log2, prod
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,8 @@ NODES_PER_WORKER = 2**20
 MOST_THETA = 0.8
 """Larger values of theta count as this: beyond, the expansions of neighbouring cells hardly converge."""
 
-IDLE_POINTS = 2**21
-"""Points whose scratch `keep_scratch` keeps at the most: 100 MB or less."""
+IDLE_SIZE = 2**21
+"""Points, and nodes of a grid, of which `repel_once` keeps the scratch at the most: some 100 MB."""
 
 MOST_NODES = 2**24
 """Grid nodes of the FFT, doubled sizes included, at the most: beyond, the spacing widens (docs/gradient.md)."""
@@ -107,7 +108,6 @@ class BarnesHutRepulsion:
     ) -> None:
         n_points, n_components = shape
         most_cells = tree.most_cells(n_points, n_threads)
-        self.shape, self.dtype = shape, np.dtype(dtype)
         self.theta, self.dof, self.n_threads = theta, dof, n_threads
         self.z_order = ZOrder(shape, dtype, n_threads)
         self.stack = np.empty((n_threads, 2 * tree.STACK_SIZE + 2), np.int64)
@@ -147,30 +147,6 @@ class BarnesHutRepulsion:
             self.names = np.empty((n_threads, most_kept), np.int32)
 
 
-_idle: dict[tuple[object, ...], BarnesHutRepulsion] = {}
-
-
-def take_barnes_hut(
-    shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int
-) -> BarnesHutRepulsion:
-    """Return the engine that `keep_scratch` kept last if it is such a one, else a new one."""
-    return _idle.pop((shape, np.dtype(dtype), theta, dof, n_threads), None) or BarnesHutRepulsion(
-        shape, dtype, theta, dof, n_threads
-    )
-
-
-def keep_scratch(engine: Repulsion) -> None:
-    """Keep what a single call of Barnes-Hut allocated for the next of its kind: pages anew cost a fifth of the call.
-
-    No bit of the next result depends on it; an FFT is not kept, whose later bits depend on its grid.
-    """
-    if isinstance(engine, AutoRepulsion):
-        engine = engine.engines.get("barnes_hut", engine)
-    if isinstance(engine, BarnesHutRepulsion) and engine.shape[0] <= IDLE_POINTS:
-        _idle.clear()
-        _idle[engine.shape, engine.dtype, engine.theta, engine.dof, engine.n_threads] = engine
-
-
 class FFTRepulsion:
     """The potential of all points on a grid, by one convolution: O(n + g log g) with g grid nodes.
 
@@ -198,6 +174,7 @@ class FFTRepulsion:
         self.bounds = np.empty((-(-n_points // repulsion_fft.BOUND_POINTS), 2 * n_components))
         self.n_nodes: tuple[int, ...] = ()
         self.spacing = self.offset = 0.0
+        self.borrowed = False  # the grid is that of another call: taken only if one made now would be the same
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
@@ -233,10 +210,13 @@ class FFTRepulsion:
         # in a map smaller than the kernel, w is all but constant: 1 is taken off, or rounding would drown the slope
         offset = 1.0 if span < 1 else 0.0
         fits = all(has >= n for has, n in zip(self.n_nodes, needed, strict=True)) if self.n_nodes else False
-        if fits and (spacing, offset) == (self.spacing, self.offset):
+        if fits and not self.borrowed and (spacing, offset) == (self.spacing, self.offset):
             return
         # a little more than is needed, so that a growing map does not change its grid at every iteration
-        self.lay_grid(spacing, offset, tuple(fft.next_fast_len(n + n // 16, real=True) for n in needed))
+        n_nodes = tuple(fft.next_fast_len(n + n // 16, real=True) for n in needed)
+        if (spacing, offset, n_nodes) != (self.spacing, self.offset, self.n_nodes):
+            self.lay_grid(spacing, offset, n_nodes)
+        self.borrowed = False
 
     def lay_grid(self, spacing: float, offset: float, n_nodes: tuple[int, ...]) -> None:
         """Take a grid, and transform the kernel on it."""
@@ -255,27 +235,39 @@ class FFTRepulsion:
         self.band_starts = np.empty(n_bands + 1, np.int64)
         self.strides = np.cumprod((1, *padded[:0:-1]))[::-1].astype(np.intp)
         self.transform = self._transform_kernel()
+        # a transform is even along each axis, and so kept for the lower frequencies only
+        halves = [
+            [(slice(n + 1), slice(None)), (slice(n + 1, 2 * n), slice(n - 1, 0, -1))] for n in self.n_nodes[:-1]
+        ]
+        self.mirrored = [
+            (self.spectrum[tuple(part for part, _ in parts)], self.transform[tuple(kept for _, kept in parts)])
+            for parts in product(*halves)
+        ]
 
     def _transform_kernel(self) -> FloatArray:
-        """Return the transform of w - offset on the doubled grid, the splines' own transforms divided out."""
-        sizes = [2 * n for n in self.n_nodes]
+        """Return the transform of w - offset on the doubled grid, the splines' own transforms divided out.
+
+        It is even along each axis: a cosine transform of the first half.
+        """
+        axes = range(self.n_components)
+
+        def along(axis: int, values: FloatArray) -> FloatArray:
+            return np.expand_dims(values, tuple(other for other in axes if other != axis))
+
         squared = np.zeros([1] * self.n_components)
-        for axis, size in enumerate(sizes):
-            nodes = np.arange(size)
-            squared = squared + np.expand_dims(
-                (np.minimum(nodes, size - nodes) * self.spacing) ** 2,
-                tuple(other for other in range(self.n_components) if other != axis),
-            )
-        less_one = np.expm1(-self.dof * np.log1p(squared / self.dof))  # w - 1
-        transform = fft.rfftn(less_one + (1 - self.offset), workers=self.n_workers).real
+        for axis, n in enumerate(self.n_nodes):
+            squared = squared + along(axis, (np.arange(n + 1) * self.spacing) ** 2)
+        one = self.dof == 1
+        less_one = -squared / (1 + squared) if one else np.expm1(-self.dof * np.log1p(squared / self.dof))  # w - 1
+        transform = fft.dctn(less_one + (1 - self.offset), type=1, overwrite_x=True, workers=self.n_workers)
         # values of the cardinal B-spline at the nodes: Schoenberg (1973); its transform is real and positive
         values = {4: (2 / 3, 1 / 6), 6: (11 / 20, 13 / 60, 1 / 120)}[self.order]
-        for axis, (size, kept) in enumerate(zip(sizes, transform.shape, strict=True)):
-            angles = 2 * np.pi * np.arange(kept) / size
-            spline = values[0] + 2 * sum(value * np.cos(k * angles) for k, value in enumerate(values[1:], 1))
-            transform /= np.expand_dims(
-                spline**2, tuple(other for other in range(self.n_components) if other != axis)
-            )
+        for axis, n in enumerate(self.n_nodes):
+            angles = np.pi * np.arange(n + 1) / n
+            spline = np.full(n + 1, values[0])
+            for k, value in enumerate(values[1:], 1):
+                spline += 2 * value * np.cos(k * angles)
+            transform /= along(axis, spline**2)
         return np.asarray(transform, self.dtype)
 
     def _convolve(self) -> FloatArray:
@@ -290,7 +282,8 @@ class FFTRepulsion:
         self.spectrum[kept] = fft.rfft(charges, axis=last, workers=self.n_workers)
         for axis in range(last - 1, -1, -1):
             self._transform_along(fft.fft, axis, kept[:axis])
-        self.spectrum *= self.transform
+        for part, transform in self.mirrored:
+            part *= transform
         for axis in range(last):
             self._transform_along(fft.ifft, axis, kept[:axis])
         potential = fft.irfft(self.spectrum[kept], axis=last, workers=self.n_workers)
@@ -313,7 +306,7 @@ class AutoRepulsion:
     ) -> None:
         self.make: dict[str, Callable[[], Repulsion]] = {
             "exact": lambda: ExactRepulsion(shape, dtype, dof, n_threads),
-            "barnes_hut": lambda: take_barnes_hut(shape, dtype, accuracy.theta, dof, n_threads),
+            "barnes_hut": lambda: BarnesHutRepulsion(shape, dtype, accuracy.theta, dof, n_threads),
             "fft": lambda: FFTRepulsion(shape, dtype, accuracy.spline, dof, n_threads),
         }
         self.shape, self.accuracy, self.dof, self.n_threads = shape, accuracy, dof, n_threads
@@ -449,3 +442,27 @@ def make_repulsion(
     if method == "auto" and shape[0] > EXACT_POINTS and shape[1] <= 3:
         return engine
     return engine.make["exact" if method == "auto" else method]()
+
+
+_idle: dict[tuple[object, ...], Repulsion] = {}
+
+
+def repel_once(positions: FloatArray, forces_out: FloatArray, **options: Any) -> float:
+    """Do what an engine of `make_repulsion` with these options does, in the scratch memory of the last such call.
+
+    Pages anew would cost a quarter of the call. No bit depends on what was called before.
+    """
+    key = (positions.shape, positions.dtype, *sorted(options.items()))
+    engine = _idle.pop(key, None)  # nobody else has it meanwhile
+    if engine is None:
+        engine = make_repulsion(positions.shape, positions.dtype, **options)
+    sum_q = engine(positions, forces_out)
+    engines = list(engine.engines.values()) if isinstance(engine, AutoRepulsion) else [engine]
+    n_nodes = [0]
+    for grid in (one for one in engines if isinstance(one, FFTRepulsion)):
+        grid.borrowed = True
+        n_nodes.append(grid.grid.size)
+    if max(len(positions), *n_nodes) <= IDLE_SIZE:
+        _idle.clear()
+        _idle[key] = engine
+    return sum_q

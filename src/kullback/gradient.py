@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ._arrays import FloatArray, check_affinities, check_integer, check_positions, check_real, check_tolerance
 from ._kernels import attraction
-from ._repulsion import METHODS, ExactRepulsion, keep_scratch, make_repulsion
+from ._repulsion import METHODS, ExactRepulsion, repel_once
 from ._threads import resolve_threads
 from .divergence import Decomposition
 
@@ -84,18 +84,16 @@ def repulsive_forces(
     Linderman et al. (2019), "Fast interpolation-based t-SNE", for the FFT.
     """
     positions = check_positions(Y, "Y")
-    repulsion = make_repulsion(
-        positions.shape,
-        positions.dtype,
+    forces = np.empty_like(positions)
+    sum_q = repel_once(
+        positions,
+        forces,
         method=method,
         theta=check_real(theta, "theta", low=0, high=1),
         tolerance=check_tolerance(tolerance),
         dof=check_real(dof, "dof", low=0, open_low=True),
         n_threads=resolve_threads(n_threads),
     )
-    forces = np.empty_like(positions)
-    sum_q = repulsion(positions, forces)
-    keep_scratch(repulsion)
     return forces, sum_q
 
 

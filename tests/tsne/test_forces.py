@@ -288,24 +288,43 @@ def test_an_engine_carries_nothing_over(at_level, method, n_components):
     assert again.tobytes() == forces.tobytes()
 
 
-@pytest.mark.parametrize("method", ["barnes_hut", "auto"])
-def test_a_call_uses_the_scratch_of_the_last_one_of_its_kind(method):
-    """One engine is kept, whatever the map; another kind of call makes its own, and no engine serves two at once."""
-    Y = scatter(2000, 2, np.float32)
-    expected = gradient.repulsive_forces(Y, method=method)
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+@pytest.mark.parametrize("method", ["exact", "barnes_hut", "fft", "auto"])
+def test_a_call_uses_the_scratch_of_the_last_one_of_its_kind(method, n_components):
+    """One engine is kept, and no bit depends on what map it had before; no engine serves two calls at once."""
+    Y = scatter(1500, n_components, np.float32) / 4
+    maps = [Y, Y * 1.02, Y * 3, Y / 100, Y]
+    expected = []
+    for one in maps:
+        _repulsion._idle.clear()
+        forces, sum_q = gradient.repulsive_forces(one, method=method, n_threads=2)
+        expected.append((forces.tobytes(), sum_q))
     (kept,) = _repulsion._idle.values()
-    assert kept.shape == Y.shape
-    gradient.repulsive_forces(Y * 3, method=method)
-    assert list(_repulsion._idle.values()) == [kept]
-    again = gradient.repulsive_forces(Y, method=method)
-    assert (again[0].tobytes(), again[1]) == (expected[0].tobytes(), expected[1])
-    for other in ({"theta": 0.4}, {"dof": 0.8}, {"n_threads": 1}, {"Y": Y[:-1]}, {"Y": Y.astype(float)}):
-        gradient.repulsive_forces(**{"Y": Y, "method": "barnes_hut", "n_threads": 2, **other})
+    for one, (forces, sum_q) in zip(maps, expected, strict=True):
+        again = gradient.repulsive_forces(one, method=method, n_threads=2)
+        assert list(_repulsion._idle.values()) == [kept]
+        assert (again[0].tobytes(), again[1]) == (forces, sum_q)
+    kind = {"Y": Y, "method": method, "n_threads": 2}
+    others = [{"theta": 0.4}, {"tolerance": 0.1}, {"dof": 0.8}, {"n_threads": 1}, {"Y": Y[:-1]}, {"Y": Y.astype(float)}]
+    for other in others:
+        gradient.repulsive_forces(**kind)
+        (before,) = _repulsion._idle.values()
+        gradient.repulsive_forces(**{**kind, **other})
         (last,) = _repulsion._idle.values()
-        assert last is not kept
+        assert last is not before
     with ThreadPoolExecutor(4) as pool:
-        for forces, sum_q in pool.map(lambda _: gradient.repulsive_forces(Y, method=method), range(40)):
-            assert (forces.tobytes(), sum_q) == (expected[0].tobytes(), expected[1])
+        for forces, sum_q in pool.map(lambda _: gradient.repulsive_forces(**kind), range(20)):
+            assert (forces.tobytes(), sum_q) == expected[0]
+
+
+def test_much_scratch_is_not_kept(monkeypatch):
+    """Neither that of many points nor that of a large grid."""
+    Y = scatter(1500, 2, np.float32)
+    for method, size in (("barnes_hut", 1499), ("fft", 5000)):
+        monkeypatch.setattr(_repulsion, "IDLE_SIZE", size)
+        _repulsion._idle.clear()
+        gradient.repulsive_forces(Y, method=method)
+        assert not _repulsion._idle
 
 
 def test_cells_of_a_tree_stand_close_together():
