@@ -107,9 +107,9 @@ def main() -> None:
     Y = embedding.positions
     ours = {
         "Barnes-Hut, 0.5": ("barnes_hut", 0.5),
-        "Barnes-Hut, 0.6": ("barnes_hut", 0.6),
         "Barnes-Hut, 0.65": ("barnes_hut", 0.65),
         "Barnes-Hut, 0.7": ("barnes_hut", 0.7),
+        "Barnes-Hut, 0.72": ("barnes_hut", 0.72),
         "FFT, 0.5": ("fft", 0.5),
         "FFT, 0.58": ("fft", 0.58),
     }
@@ -158,7 +158,7 @@ def main() -> None:
         per_point = 1e6 * taken / n_points / np.log2(n_points)
         print(f"  {n_points:>9,} {taken:9.2f} ms   {per_point:.3f} ns / (n log2 n)   {', '.join(engine.engines)}")
     if arguments.million:
-        repulsion("repulsion, 1,000,000 points", copies[:1_000_000].copy(), ours, 3, peers=True)
+        repulsion("repulsion, 1,000,000 points", copies[:1_000_000].copy(), ours, 5, peers=True)
 
     digits = load_digits().data.astype(np.float32)
     options = {"max_iter": 750, "random_state": 0, "n_iter_without_progress": 750}
