@@ -151,35 +151,52 @@ KB_INLINE REAL KB(kb_align)(REAL x, REAL target, REAL *k, REAL *back) {
     return KB(kb_value)((BITS)((UBITS)KB(kb_bits)(x) + (UBITS)shift));
 }
 
-/* first * 2 (atanh(s) - s) / s^3 by powers of u, where scale u = s^2 <= 0.04; first and scale are powers of 2. Chebyshev
-   interpolants, errors 7e-7 and 4e-15, of what is 1.4 % of 2 atanh(s). */
-KB_INLINE REAL KB(kb_tail)(REAL u, REAL first, REAL scale) {
-    const REAL second = first * scale, third = second * scale;
+/* 2 (atanh(s) - s) / s^3 for u = s^2 <= 0.04: Chebyshev interpolants, errors 7e-7 and 4e-15, of what is 1.4 % of 2 atanh(s). */
+KB_INLINE REAL KB(kb_atanh_tail)(REAL u) {
 #if KB_REAL == 32
-    return C(2 * 0.33333356868) * first + u * (C(2 * 0.19989455054) * second + u * (C(2 * 0.14979598367) * third));
+    return C(2 * 0.33333356868) + u * (C(2 * 0.19989455054) + u * C(2 * 0.14979598367));
 #else
-    const REAL fourth = third * scale, fifth = fourth * scale, sixth = fifth * scale, last = sixth * scale;
     REAL u2 = u * u;
-    return ((0.6666666666666693 * first + u * (0.3999999999934565 * second))
-            + u2 * (0.2857142883267973 * third + u * (0.22222183180681265 * fourth)))
-        + (u2 * u2) * ((0.18184588603804439 * fifth + u * (0.15284232657100633 * sixth)) + u2 * (0.15113680893531198 * last));
+    return ((0.6666666666666693 + u * 0.3999999999934565) + u2 * (0.2857142883267973 + u * 0.22222183180681265))
+        + (u2 * u2) * ((0.18184588603804439 + u * 0.15284232657100633) + u2 * 0.15113680893531198);
 #endif
 }
-KB_INLINE REAL KB(kb_atanh_tail)(REAL u) { return KB(kb_tail)(u, 1, 1); }
 
-/* log(x) of a normal x to about 2 ulp: x = 2^-k m with m near 1, log m = 2 atanh(s) = t + t s^2 tail / 2 with t = 2 s,
-   s = (m - 1) / (m + 1). A compiler would make a product of s + s. */
+/* log(x) of a normal x in units of LN2: x = 2^k m with m from sqrt(1/2) to sqrt(2), log2 m = (2 / ln 2) atanh(s),
+   s = (m - 1) / (m + 1). Least errors of s^3 (float64: s^2) times the polynomial: 3.5e-8 of a natural logarithm (2e-7 of one
+   near 0) and 7e-17 (2e-16). *k and s are what a sum of logarithms keeps between its two halves. */
+#if KB_REAL == 32
+#define LOG_UNIT 8388608
+#else
+#define LOG_UNIT 1
+#endif
 KB_INLINE REAL KB(kb_begin_log)(REAL x, REAL *k) {
-    REAL back, m = KB(kb_align)(x, C(1), k, &back);
-    return (m - C(1)) / (C(0.5) * m + C(0.5));
+    REAL m;
+#if KB_REAL == 32
+    BITS shift = (BITS)(((UBITS)KB(kb_bits)(x) - 0x3f3504f3u) & 0xff800000u);
+    *k = (REAL)shift;
+#else
+    BITS shift = (BITS)(((UBITS)KB(kb_bits)(x) - 0x3fe6a09e667f3bcdull) & 0xfff0000000000000ull);
+    UBITS biased = ((UBITS)shift + 0x8000000000000000ull) >> 52;
+    *k = KB(kb_value)((BITS)(biased | 0x4330000000000000ull)) - 4503599627372544.0;
+#endif
+    m = KB(kb_value)((BITS)((UBITS)KB(kb_bits)(x) - (UBITS)shift));
+    return (m - C(1)) / (m + C(1));
 }
-KB_INLINE REAL KB(kb_end_log)(REAL t, REAL k) {
-    REAL u = t * t;
-    return (t + t * u * KB(kb_tail)(u, C(0.125), C(0.25))) - k * LN2;
+KB_INLINE REAL KB(kb_end_log)(REAL s, REAL k) {
+    REAL u = s * s, value;
+#if KB_REAL == 32
+    value = C(0.9616063485 * LOG_UNIT) + u * C(0.5956268483 * LOG_UNIT);
+#else
+    REAL u2 = u * u;
+    value = (0.96179669392484023 + u * 0.57707801710446294)
+        + u2 * ((0.4121984188673251 + u * 0.32061542496931135) + u2 * (0.26147063379299468 + u * 0.2426386751059493));
+#endif
+    return s * (C(2.8853900817779268 * LOG_UNIT) + u * value) + k;
 }
 KB_INLINE REAL KB(kb_log)(REAL x) {
     REAL k, s = KB(kb_begin_log)(x, &k);
-    return KB(kb_end_log)(s, k);
+    return KB(kb_end_log)(s, k) * LN2;
 }
 
 /* Split x = k ln 2 + r, |r| <= ln 2 / 2, and set *shifted to the bits of 2^k less those of 1. Adding 1.5 * 2^23 (2^52)
@@ -385,6 +402,12 @@ KB_INLINE void KB(kb_begin)(int measure, REAL p, REAL q, REAL *s, REAL *rest, RE
     }
 }
 
+KB_INLINE double KB(kb_unit)(int measure) { /* of the terms */
+    return measure == KB_JS ? 0.5
+        : measure == KB_ENTROPY || measure == KB_ENTROPY_Q || measure == KB_CROSS || measure == KB_MIXTURE ? -(0.6931471805599453 / LOG_UNIT)
+        : 1.0;
+}
+
 KB_INLINE REAL KB(kb_end)(int measure, int zeros, REAL p, REAL q, REAL s, REAL rest, REAL k) {
     REAL weight = measure == KB_ENTROPY_Q ? q : measure == KB_MIXTURE ? C(0.5) * (p + q) : p, value;
     switch (measure) {
@@ -396,7 +419,7 @@ KB_INLINE REAL KB(kb_end)(int measure, int zeros, REAL p, REAL q, REAL s, REAL r
     case KB_CROSS:
         value = KB(kb_end_log)(s, k); /* finite at 0 */
         if (zeros && measure == KB_CROSS) value = q > 0 || !(p > 0) ? value : -(REAL)INFINITY;
-        return -(weight * value);
+        return weight * value;
     case KB_JS:
         value = KB(kb_fused)(s * (s * s), KB(kb_atanh_tail)(s * s), k * LN2);
         return KB(kb_end_js)(zeros, p, q, KB(kb_smaller)(p, q), s, value, rest);
@@ -506,73 +529,92 @@ KB_INLINE int KB(kb_what)(int zeros, const KEY *lowest, const UBITS *highest, co
 
 /* ---- Sums of one measure ------------------------------------------------------------------------- */
 
+/* What a pass keeps from group to group: of what its values are, sums of a run, and the halves of its terms. */
+typedef struct {
+    KEY lowest[KB_LANES];
+    UBITS highest[KB_LANES];
+    LOW least[KB_LANES];
+    WIDE wide_p[PARTS], wide_q[PARTS];
+    REAL sum[KB_LANES], difference[KB_LANES], total[KB_LANES];
+} KB(kb_state);
+
+/* One group: `first` notes its values and works the first halves of its terms, `second` adds masses and terms. Where both are done, the
+   second is of the group a run before, `ahead` elements of p and q, whose halves stood in the same place. */
+KB_INLINE void KB(kb_step)(int measure, int has_q, int masses, int exact, int zeros, int first, int second, const REAL *x,
+                           const REAL *y, ptrdiff_t x_ahead, ptrdiff_t y_ahead, ptrdiff_t x_fetch, ptrdiff_t y_fetch, REAL *s,
+                           REAL *rest, REAL *shift, KB(kb_state) *state) {
+    int halves = measure <= KB_JS || measure == KB_MIXTURE;
+    if (second && masses) {
+        KB_FETCH(x + x_fetch);
+        if (KB_REAL == 64) KB_FETCH(x + x_fetch + KB_LANES / 2);
+        if (has_q) KB_FETCH(y + y_fetch);
+        if (has_q && KB_REAL == 64) KB_FETCH(y + y_fetch + KB_LANES / 2);
+    }
+    KB_EACH_LANE {
+        if (second) {
+            REAL a = x[k], b = has_q ? y[k] : 0;
+            if (masses && !exact) state->sum[k] += a;
+            if (masses && !exact && has_q) state->difference[k] += b - a;
+            state->total[k] += halves ? KB(kb_end)(measure, zeros, a, b, s[k], rest[k], shift[k]) : KB(kb_term)(measure, zeros, a, b);
+        }
+        if (first) {
+            REAL a = x[x_ahead + k], b = has_q ? y[y_ahead + k] : 0;
+            if (masses && zeros) {
+                KB(kb_note)(a, &state->lowest[k], &state->highest[k]);
+                if (has_q) KB(kb_note)(b, &state->lowest[k], &state->highest[k]);
+            } else if (masses) {
+                KB(kb_note_least)(a, &state->least[k]);
+                if (has_q) KB(kb_note_least)(b, &state->least[k]);
+            }
+            if (halves) KB(kb_begin)(measure, a, b, &s[k], &rest[k], &shift[k]);
+        }
+    }
+    if (second && masses && exact) EACH_PART state->wide_p[i] += WIDENED(x, i);
+    if (second && masses && exact && has_q) EACH_PART state->wide_q[i] += WIDENED(y, i);
+}
+
 /* Add the terms of one measure to `sums`, and with `masses` the sums of p and q to `mass` and what follows it: where the
    measure depends on them to first order (exact) by widening each value, elsewhere by widening sums of p and of q - p,
    which is exact for near rows and saves a quarter of the time. Return what it met; without `zeros`, values have to be
    positive, and their terms are the same to the last bit. */
 KB_INLINE int KB(kb_pass)(int measure, int has_q, int masses, int exact, int zeros, const REAL *p, ptrdiff_t p_step, const REAL *q,
                           ptrdiff_t q_step, ptrdiff_t n_groups, double *mass, double *sums) {
-    KEY lowest[KB_LANES];
-    UBITS highest[KB_LANES];
-    LOW least[KB_LANES];
     double whole[3][KB_LANES]; /* of p, of q, of terms */
-    ptrdiff_t p_ahead = KB_AHEAD_BY(p_step), q_ahead = KB_AHEAD_BY(q_step);
+    REAL s[KB_RUN * KB_LANES], rest[KB_RUN * KB_LANES], shift[KB_RUN * KB_LANES];
+    const ptrdiff_t run = measure <= KB_JS || measure == KB_MIXTURE ? KB_RUN : 0; /* how far first halves are ahead of second ones */
+    ptrdiff_t p_fetch = KB_AHEAD_BY(p_step) + (p_step == KB_LANES ? run * KB_LANES : 0);
+    ptrdiff_t q_fetch = KB_AHEAD_BY(q_step) + (q_step == KB_LANES ? run * KB_LANES : 0);
     int met = KB_USUAL;
-    for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0, least[k] = LOWEST_USUAL;
+    KB(kb_state) state;
+    for (int k = 0; k < KB_LANES; k++) state.lowest[k] = MOST_KEY, state.highest[k] = 0, state.least[k] = LOWEST_USUAL;
     KB_EACH_LANE whole[0][k] = whole[1][k] = whole[2][k] = 0;
-    for (ptrdiff_t start = 0; start < n_groups; start += KB_RUN) {
-        ptrdiff_t end = start + KB_RUN < n_groups ? start + KB_RUN : n_groups;
-        WIDE wide_p[PARTS], wide_q[PARTS];
-        REAL sum[KB_LANES], difference[KB_LANES], total[KB_LANES];
-        REAL s[KB_RUN * KB_LANES], rest[KB_RUN * KB_LANES], shift[KB_RUN * KB_LANES];
-        int halves = measure <= KB_JS || measure == KB_MIXTURE;
-        KB_EACH_LANE sum[k] = difference[k] = total[k] = 0;
-        EACH_PART wide_p[i] = wide_q[i] = (WIDE){0};
-        for (ptrdiff_t j = start; j < end; j++) {
-            const REAL *x = p + j * p_step, *y = has_q ? q + j * q_step : x;
-            ptrdiff_t place = (j - start) * KB_LANES;
-            if (masses) {
-                KB_FETCH(x + p_ahead);
-                if (KB_REAL == 64) KB_FETCH(x + p_ahead + KB_LANES / 2);
-                if (has_q) KB_FETCH(y + q_ahead);
-                if (has_q && KB_REAL == 64) KB_FETCH(y + q_ahead + KB_LANES / 2);
-            }
-            KB_EACH_LANE {
-                REAL a = x[k], b = has_q ? y[k] : 0;
-                if (masses && zeros) {
-                    KB(kb_note)(a, &lowest[k], &highest[k]);
-                    if (has_q) KB(kb_note)(b, &lowest[k], &highest[k]);
-                } else if (masses) {
-                    KB(kb_note_least)(a, &least[k]);
-                    if (has_q) KB(kb_note_least)(b, &least[k]);
-                }
-                if (masses && !exact) sum[k] += a;
-                if (masses && !exact && has_q) difference[k] += b - a;
-                if (halves) KB(kb_begin)(measure, a, b, &s[place + k], &rest[place + k], &shift[place + k]);
-                else total[k] += KB(kb_term)(measure, zeros, a, b);
-            }
-            if (masses && exact) EACH_PART wide_p[i] += WIDENED(x, i);
-            if (masses && exact && has_q) EACH_PART wide_q[i] += WIDENED(y, i);
-        }
-        for (ptrdiff_t j = start; halves && j < end; j++) {
-            const REAL *x = p + j * p_step, *y = has_q ? q + j * q_step : x;
-            ptrdiff_t place = (j - start) * KB_LANES;
-            KB_EACH_LANE {
-                REAL a = x[k], b = has_q ? y[k] : 0;
-                total[k] += KB(kb_end)(measure, zeros, a, b, s[place + k], rest[place + k], shift[place + k]);
-            }
-        }
-        if (masses && exact) KB_EACH_LANE whole[0][k] += ((const double *)wide_p)[k];
-        if (masses && exact && has_q) KB_EACH_LANE whole[1][k] += ((const double *)wide_q)[k];
-        if (masses && !exact) KB_EACH_LANE whole[0][k] += (double)sum[k];
-        if (masses && !exact && has_q) KB_EACH_LANE whole[1][k] += (double)sum[k] + (double)difference[k];
-        if (measure != KB_MASS) KB_EACH_LANE whole[2][k] += (double)total[k];
+    for (ptrdiff_t start = -run; start < n_groups; start += KB_RUN) {
+        ptrdiff_t n_first = n_groups - start - run, n_second = n_groups - start, j = 0;
+        n_first = n_first < 0 ? 0 : n_first < KB_RUN ? n_first : KB_RUN;
+        n_second = n_second < KB_RUN ? n_second : KB_RUN;
+        KB_EACH_LANE state.sum[k] = state.difference[k] = state.total[k] = 0;
+        EACH_PART state.wide_p[i] = state.wide_q[i] = (WIDE){0};
+#define KB_STEP(FIRST, SECOND) \
+        KB(kb_step)(measure, has_q, masses, exact, zeros, FIRST, SECOND, p + (start + j) * p_step, q + (start + j) * q_step, \
+                    run * p_step, run * q_step, p_fetch, q_fetch, s + j * KB_LANES, rest + j * KB_LANES, shift + j * KB_LANES, &state)
+        if (start < 0)
+            for (; j < n_first; j++) KB_STEP(1, 0);
+        else
+            for (; j < n_first; j++) KB_STEP(1, 1);
+        if (run && start >= 0)
+            for (; j < n_second; j++) KB_STEP(0, 1);
+#undef KB_STEP
+        if (masses && exact) KB_EACH_LANE whole[0][k] += ((const double *)state.wide_p)[k];
+        if (masses && exact && has_q) KB_EACH_LANE whole[1][k] += ((const double *)state.wide_q)[k];
+        if (masses && !exact) KB_EACH_LANE whole[0][k] += (double)state.sum[k];
+        if (masses && !exact && has_q) KB_EACH_LANE whole[1][k] += (double)state.sum[k] + (double)state.difference[k];
+        if (measure != KB_MASS) KB_EACH_LANE whole[2][k] += (double)state.total[k];
     }
-    if (masses) met = KB(kb_what)(zeros, lowest, highest, least, whole[0], whole[1]);
+    if (masses) met = KB(kb_what)(zeros, state.lowest, state.highest, state.least, whole[0], whole[1]);
     if (met != KB_USUAL) return met;
     if (masses) KB_EACH_LANE mass[k] += whole[0][k];
     if (masses && has_q) KB_EACH_LANE mass[KB_LANES + k] += whole[1][k];
-    if (measure != KB_MASS) KB_EACH_LANE sums[k] += (measure == KB_JS ? 0.5 : 1.0) * whole[2][k];
+    if (measure != KB_MASS) KB_EACH_LANE sums[k] += KB(kb_unit)(measure) * whole[2][k];
     return met;
 }
 
@@ -660,7 +702,7 @@ KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, con
             KB_EACH_LANE {
                 REAL a = x[k], b = y[k], smaller = KB(kb_smaller)(a, b);
                 REAL s = slope[place + k], u = s * s, tail = KB(kb_fused)(s * u, KB(kb_atanh_tail)(u), shift[place + k] * LN2);
-                REAL log_ratio = C(2) * s + tail, log_larger = KB(kb_end_log)(top[place + k], top_shift[place + k]), kl, reverse, js;
+                REAL log_ratio = C(2) * s + tail, log_larger = KB(kb_end_log)(top[place + k], top_shift[place + k]) * LN2, kl, reverse, js;
                 kl = s * (a - near[place + k]) + (a * tail + (b - near[place + k]));
                 reverse = s * (back[place + k] - b) + ((a - back[place + k]) - b * tail); /* the same with a' = 2^-k a near b, -s and -tail */
                 if (zeros) {
@@ -903,6 +945,7 @@ KB_STATIC double KB(kb_add_logits_js)(int mode, const REAL *x, const REAL *y, pt
 #undef WIDENED
 #undef EACH_PART
 #undef LN2
+#undef LOG_UNIT
 #undef EXP_LOWEST
 #undef C
 #undef KB_REAL
