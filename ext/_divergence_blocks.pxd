@@ -80,14 +80,22 @@ cdef inline double max_of(const floating* x, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void note_best(const floating* x, Py_ssize_t n, Py_ssize_t start, double largest, double* best) noexcept nogil:
-    """Update the largest value of a row and where it first stands."""
-    cdef Py_ssize_t i
-    if largest > best[0] or start == 0:
-        best[0] = largest
-        for i in range(n):
-            if x[i] == largest:
-                best[1] = start + i
-                break
+    """Update the largest value of a row and where it first stands, sought 64 elements at a time, which vectorises."""
+    cdef Py_ssize_t i = 0, k
+    cdef floating sought = <floating>largest
+    cdef int found = 0
+    if not (largest > best[0] or start == 0):
+        return
+    best[0] = largest
+    while i + 64 <= n and not found:
+        for k in range(64):
+            found |= x[i + k] == sought
+        i += 64
+    i = max(i - 64, 0)
+    while i < n and x[i] != sought:
+        i += 1
+    if i < n:
+        best[1] = start + i
 
 
 # ---- Lanes -----------------------------------------------------------------------------------------

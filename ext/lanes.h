@@ -35,14 +35,18 @@
 #define KB_SHUFFLES
 #endif
 #endif
-#if defined(__AVX512F__) /* a vector of doubles from float32 in memory */
+#if defined(__AVX512F__) /* bytes of a vector, and a vector of doubles from float32 in memory */
 #include <immintrin.h>
+#define KB_VECTOR 64
 #define KB_WIDE __m512d
 #define KB_WIDENED(x) _mm512_cvtps_pd(_mm256_loadu_ps(x))
 #elif defined(__AVX__)
 #include <immintrin.h>
+#define KB_VECTOR 32
 #define KB_WIDE __m256d
 #define KB_WIDENED(x) _mm256_cvtps_pd(_mm_loadu_ps(x))
+#else
+#define KB_VECTOR 16
 #endif
 #define KB_EACH_LANE _Pragma("omp simd") for (int k = 0; k < KB_LANES; k++)
 
@@ -118,6 +122,8 @@ enum { KB_NEAR, KB_FAR, KB_MASKED }; /* how far apart logits may be: see kb_logi
 #define EXP_LOWEST -707.0
 #endif
 #define C(number) ((REAL)(number))
+#define FEW (KB_VECTOR / (int)sizeof(REAL)) /* lanes of one vector: loops with many sums keep them in registers */
+#define EACH_OF_FEW _Pragma("omp simd") for (int k = 0; k < FEW; k++)
 
 /* ---- Elementary functions ---------------------------------------------------------------------- */
 
@@ -151,14 +157,16 @@ KB_INLINE REAL KB(kb_align)(REAL x, REAL target, REAL *k, REAL *back) {
     return KB(kb_value)((BITS)((UBITS)KB(kb_bits)(x) + (UBITS)shift));
 }
 
-/* 2 (atanh(s) - s) / s^3 for u = s^2 <= 0.04: Chebyshev interpolants, errors 7e-7 and 4e-15, of what is 1.4 % of 2 atanh(s). */
-KB_INLINE REAL KB(kb_atanh_tail)(REAL u) {
+/* (atanh(s) - s) / s^3 for u = s^2 <= 0.04, times 1 or 2: Chebyshev interpolants, errors 7e-7 and 4e-15, of what is 1.4 % of
+   atanh(s). */
+KB_INLINE REAL KB(kb_atanh_tail)(REAL u, REAL times) {
 #if KB_REAL == 32
-    return C(2 * 0.33333356868) + u * (C(2 * 0.19989455054) + u * C(2 * 0.14979598367));
+    return C(0.33333356868) * times + u * (C(0.19989455054) * times + u * (C(0.14979598367) * times));
 #else
     REAL u2 = u * u;
-    return ((0.6666666666666693 + u * 0.3999999999934565) + u2 * (0.2857142883267973 + u * 0.22222183180681265))
-        + (u2 * u2) * ((0.18184588603804439 + u * 0.15284232657100633) + u2 * 0.15113680893531198);
+    return ((0.33333333333333465 * times + u * (0.19999999999672825 * times))
+            + u2 * (0.14285714416339865 * times + u * (0.11111091590340632 * times)))
+        + (u2 * u2) * ((0.09092294301902220 * times + u * (0.07642116328550317 * times)) + u2 * (0.07556840446765599 * times));
 #endif
 }
 
@@ -311,7 +319,7 @@ KB_INLINE void KB(kb_begin_kl)(REAL p, REAL q, REAL *s, REAL *rest, REAL *k) {
     *rest = *s * d + (q - near);
 }
 KB_INLINE REAL KB(kb_end_kl)(int zeros, REAL p, REAL q, REAL s, REAL rest, REAL k) {
-    REAL u = s * s, value = p * KB(kb_fused)(s * u, KB(kb_atanh_tail)(u), k * LN2) + rest;
+    REAL u = s * s, value = p * KB(kb_fused)(s * u, KB(kb_atanh_tail)(u, 2), k * LN2) + rest;
     if (!zeros) return value;
     value = q > 0 ? value : (REAL)INFINITY;
     return p > 0 ? value : q;
@@ -344,30 +352,44 @@ KB_INLINE REAL KB(kb_js_of)(REAL a, REAL u, REAL smaller, REAL log_ratio) {
     return v < C(0.0625) ? near : far;
 }
 
-/* s and k give log(p / q) as for KL, and u = (p - q) / (p + q). Where k is 0, u is s to the last bit. */
-KB_INLINE void KB(kb_begin_js)(REAL p, REAL q, REAL *s, REAL *u, REAL *k) {
-    REAL back, near = KB(kb_align)(q, p, k, &back);
-    *s = (p - near) / (p + near);
-    *u = (p - q) / (p + q);
+/* Of p and q, u = (p - q) / (p + q), s = (p - q') / (p + q') with q' = 2^k q as for KL, and *rest = k ln 2 / 2 + (s - u), so that
+   atanh(u) = log(p / q) / 2 = u + R with R = (atanh(s) - s) + rest. Where k is 0, s is u to the last bit and no part cancels.
+   Of zeros R = -u, which makes the logarithm 0. */
+KB_INLINE void KB(kb_begin_ratio)(int zeros, REAL p, REAL q, REAL *s, REAL *u, REAL *rest) {
+    REAL total = p + q, one = p, other = q, k, back, near;
+    if (zeros) one = p > 0 ? p : q;
+    if (zeros) other = q > 0 ? q : p;
+    if (zeros) total = total > 0 ? total : C(1);
+    near = KB(kb_align)(other, one, &k, &back);
+    *s = (one - near) / (one + near);
+    if (zeros) *s = one > 0 ? *s : 0;
+    *u = (p - q) / total;
+    *rest = KB(kb_fused)(k, C(0.5) * LN2, *s - *u);
 }
-KB_INLINE REAL KB(kb_end_js)(int zeros, REAL p, REAL q, REAL smaller, REAL s, REAL tail, REAL u) { /* twice, as above */
-    REAL size = u < 0 ? -u : u, value;
-#if KB_REAL == 32 /* (p + q) (log(1 + u) - u + u^2) - smaller (log(larger / smaller) - 2 u): a Chebyshev interpolant, error 6e-8; no part
-                     cancels */
-    REAL w = u * u, w2 = w * w, rest = tail + C(2) * (s - u);
-    rest = KB(kb_value)(KB(kb_bits)(rest) ^ (KB(kb_bits)(u) & (BITS)~MAGNITUDE));
-    if (zeros) rest = smaller > 0 ? rest : 0;
-    value = ((C(0.500000030169) + size * C(0.333328418874)) + w * (C(-0.249865261682) + size * C(0.198541062312)))
-        + w2 * (((C(-0.158475657205) + size * C(0.115618454464)) + w * (C(-0.0667577250632) + size * C(0.0252240543467)))
-                + w2 * C(-0.00446621160127));
-    value = KB(kb_fused)((p + q) * w, value, -(smaller * rest));
+KB_INLINE REAL KB(kb_end_ratio)(REAL s, REAL rest) { /* R */
+    REAL v = s * s;
+    return KB(kb_fused)(s * v, KB(kb_atanh_tail)(v, 1), rest);
+}
+
+/* Add to `total` twice the Jensen-Shannon term, which is (p + q) ((1 + u) log(1 + u) + (1 - u) log(1 - u)) / 2, of a `square`
+   (p - q) u. In float32 that is (p + q) (w P(w) + u R (1 - w) Q(w)) with w = u^2: the second part has the singularity at |u| = 1.
+   Polynomials of least relative error, 3e-7. */
+KB_INLINE REAL KB(kb_add_js)(int zeros, REAL p, REAL q, REAL u, REAL rest, REAL square, REAL total) {
+#if KB_REAL == 32
+    REAL w = u * u, cube = (p - q) * rest, part;
+    part = C(0.49999984) + w * (C(0.41065051) + w * (C(-0.30323228) + w * (C(0.08914814) + w * C(-0.00341926))));
+    (void)zeros;
+    total = KB(kb_fused)(square, part, total);
+    part = (C(1) - w) * (C(-0.98191888) + w * (C(0.61657408) + w * C(-0.13422319)));
+    return KB(kb_fused)(cube, part, total);
 #else
-    REAL log_ratio = (s + s) + tail;
-    log_ratio = log_ratio < 0 ? -log_ratio : log_ratio;
-    if (zeros) log_ratio = smaller > 0 ? log_ratio : 0;
-    value = KB(kb_js_of)(p + q, size, smaller, log_ratio);
+    REAL size = u < 0 ? -u : u, half = u + rest, smaller = KB(kb_smaller)(p, q), value;
+    (void)square;
+    half = half < 0 ? -half : half;
+    value = KB(kb_js_of)(p + q, size, smaller, half + half);
+    if (zeros) value = p + q > 0 ? value : 0;
+    return total + value;
 #endif
-    return zeros && !(p + q > 0) ? 0 : value;
 }
 
 KB_INLINE REAL KB(kb_hellinger)(REAL p, REAL q) { /* through the exact p - q */
@@ -389,7 +411,7 @@ KB_INLINE REAL KB(kb_chi2)(REAL p, REAL q) {
 /* Measures with a logarithm are worked in two halves, whose chains of operations that wait for each other are half as long:
    a CPU holds some three chains of KL at once, so a loop over whole terms waits (see docs/numerics.md). The first half
    leaves up to three numbers, the second takes them. */
-KB_INLINE void KB(kb_begin)(int measure, REAL p, REAL q, REAL *s, REAL *rest, REAL *k) {
+KB_INLINE void KB(kb_begin)(int measure, int zeros, REAL p, REAL q, REAL *s, REAL *rest, REAL *k) {
     switch (measure) {
     case KB_KL: KB(kb_begin_kl)(p, q, s, rest, k); break;
     case KB_REVERSE_KL: KB(kb_begin_kl)(q, p, s, rest, k); break;
@@ -397,7 +419,7 @@ KB_INLINE void KB(kb_begin)(int measure, REAL p, REAL q, REAL *s, REAL *rest, RE
     case KB_ENTROPY_Q:
     case KB_CROSS: *s = KB(kb_begin_log)(q, k); break;
     case KB_MIXTURE: *s = KB(kb_begin_log)(C(0.5) * (p + q), k); break;
-    case KB_JS: KB(kb_begin_js)(p, q, s, rest, k); break;
+    case KB_JS: KB(kb_begin_ratio)(zeros, p, q, s, rest, k); break;
     default: break;
     }
 }
@@ -421,8 +443,8 @@ KB_INLINE REAL KB(kb_end)(int measure, int zeros, REAL p, REAL q, REAL s, REAL r
         if (zeros && measure == KB_CROSS) value = q > 0 || !(p > 0) ? value : -(REAL)INFINITY;
         return weight * value;
     case KB_JS:
-        value = KB(kb_fused)(s * (s * s), KB(kb_atanh_tail)(s * s), k * LN2);
-        return KB(kb_end_js)(zeros, p, q, KB(kb_smaller)(p, q), s, value, rest);
+        value = KB(kb_end_ratio)(s, k);
+        return KB(kb_add_js)(zeros, p, q, rest, value, (p - q) * rest, 0);
     default: return 0;
     }
 }
@@ -458,21 +480,13 @@ KB_INLINE void KB(kb_note_largest)(REAL a, LOW *largest) {
     BITS bits = KB(kb_bits)(a);
     *largest = *largest > bits ? *largest : bits;
 }
-KB_INLINE double KB(kb_largest)(const LOW *largest) {
-    LOW most = 0;
-    for (int k = 0; k < KB_LANES; k++) most = most > largest[k] ? most : largest[k];
-    return (double)KB(kb_value)(most);
-}
+KB_INLINE double KB(kb_noted)(LOW noted) { return (double)KB(kb_value)(noted); }
 #else
 #define LOW REAL
 #define LOWEST_USUAL KB(kb_value)(LEAST)
 KB_INLINE void KB(kb_note_least)(REAL a, LOW *least) { *least = a < *least ? a : *least; }
 KB_INLINE void KB(kb_note_largest)(REAL a, LOW *largest) { *largest = a > *largest ? a : *largest; }
-KB_INLINE double KB(kb_largest)(const LOW *largest) {
-    LOW most = 0;
-    for (int k = 0; k < KB_LANES; k++) most = most > largest[k] ? most : largest[k];
-    return most;
-}
+KB_INLINE double KB(kb_noted)(LOW noted) { return noted; }
 #endif
 
 /* Note whether a value is not 0 or from LEAST to MOST. As unsigned integers, negative values, -0, infinities and NaN stand
@@ -566,7 +580,7 @@ KB_INLINE void KB(kb_step)(int measure, int has_q, int masses, int exact, int ze
                 KB(kb_note_least)(a, &state->least[k]);
                 if (has_q) KB(kb_note_least)(b, &state->least[k]);
             }
-            if (halves) KB(kb_begin)(measure, a, b, &s[k], &rest[k], &shift[k]);
+            if (halves) KB(kb_begin)(measure, zeros, a, b, &s[k], &rest[k], &shift[k]);
         }
     }
     if (second && masses && exact) EACH_PART state->wide_p[i] += WIDENED(x, i);
@@ -654,94 +668,130 @@ KB_STATIC int KB(kb_add_terms)(int measure, int has_q, int masses, const REAL *p
 
 /* ---- Sums of measures that share their logarithms ------------------------------------------------ */
 
-/* Add the terms of KB_KL, KB_REVERSE_KL, KB_ENTROPY, KB_ENTROPY_Q (0 to 3) and KB_JS (4) to the sums that are not NULL, and the
-   masses, in one pass, and raise `largest` to the largest p and q. One logarithm is that of the larger of p and q; the other, of
-   larger size, follows from log(p / q). */
+/* Set `sums` to those of the terms of KB_KL, KB_REVERSE_KL, KB_ENTROPY, KB_ENTROPY_Q and KB_JS, `mass` to those of p and q and `most`
+   to the largest p and q of each lane, in one pass. With u and R as above, d = p - q and D = d u, the terms are
+
+       KL = D + 2 p R,    reverse KL = D - 2 q R,    log q = log p - 2 u - 2 R,
+
+   whatever R is, and no part of the first two cancels. So six sums serve for four measures, in units that are multiplied in at the end.
+   Masses are sums of p and q - p, and a log q near 0 takes on the error of log p: see kb_add_family. */
 KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
-                             double *mass, double *const *sums, double *largest) {
+                             double (*mass)[KB_LANES], double (*sums)[KB_LANES], LOW (*most)[KB_LANES]) {
+    enum { SQUARES, P_R, Q_R, P_LOG_P, Q_LOG, MIXED, P_MASS, DIFFERENCE, N_SUMS };
     KEY lowest[KB_LANES];
     UBITS highest[KB_LANES];
-    LOW least[KB_LANES], most_p[KB_LANES], most_q[KB_LANES];
-    double whole[7][KB_LANES];
+    LOW least[KB_LANES];
+    double whole[N_SUMS][KB_LANES], infinite[KB_LANES];
+    const double unit = 0.6931471805599453 / LOG_UNIT;
     int met;
-    for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0, least[k] = LOWEST_USUAL, most_p[k] = most_q[k] = 0;
-    for (int m = 0; m < 7; m++) KB_EACH_LANE whole[m][k] = 0;
+    for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0, least[k] = LOWEST_USUAL, most[0][k] = most[1][k] = 0;
+    for (int m = 0; m < N_SUMS; m++) KB_EACH_LANE whole[m][k] = 0;
+    KB_EACH_LANE infinite[k] = 0;
     for (ptrdiff_t start = 0; start < n_groups; start += KB_RUN) {
-        ptrdiff_t end = start + KB_RUN < n_groups ? start + KB_RUN : n_groups;
-        WIDE wide_p[PARTS], wide_q[PARTS];
-        REAL total[5][KB_LANES];
-        REAL near[KB_RUN * KB_LANES], back[KB_RUN * KB_LANES], slope[KB_RUN * KB_LANES], shift[KB_RUN * KB_LANES];
-        REAL gap[KB_RUN * KB_LANES], top[KB_RUN * KB_LANES], top_shift[KB_RUN * KB_LANES];
-        KB_EACH_LANE total[0][k] = total[1][k] = total[2][k] = total[3][k] = total[4][k] = 0;
-        EACH_PART wide_p[i] = wide_q[i] = (WIDE){0};
-        for (ptrdiff_t j = start; j < end; j++) { /* first halves, as in kb_pass */
-            const REAL *x = p + j * p_step, *y = q + j * q_step;
-            ptrdiff_t place = (j - start) * KB_LANES;
-            KB_FETCH(x + KB_AHEAD_BY(p_step));
-            KB_FETCH(y + KB_AHEAD_BY(q_step));
-            KB_EACH_LANE {
-                REAL a = x[k], b = y[k], larger = KB(kb_larger)(a, b), other, same = KB(kb_align)(b, a, &shift[place + k], &other);
-                if (zeros) KB(kb_note)(a, &lowest[k], &highest[k]);
-                if (zeros) KB(kb_note)(b, &lowest[k], &highest[k]);
-                if (!zeros) KB(kb_note_least)(a, &least[k]);
-                if (!zeros) KB(kb_note_least)(b, &least[k]);
-                KB(kb_note_largest)(a, &most_p[k]);
-                KB(kb_note_largest)(b, &most_q[k]);
-                near[place + k] = same;
-                back[place + k] = other;
-                slope[place + k] = (a - same) / (a + same);
-                gap[place + k] = (a - b) / (a + b);
-                top[place + k] = KB(kb_begin_log)(larger, &top_shift[place + k]);
-            }
-            EACH_PART wide_p[i] += WIDENED(x, i);
-            EACH_PART wide_q[i] += WIDENED(y, i);
-        }
-        for (ptrdiff_t j = start; j < end; j++) {
-            const REAL *x = p + j * p_step, *y = q + j * q_step;
-            ptrdiff_t place = (j - start) * KB_LANES;
-            KB_EACH_LANE {
-                REAL a = x[k], b = y[k], smaller = KB(kb_smaller)(a, b);
-                REAL s = slope[place + k], u = s * s, tail = KB(kb_fused)(s * u, KB(kb_atanh_tail)(u), shift[place + k] * LN2);
-                REAL log_ratio = C(2) * s + tail, log_larger = KB(kb_end_log)(top[place + k], top_shift[place + k]) * LN2, kl, reverse, js;
-                kl = s * (a - near[place + k]) + (a * tail + (b - near[place + k]));
-                reverse = s * (back[place + k] - b) + ((a - back[place + k]) - b * tail); /* the same with a' = 2^-k a near b, -s and -tail */
-                if (zeros) {
-                    kl = b > 0 ? kl : a > 0 ? (REAL)INFINITY : 0;
-                    kl = a > 0 ? kl : b;
-                    reverse = a > 0 ? reverse : b > 0 ? (REAL)INFINITY : 0;
-                    reverse = b > 0 ? reverse : a;
-                    log_ratio = smaller > 0 ? log_ratio : 0;
+        ptrdiff_t n = start + KB_RUN < n_groups ? KB_RUN : n_groups - start;
+        REAL s[KB_RUN * KB_LANES], gap[KB_RUN * KB_LANES], rest[KB_RUN * KB_LANES], log_p[KB_RUN * KB_LANES], shift[KB_RUN * KB_LANES];
+        for (int lane = 0; lane < KB_LANES; lane += FEW) { /* first halves, to the divisions */
+            KEY low[FEW];
+            UBITS high[FEW];
+            LOW little[FEW], much_p[FEW], much_q[FEW];
+            REAL sum[FEW], difference[FEW];
+            EACH_OF_FEW low[k] = lowest[lane + k], high[k] = highest[lane + k], little[k] = least[lane + k];
+            EACH_OF_FEW much_p[k] = most[0][lane + k], much_q[k] = most[1][lane + k], sum[k] = difference[k] = 0;
+            for (ptrdiff_t j = 0; j < n; j++) {
+                const REAL *x = p + (start + j) * p_step + lane, *y = q + (start + j) * q_step + lane;
+                ptrdiff_t place = j * KB_LANES + lane;
+                KB_FETCH(x + KB_AHEAD_BY(p_step));
+                KB_FETCH(y + KB_AHEAD_BY(q_step));
+                EACH_OF_FEW {
+                    REAL a = x[k], b = y[k], one = zeros && !(a > 0) ? b : a;
+                    if (zeros) KB(kb_note)(a, &low[k], &high[k]);
+                    if (zeros) KB(kb_note)(b, &low[k], &high[k]);
+                    if (!zeros) KB(kb_note_least)(a, &little[k]);
+                    if (!zeros) KB(kb_note_least)(b, &little[k]);
+                    KB(kb_note_largest)(a, &much_p[k]);
+                    KB(kb_note_largest)(b, &much_q[k]);
+                    sum[k] += a;
+                    difference[k] -= a - b;
+                    KB(kb_begin_ratio)(zeros, a, b, &s[place + k], &gap[place + k], &rest[place + k]);
+                    log_p[place + k] = KB(kb_begin_log)(one, &shift[place + k]);
                 }
-                js = KB(kb_end_js)(zeros, a, b, smaller, s, tail, gap[place + k]);
-                total[0][k] += kl;
-                total[1][k] += reverse;
-                total[2][k] -= a * (log_larger + KB(kb_negative)(log_ratio));
-                total[3][k] -= b * (log_larger - KB(kb_positive)(log_ratio));
-                total[4][k] += js;
             }
+            EACH_OF_FEW lowest[lane + k] = low[k], highest[lane + k] = high[k], least[lane + k] = little[k];
+            EACH_OF_FEW most[0][lane + k] = much_p[k], most[1][lane + k] = much_q[k];
+            EACH_OF_FEW whole[P_MASS][lane + k] += (double)sum[k];
+            EACH_OF_FEW whole[DIFFERENCE][lane + k] += (double)difference[k];
         }
-        KB_EACH_LANE whole[5][k] += ((const double *)wide_p)[k];
-        KB_EACH_LANE whole[6][k] += ((const double *)wide_q)[k];
-        for (int m = 0; m < 5; m++) KB_EACH_LANE whole[m][k] += (double)total[m][k];
+        for (int lane = 0; lane < KB_LANES; lane += FEW) {
+            REAL total[P_MASS][FEW], endless[FEW];
+            for (int m = 0; m < P_MASS; m++) EACH_OF_FEW total[m][k] = 0;
+            EACH_OF_FEW endless[k] = 0;
+            for (ptrdiff_t j = 0; j < n; j++) {
+                const REAL *x = p + (start + j) * p_step + lane, *y = q + (start + j) * q_step + lane;
+                ptrdiff_t place = j * KB_LANES + lane;
+                EACH_OF_FEW {
+                    REAL a = x[k], b = y[k], u = gap[place + k], square = (a - b) * u, remainder, log_a, log_b, next;
+                    remainder = KB(kb_end_ratio)(s[place + k], rest[place + k]);
+                    log_a = KB(kb_end_log)(log_p[place + k], shift[place + k]);
+                    log_b = KB(kb_fused)(u, C(-2.8853900817779268 * LOG_UNIT), log_a);
+                    total[SQUARES][k] += square;
+                    next = KB(kb_fused)(a, remainder, total[P_R][k]);
+                    if (zeros) next = b > 0 || !(a > 0) ? next : (REAL)INFINITY;
+                    total[P_R][k] = next;
+                    total[Q_R][k] = KB(kb_fused)(b, remainder, total[Q_R][k]);
+                    if (zeros) endless[k] += a > 0 || !(b > 0) ? 0 : (REAL)INFINITY;
+                    total[P_LOG_P][k] = KB(kb_fused)(a, log_a, total[P_LOG_P][k]);
+                    total[Q_LOG][k] = KB(kb_fused)(b, log_b, total[Q_LOG][k]);
+                    total[MIXED][k] = KB(kb_add_js)(zeros, a, b, u, remainder, square, total[MIXED][k]);
+                }
+            }
+            for (int m = 0; m < P_MASS; m++) EACH_OF_FEW whole[m][lane + k] += (double)total[m][k];
+            if (zeros) EACH_OF_FEW infinite[lane + k] += (double)endless[k];
+        }
     }
-    met = KB(kb_what)(zeros, lowest, highest, least, whole[5], whole[6]);
+    KB_EACH_LANE whole[DIFFERENCE][k] += whole[P_MASS][k]; /* now the sum of q */
+    met = KB(kb_what)(zeros, lowest, highest, least, whole[P_MASS], whole[DIFFERENCE]);
     if (met != KB_USUAL) return met;
-    largest[0] = fmax(largest[0], KB(kb_largest)(most_p));
-    largest[1] = fmax(largest[1], KB(kb_largest)(most_q));
-    KB_EACH_LANE mass[k] += whole[5][k];
-    KB_EACH_LANE mass[KB_LANES + k] += whole[6][k];
-    for (int m = 0; m < 5; m++)
-        if (sums[m]) KB_EACH_LANE sums[m][k] += (m == 4 ? 0.5 : 1.0) * whole[m][k];
+    KB_EACH_LANE mass[0][k] = whole[P_MASS][k];
+    KB_EACH_LANE mass[1][k] = whole[DIFFERENCE][k];
+    KB_EACH_LANE sums[0][k] = whole[SQUARES][k] + 2 * whole[P_R][k];
+    KB_EACH_LANE sums[1][k] = (whole[SQUARES][k] - 2 * whole[Q_R][k]) + infinite[k];
+    KB_EACH_LANE sums[2][k] = -unit * whole[P_LOG_P][k];
+    KB_EACH_LANE sums[3][k] = 2 * whole[Q_R][k] - unit * whole[Q_LOG][k];
+    KB_EACH_LANE sums[4][k] = 0.5 * whole[MIXED][k];
     return met;
 }
 
+/* Add what that pass gives to `mass` and to the sums that are not NULL, and raise `largest` to the largest p and q. Lanes with a value from
+   1/4 to 4, whose logarithm may be as small as the entropy of the row is, have mass and entropy by themselves. */
 KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
                              double *mass, double *const *sums, int64_t *zeros, double *largest) {
+    double masses[2][KB_LANES], terms[5][KB_LANES];
+    LOW most[2][KB_LANES];
     int met = KB_HAS_ZEROS;
-    if (*zeros == 0) met = KB(kb_family_pass)(0, p, p_step, q, q_step, n_groups, mass, sums, largest);
-    if (met != KB_HAS_ZEROS) return met;
-    *zeros = (*zeros > 0 ? *zeros : KB_WITH_ZEROS) - 1;
-    return KB(kb_family_pass)(1, p, p_step, q, q_step, n_groups, mass, sums, largest);
+    if (*zeros == 0) met = KB(kb_family_pass)(0, p, p_step, q, q_step, n_groups, masses, terms, most);
+    if (met == KB_HAS_ZEROS) {
+        *zeros = (*zeros > 0 ? *zeros : KB_WITH_ZEROS) - 1;
+        met = KB(kb_family_pass)(1, p, p_step, q, q_step, n_groups, masses, terms, most);
+    }
+    if (met != KB_USUAL) return met;
+    for (int i = 0; i < 2; i++) { /* of p, of q */
+        double mass_alone[KB_LANES] = {0}, entropy_alone[KB_LANES] = {0}, value[KB_LANES];
+        int n_peaks = 0;
+        for (int k = 0; k < KB_LANES; k++) {
+            value[k] = KB(kb_noted)(most[i][k]);
+            largest[i] = value[k] > largest[i] ? value[k] : largest[i];
+            n_peaks += value[k] >= 0.25 && value[k] <= 4;
+        }
+        if (n_peaks > 0)
+            KB(kb_add_terms)(KB_ENTROPY, 0, 1, i == 0 ? p : q, i == 0 ? p_step : q_step, p, p_step, n_groups, mass_alone, entropy_alone, zeros);
+        for (int k = 0; n_peaks > 0 && k < KB_LANES; k++)
+            if (value[k] >= 0.25 && value[k] <= 4) masses[i][k] = mass_alone[k], terms[2 + i][k] = entropy_alone[k];
+    }
+    KB_EACH_LANE mass[k] += masses[0][k];
+    KB_EACH_LANE mass[KB_LANES + k] += masses[1][k];
+    for (int m = 0; m < 5; m++)
+        if (sums[m]) KB_EACH_LANE sums[m][k] += terms[m][k];
+    return met;
 }
 
 /* Put KB_LANES rows, `row` elements apart, side by side: element i of row k goes to out[i KB_LANES + k]. Blocks of 4 x 4 go
@@ -948,4 +998,6 @@ KB_STATIC double KB(kb_add_logits_js)(int mode, const REAL *x, const REAL *y, pt
 #undef LOG_UNIT
 #undef EXP_LOWEST
 #undef C
+#undef FEW
+#undef EACH_OF_FEW
 #undef KB_REAL
