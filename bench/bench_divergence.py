@@ -97,6 +97,16 @@ def test_measures_of_a_vocabulary(benchmark, full, name):
     np.testing.assert_allclose(actual[:2], getattr(reference, name)(p[:2], q[:2]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("measures", [("kl",), ("kl", "reverse_kl", "js", "entropy_p", "entropy_q", "top1_agreement")])
+def test_measures_at_once(benchmark, full, measures):
+    """Six measures of float32 probabilities from one read, beside one."""
+    shape = (256, 151_936) if full else (3, 2000)
+    p, q = rows(shape, "float32", 1), rows(shape, "float32", 2)
+    benchmark.group = "compare float32"
+    actual = report(benchmark, lambda: kullback.compare(p, q, measures=measures)["kl"], 2 * p.nbytes)
+    np.testing.assert_allclose(actual[:2], reference.kl_divergence(p[:2], q[:2]), rtol=1e-6)
+
+
 @pytest.mark.parametrize("peer", ["kullback", "torch", "kullback bfloat16", "kullback float64", "compare"])
 def test_logits_of_a_vocabulary(benchmark, full, peer):
     """KL from logits beside torch's log_softmax and kl_div, and several measures at once."""

@@ -134,7 +134,7 @@ cdef inline bint add_lanes(const Job* job, const floating* p, Py_ssize_t p_step,
             n_shared += shared[place] == NULL
             shared[place] = lanes + (TERMS + m) * LANES
     if n_shared >= FAMILY and job.has_q:
-        have_exact = True
+        have_exact = have_rough = True
         if floating is float:
             unusual = add_family_float(p, p_step, q, q_step, n_groups, lanes, shared, &memory.zeros, memory.largest)
         else:

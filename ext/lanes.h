@@ -372,16 +372,14 @@ KB_INLINE REAL KB(kb_end_ratio)(REAL s, REAL rest) { /* R */
 }
 
 /* Add to `total` twice the Jensen-Shannon term, which is (p + q) ((1 + u) log(1 + u) + (1 - u) log(1 - u)) / 2, of a `square`
-   (p - q) u. In float32 that is (p + q) (w P(w) + u R (1 - w) Q(w)) with w = u^2: the second part has the singularity at |u| = 1.
-   Polynomials of least relative error, 3e-7. */
+   (p - q) u. In float32 that is (p + q) (w P(w) + u R Q(w)) with w = u^2: Q is 0 at 1, to the last bit, and the second part has the
+   singularity that is there. Polynomials of least relative error, 3e-7. */
 KB_INLINE REAL KB(kb_add_js)(int zeros, REAL p, REAL q, REAL u, REAL rest, REAL square, REAL total) {
 #if KB_REAL == 32
-    REAL w = u * u, cube = (p - q) * rest, part;
-    part = C(0.49999984) + w * (C(0.41065051) + w * (C(-0.30323228) + w * (C(0.08914814) + w * C(-0.00341926))));
+    REAL w = u * u;
     (void)zeros;
-    total = KB(kb_fused)(square, part, total);
-    part = (C(1) - w) * (C(-0.98191888) + w * (C(0.61657408) + w * C(-0.13422319)));
-    return KB(kb_fused)(cube, part, total);
+    total = KB(kb_fused)(square, C(0.49999984) + w * (C(0.41065016) + w * (C(-0.30323154) + w * (C(0.08914771) + w * C(-0.00341921)))), total);
+    return KB(kb_fused)((p - q) * rest, C(-0.98191780) + w * (C(1.5984901) + w * (C(-0.7507948) + w * C(0.1342225))), total);
 #else
     REAL size = u < 0 ? -u : u, half = u + rest, smaller = KB(kb_smaller)(p, q), value;
     (void)square;
@@ -673,19 +671,21 @@ KB_STATIC int KB(kb_add_terms)(int measure, int has_q, int masses, const REAL *p
 
        KL = D + 2 p R,    reverse KL = D - 2 q R,    log q = log p - 2 u - 2 R,
 
-   whatever R is, and no part of the first two cancels. So six sums serve for four measures, in units that are multiplied in at the end.
-   Masses are sums of p and q - p, and a log q near 0 takes on the error of log p: see kb_add_family. */
+   whatever R is, and no part of the first two cancels. So five sums serve for four measures, in units that are multiplied in at the end.
+   (2 q u is d - D, which costs nothing but cancels where q is much smaller than p, and with it a small entropy of q.) Masses are float32 sums of p, q and q - p, and a log q near 0 takes on the error of log p: see kb_add_family. `mass` becomes the sums of p
+   and q, to which entropies answer, and of p and p + (q - p), exact for near rows, to which divergences do. */
 KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
                              double (*mass)[KB_LANES], double (*sums)[KB_LANES], LOW (*most)[KB_LANES]) {
-    enum { SQUARES, P_R, Q_R, P_LOG_P, Q_LOG, MIXED, P_MASS, DIFFERENCE, N_SUMS };
+    enum { SQUARES, P_R, Q_R, P_LOG_P, Q_LOG, MIXED, P_MASS, Q_MASS, DIFFERENCE, N_SUMS };
     KEY lowest[KB_LANES];
     UBITS highest[KB_LANES];
     LOW least[KB_LANES];
+    REAL sums_of_runs[N_SUMS][KB_LANES];
     double whole[N_SUMS][KB_LANES], infinite[KB_LANES];
     const double unit = 0.6931471805599453 / LOG_UNIT;
     int met;
     for (int k = 0; k < KB_LANES; k++) lowest[k] = MOST_KEY, highest[k] = 0, least[k] = LOWEST_USUAL, most[0][k] = most[1][k] = 0;
-    for (int m = 0; m < N_SUMS; m++) KB_EACH_LANE whole[m][k] = 0;
+    for (int m = 0; m < N_SUMS; m++) KB_EACH_LANE whole[m][k] = sums_of_runs[m][k] = 0;
     KB_EACH_LANE infinite[k] = 0;
     for (ptrdiff_t start = 0; start < n_groups; start += KB_RUN) {
         ptrdiff_t n = start + KB_RUN < n_groups ? KB_RUN : n_groups - start;
@@ -694,9 +694,10 @@ KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, con
             KEY low[FEW];
             UBITS high[FEW];
             LOW little[FEW], much_p[FEW], much_q[FEW];
-            REAL sum[FEW], difference[FEW];
+            REAL sum_p[FEW], sum_q[FEW], difference[FEW];
             EACH_OF_FEW low[k] = lowest[lane + k], high[k] = highest[lane + k], little[k] = least[lane + k];
-            EACH_OF_FEW much_p[k] = most[0][lane + k], much_q[k] = most[1][lane + k], sum[k] = difference[k] = 0;
+            EACH_OF_FEW much_p[k] = most[0][lane + k], much_q[k] = most[1][lane + k];
+            EACH_OF_FEW sum_p[k] = sum_q[k] = difference[k] = 0;
             for (ptrdiff_t j = 0; j < n; j++) {
                 const REAL *x = p + (start + j) * p_step + lane, *y = q + (start + j) * q_step + lane;
                 ptrdiff_t place = j * KB_LANES + lane;
@@ -710,7 +711,8 @@ KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, con
                     if (!zeros) KB(kb_note_least)(b, &little[k]);
                     KB(kb_note_largest)(a, &much_p[k]);
                     KB(kb_note_largest)(b, &much_q[k]);
-                    sum[k] += a;
+                    sum_p[k] += a;
+                    sum_q[k] += b;
                     difference[k] -= a - b;
                     KB(kb_begin_ratio)(zeros, a, b, &s[place + k], &gap[place + k], &rest[place + k]);
                     log_p[place + k] = KB(kb_begin_log)(one, &shift[place + k]);
@@ -718,8 +720,9 @@ KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, con
             }
             EACH_OF_FEW lowest[lane + k] = low[k], highest[lane + k] = high[k], least[lane + k] = little[k];
             EACH_OF_FEW most[0][lane + k] = much_p[k], most[1][lane + k] = much_q[k];
-            EACH_OF_FEW whole[P_MASS][lane + k] += (double)sum[k];
-            EACH_OF_FEW whole[DIFFERENCE][lane + k] += (double)difference[k];
+            EACH_OF_FEW sums_of_runs[P_MASS][lane + k] += sum_p[k];
+            EACH_OF_FEW sums_of_runs[Q_MASS][lane + k] += sum_q[k];
+            EACH_OF_FEW sums_of_runs[DIFFERENCE][lane + k] += difference[k];
         }
         for (int lane = 0; lane < KB_LANES; lane += FEW) {
             REAL total[P_MASS][FEW], endless[FEW];
@@ -744,15 +747,17 @@ KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, con
                     total[MIXED][k] = KB(kb_add_js)(zeros, a, b, u, remainder, square, total[MIXED][k]);
                 }
             }
-            for (int m = 0; m < P_MASS; m++) EACH_OF_FEW whole[m][lane + k] += (double)total[m][k];
+            for (int m = 0; m < P_MASS; m++) EACH_OF_FEW sums_of_runs[m][lane + k] += total[m][k];
             if (zeros) EACH_OF_FEW infinite[lane + k] += (double)endless[k];
         }
+        if (start / KB_RUN % 4 == 3 || start + KB_RUN >= n_groups) /* widened once in four runs: four roundings more */
+            for (int m = 0; m < N_SUMS; m++) KB_EACH_LANE whole[m][k] += (double)sums_of_runs[m][k], sums_of_runs[m][k] = 0;
     }
-    KB_EACH_LANE whole[DIFFERENCE][k] += whole[P_MASS][k]; /* now the sum of q */
-    met = KB(kb_what)(zeros, lowest, highest, least, whole[P_MASS], whole[DIFFERENCE]);
+    met = KB(kb_what)(zeros, lowest, highest, least, whole[P_MASS], whole[Q_MASS]);
     if (met != KB_USUAL) return met;
-    KB_EACH_LANE mass[0][k] = whole[P_MASS][k];
-    KB_EACH_LANE mass[1][k] = whole[DIFFERENCE][k];
+    KB_EACH_LANE mass[0][k] = mass[2][k] = whole[P_MASS][k];
+    KB_EACH_LANE mass[1][k] = whole[Q_MASS][k];
+    KB_EACH_LANE mass[3][k] = whole[P_MASS][k] + whole[DIFFERENCE][k];
     KB_EACH_LANE sums[0][k] = whole[SQUARES][k] + 2 * whole[P_R][k];
     KB_EACH_LANE sums[1][k] = (whole[SQUARES][k] - 2 * whole[Q_R][k]) + infinite[k];
     KB_EACH_LANE sums[2][k] = -unit * whole[P_LOG_P][k];
@@ -765,7 +770,7 @@ KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, con
    1/4 to 4, whose logarithm may be as small as the entropy of the row is, have mass and entropy by themselves. */
 KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
                              double *mass, double *const *sums, int64_t *zeros, double *largest) {
-    double masses[2][KB_LANES], terms[5][KB_LANES];
+    double masses[4][KB_LANES], terms[5][KB_LANES];
     LOW most[2][KB_LANES];
     int met = KB_HAS_ZEROS;
     if (*zeros == 0) met = KB(kb_family_pass)(0, p, p_step, q, q_step, n_groups, masses, terms, most);
@@ -787,8 +792,7 @@ KB_STATIC int KB(kb_add_family)(const REAL *p, ptrdiff_t p_step, const REAL *q, 
         for (int k = 0; n_peaks > 0 && k < KB_LANES; k++)
             if (value[k] >= 0.25 && value[k] <= 4) masses[i][k] = mass_alone[k], terms[2 + i][k] = entropy_alone[k];
     }
-    KB_EACH_LANE mass[k] += masses[0][k];
-    KB_EACH_LANE mass[KB_LANES + k] += masses[1][k];
+    for (int m = 0; m < 4; m++) KB_EACH_LANE mass[m * KB_LANES + k] += masses[m][k];
     for (int m = 0; m < 5; m++)
         if (sums[m]) KB_EACH_LANE sums[m][k] += terms[m][k];
     return met;

@@ -138,7 +138,7 @@ def test_scale_does_not_matter_to_normalised_values(at_level, dtype, draw):
 def test_row_longer_than_float32_counts(at_level):
     """Sums of more than 2^24 float32 terms keep their accuracy.
 
-    Equal terms are rounded alike: up to half a unit in the last place for each of the sixteen that are added in float32.
+    Equal terms are rounded alike: up to half a unit in the last place for each of sixteen that are added in float32.
     """
     n = 2**24 + 5
     p = np.full(n, 1 / n, np.float32)
