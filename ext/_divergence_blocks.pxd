@@ -350,7 +350,7 @@ cdef inline void add_unusual_columns(const Job* job, const floating* p, Py_ssize
     cdef double[STATE] state
     cdef double wide_p, wide_q
     cdef Memory memory
-    memory.zeros = 1
+    memory.zeros, memory.largest[0], memory.largest[1] = 1, -1, -1
     cdef Py_ssize_t i, r
     cdef int m
     for r in range(LANES):
@@ -397,7 +397,7 @@ cdef inline void add_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
     if job.has_q:
         q = columns_of(&job.q, job, row, n_rows, start, n, <floating*>region.q, &q_step)
     clear_lanes(job, lanes)
-    filled.zeros = 1  # rows that are not there are zero
+    filled.zeros, filled.largest[0], filled.largest[1] = 1, -1, -1  # rows that are not there are zero
     if add_lanes(job, p, p_step, q, q_step, n, lanes, region.memory if n_rows == LANES else &filled):
         add_unusual_columns(job, p, p_step, q, q_step, n, region, lanes)
     if lanes != sums:

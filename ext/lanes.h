@@ -672,8 +672,9 @@ KB_STATIC int KB(kb_add_terms)(int measure, int has_q, int masses, const REAL *p
        KL = D + 2 p R,    reverse KL = D - 2 q R,    log q = log p - 2 u - 2 R,
 
    whatever R is, and no part of the first two cancels. So five sums serve for four measures, in units that are multiplied in at the end.
-   (2 q u is d - D, which costs nothing but cancels where q is much smaller than p, and with it a small entropy of q.) Masses are float32 sums of p, q and q - p, and a log q near 0 takes on the error of log p: see kb_add_family. `mass` becomes the sums of p
-   and q, to which entropies answer, and of p and p + (q - p), exact for near rows, to which divergences do. */
+   (2 q u is d - D, which costs nothing but cancels where q is much smaller than p, and with it a small entropy of q.) Masses are
+   sums in REAL of p, q and q - p, and a log q near 0 takes on the error of log p: see kb_add_family. `mass` becomes the sums of p and q,
+   to which entropies answer, and of p and p + (q - p), exact for near rows, to which divergences do. */
 KB_INLINE int KB(kb_family_pass)(int zeros, const REAL *p, ptrdiff_t p_step, const REAL *q, ptrdiff_t q_step, ptrdiff_t n_groups,
                              double (*mass)[KB_LANES], double (*sums)[KB_LANES], LOW (*most)[KB_LANES]) {
     enum { SQUARES, P_R, Q_R, P_LOG_P, Q_LOG, MIXED, P_MASS, Q_MASS, DIFFERENCE, N_SUMS };
