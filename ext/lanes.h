@@ -556,11 +556,12 @@ KB_INLINE void KB(kb_step)(int measure, int has_q, int masses, int exact, int ze
                            const REAL *y, ptrdiff_t x_ahead, ptrdiff_t y_ahead, ptrdiff_t x_fetch, ptrdiff_t y_fetch, REAL *s,
                            REAL *rest, REAL *shift, KB(kb_state) *state) {
     int halves = measure <= KB_JS || measure == KB_MIXTURE;
-    if (second && masses) {
-        KB_FETCH(x + x_fetch);
-        if (KB_REAL == 64) KB_FETCH(x + x_fetch + KB_LANES / 2);
-        if (has_q) KB_FETCH(y + y_fetch);
-        if (has_q && KB_REAL == 64) KB_FETCH(y + y_fetch + KB_LANES / 2);
+    if (masses) { /* rows side by side are one run: their next tile is fetched by the loop that reads memory */
+        const REAL *from_x = x + (second ? 0 : x_ahead), *from_y = y + (second ? 0 : y_ahead);
+        KB_FETCH(from_x + x_fetch);
+        if (KB_REAL == 64) KB_FETCH(from_x + x_fetch + KB_LANES / 2);
+        if (has_q) KB_FETCH(from_y + y_fetch);
+        if (has_q && KB_REAL == 64) KB_FETCH(from_y + y_fetch + KB_LANES / 2);
     }
     KB_EACH_LANE {
         if (second) {
