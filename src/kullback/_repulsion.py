@@ -452,17 +452,18 @@ def repel_once(positions: FloatArray, forces_out: FloatArray, **options: Any) ->
 
     Pages anew would cost a quarter of the call. No bit depends on what was called before.
     """
+    check_choice(options["method"], "method", METHODS)  # or it might not serve as a key
     key = (positions.shape, positions.dtype, *sorted(options.items()))
     engine = _idle.pop(key, None)  # nobody else has it meanwhile
     if engine is None:
         engine = make_repulsion(positions.shape, positions.dtype, **options)
     sum_q = engine(positions, forces_out)
-    engines = list(engine.engines.values()) if isinstance(engine, AutoRepulsion) else [engine]
-    n_nodes = [0]
-    for grid in (one for one in engines if isinstance(one, FFTRepulsion)):
-        grid.borrowed = True
-        n_nodes.append(grid.grid.size)
-    if max(len(positions), *n_nodes) <= IDLE_SIZE:
+    size = len(positions)
+    for one in engine.engines.values() if isinstance(engine, AutoRepulsion) else [engine]:
+        if isinstance(one, FFTRepulsion):
+            one.borrowed = True
+            size = max(size, one.grid.size)
+    if size <= IDLE_SIZE:
         _idle.clear()
         _idle[key] = engine
     return sum_q

@@ -210,3 +210,10 @@ def test_point_kl_in_blocks(make_affinities, monkeypatch):
     whole = gradient.point_kl(P, Y)
     monkeypatch.setattr(gradient, "BLOCK_PAIRS", 7)
     assert np.array_equal(gradient.point_kl(P, Y), whole)
+
+
+@pytest.mark.parametrize("method", ["newton", None, ["fft"], 3])
+def test_methods_that_there_are_not(method):
+    """They are named, whatever their type."""
+    with pytest.raises(ValueError, match="method must be one of 'auto', 'exact', 'barnes_hut', 'fft', got"):
+        gradient.repulsive_forces(np.zeros((5, 2)), method=method)
