@@ -141,9 +141,9 @@ KB_INLINE REAL KB(kb_fused)(REAL a, REAL b, REAL c) {
 }
 
 /* Return x 2^k with the integer k that brings x within a factor 3/2 of target, so that target - result is exact
-   (Sterbenz), and set *back to target 2^-k and *k such that *k LN2 is the logarithm of 2^k. Half a binade is added before
+   (Sterbenz), and set *k such that *k LN2 is the logarithm of 2^k. Half a binade is added before
    the exponent of the quotient is cut off, so k is the rounded difference of the two bit patterns. Both normal. */
-KB_INLINE REAL KB(kb_align)(REAL x, REAL target, REAL *k, REAL *back) {
+KB_INLINE REAL KB(kb_align)(REAL x, REAL target, REAL *k) {
 #if KB_REAL == 32
     BITS shift = (BITS)(((UBITS)KB(kb_bits)(target) - (UBITS)KB(kb_bits)(x) + 0x00400000u) & 0xff800000u);
     *k = (REAL)shift;
@@ -153,7 +153,6 @@ KB_INLINE REAL KB(kb_align)(REAL x, REAL target, REAL *k, REAL *back) {
     UBITS biased = ((UBITS)shift + 0x8000000000000000ull) >> 52;
     *k = KB(kb_value)((BITS)(biased | 0x4330000000000000ull)) - 4503599627372544.0;
 #endif
-    *back = KB(kb_value)((BITS)((UBITS)KB(kb_bits)(target) - (UBITS)shift));
     return KB(kb_value)((BITS)((UBITS)KB(kb_bits)(x) + (UBITS)shift));
 }
 
@@ -241,7 +240,7 @@ KB_INLINE REAL KB(kb_exp_tail)(REAL r, REAL r2) {
 #endif
 }
 
-/* Smaller and larger of values >= 0, whose bits are ordered as they are; and a negative x no lower than a negative bound,
+/* The smaller of values >= 0, whose bits are ordered as they are; and a negative x no lower than a negative bound,
    NaN staying NaN. Comparisons of floating numbers cost two operations for want of an order of NaN, of 32-bit integers one, of
    64-bit ones five. */
 #if KB_REAL == 32
@@ -249,25 +248,10 @@ KB_INLINE REAL KB(kb_smaller)(REAL a, REAL b) {
     UBITS x = (UBITS)KB(kb_bits)(a), y = (UBITS)KB(kb_bits)(b);
     return KB(kb_value)((BITS)(x < y ? x : y));
 }
-KB_INLINE REAL KB(kb_larger)(REAL a, REAL b) {
-    UBITS x = (UBITS)KB(kb_bits)(a), y = (UBITS)KB(kb_bits)(b);
-    return KB(kb_value)((BITS)(x > y ? x : y));
-}
 KB_INLINE REAL KB(kb_no_lower)(REAL x, REAL bound) { return KB(kb_smaller)(x, bound); }
-KB_INLINE REAL KB(kb_positive)(REAL x) { /* x, or 0 if that is larger */
-    BITS bits = KB(kb_bits)(x);
-    return KB(kb_value)(bits > 0 ? bits : 0);
-}
-KB_INLINE REAL KB(kb_negative)(REAL x) { /* x, or 0 if that is smaller */
-    BITS bits = KB(kb_bits)(x);
-    return KB(kb_value)(bits < 0 ? bits : 0);
-}
 #else
 KB_INLINE REAL KB(kb_smaller)(REAL a, REAL b) { return a < b ? a : b; }
-KB_INLINE REAL KB(kb_larger)(REAL a, REAL b) { return a < b ? b : a; }
 KB_INLINE REAL KB(kb_no_lower)(REAL x, REAL bound) { return x < bound ? bound : x; }
-KB_INLINE REAL KB(kb_positive)(REAL x) { return x > 0 ? x : 0; }
-KB_INLINE REAL KB(kb_negative)(REAL x) { return x < 0 ? x : 0; }
 #endif
 
 /* exp(x) for x <= 0, relative errors 2e-7 and 3e-16; what is below EXP_LOWEST counts as that. */
@@ -314,7 +298,7 @@ KB_INLINE REAL KB(kb_excess_near)(REAL t, REAL *ratio) {
 /* Let q' = 2^k q near p, d = p - q' (exact) and s = d / (p + q'). Then log(p / q) = k ln 2 + 2 atanh(s), p 2 s = d + s d,
    and p log(p / q) - p + q = s d + p (k ln 2 + 2 (atanh(s) - s)) + (q - q'), where no part cancels. */
 KB_INLINE void KB(kb_begin_kl)(REAL p, REAL q, REAL *s, REAL *rest, REAL *k) {
-    REAL back, near = KB(kb_align)(q, p, k, &back), d = p - near;
+    REAL near = KB(kb_align)(q, p, k), d = p - near;
     *s = d / (p + near);
     *rest = *s * d + (q - near);
 }
@@ -356,11 +340,11 @@ KB_INLINE REAL KB(kb_js_of)(REAL a, REAL u, REAL smaller, REAL log_ratio) {
    atanh(u) = log(p / q) / 2 = u + R with R = (atanh(s) - s) + rest. Where k is 0, s is u to the last bit and no part cancels.
    Of zeros R = -u, which makes the logarithm 0. */
 KB_INLINE void KB(kb_begin_ratio)(int zeros, REAL p, REAL q, REAL *s, REAL *u, REAL *rest) {
-    REAL total = p + q, one = p, other = q, k, back, near;
+    REAL total = p + q, one = p, other = q, k, near;
     if (zeros) one = p > 0 ? p : q;
     if (zeros) other = q > 0 ? q : p;
     if (zeros) total = total > 0 ? total : C(1);
-    near = KB(kb_align)(other, one, &k, &back);
+    near = KB(kb_align)(other, one, &k);
     *s = (one - near) / (one + near);
     if (zeros) *s = one > 0 ? *s : 0;
     *u = (p - q) / total;
