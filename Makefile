@@ -3,33 +3,39 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-SOURCES := pyproject.toml setup.py README.md LICENSE $(shell find ext src -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd')
+SOURCES := pyproject.toml setup.py README.md LICENSE $(shell find ext src -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h')
 
 .PHONY: demo test lint bench wheel clean
 .SILENT:
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/installed
+# The demo needs the best level only, and takes the levels of an earlier `make test` if they are there.
+demo: $(firstword $(wildcard $(VENV)/installed-native) $(VENV)/installed-best)
 	$(PIP) install 'matplotlib>=3.7'
 	$(BIN)/kullback embed digits -o digits.npy --plot digits.png
 
-test: $(VENV)/installed $(VENV)/group-test
+test: $(VENV)/installed-native $(VENV)/group-test
 	$(BIN)/python -m pytest -q $(ARGS)
 
-lint: $(VENV)/installed $(VENV)/group-test $(VENV)/group-lint
+lint: $(VENV)/installed-native $(VENV)/group-test $(VENV)/group-lint
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python devel/check_house.py
 
-bench: $(VENV)/installed $(VENV)/group-bench
+bench: $(VENV)/installed-native $(VENV)/group-bench
 	$(BIN)/python -m pytest -q bench --benchmark-enable --full $(ARGS)
 
-wheel: $(VENV)/pip
-	$(PIP) wheel --no-deps --wheel-dir dist .
+wheel: export KULLBACK_LEVELS = all
+wheel: $(VENV)/group-build
+	$(BIN)/python setup.py -q build_ext
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 	ls dist/*.whl
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .hypothesis .benchmarks .mypy_cache .ruff_cache
-	rm -f src/kullback/_kernels/*.so digits.npy digits.png
+	find src -name '*.so' -delete
+	rm -f digits.npy digits.png
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip knows dependency groups since 25.1
@@ -39,11 +45,12 @@ $(VENV)/pip:
 	$(PIP) install --upgrade 'pip>=25.1'
 	touch $@
 
-# build from nothing: setuptools would keep kernels whose source is gone or whose flags have changed
-$(VENV)/installed: $(VENV)/pip $(SOURCES)
-	echo 'Compiling the kernels and installing them in $(VENV): about two minutes ...'
-	rm -rf build src/*.egg-info
-	$(PIP) install --upgrade .
+# setup.py says what it compiles, so it runs by itself before pip, which would be silent; pip finds the work done.
+$(VENV)/installed-%: export KULLBACK_LEVELS = $*
+$(VENV)/installed-%: $(SOURCES) | $(VENV)/group-build
+	$(BIN)/python setup.py -q build_ext
+	$(PIP) install --no-build-isolation --upgrade .
+	rm -f $(VENV)/installed-*
 	touch $@
 
 $(VENV)/group-%: pyproject.toml $(VENV)/pip

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import os
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -15,7 +16,7 @@ from kullback import _kernels
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(kullback.__file__).parent
-STEMS = sorted(path.stem for path in (ROOT / "ext").glob("*.pyx") if path.stem != "cpu")
+STEMS = sorted(path.stem for path in (ROOT / "ext").glob("*/*.pyx") if path.stem != "cpu")
 
 
 def run(code, timeout=120, **environment):
@@ -58,7 +59,7 @@ def test_a_level_can_be_forced(name):
     """KULLBACK_SIMD chooses the module that is loaded, and the functions run on it."""
     code = "import kullback; from kullback._kernels import descent as d; print(d.__name__)"
     done = run(code, KULLBACK_SIMD=name)
-    assert done.stdout.strip() == f"kullback._kernels.descent_{name}", done.stderr
+    assert done.stdout.strip() == f"kullback._kernels.{name}.descent", done.stderr
 
 
 def test_a_level_that_is_not_available_is_refused():
@@ -72,7 +73,7 @@ def test_every_kernel_has_every_level():
     """No kernel is missing at a level that others have."""
     for stem in STEMS:
         for level in _kernels.USABLE_LEVELS:
-            assert _kernels.load(stem, level).__name__.endswith(f"{stem}_{level}")
+            assert _kernels.load(stem, level).__name__.endswith(f"{level}.{stem}")
     with pytest.raises(AttributeError, match="has no kernel 'nothing'"):
         _kernels.nothing  # noqa: B018 - the lookup is what is tested
 
@@ -179,7 +180,6 @@ def built_without_openmp(tmp_path_factory):
     pytest.importorskip("Cython")
     folder = tmp_path_factory.mktemp("plain")
     (folder / "src").mkdir()
-    (folder / "ext").mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         (folder / name).write_text((ROOT / name).read_text())
     package = folder / "src" / "kullback"
@@ -188,9 +188,12 @@ def built_without_openmp(tmp_path_factory):
             target = package / path.relative_to(ROOT / "src" / "kullback")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(path.read_text())
-    for path in (ROOT / "ext").iterdir():
-        if path.suffix == ".pxd" or path.stem in ("cpu", "descent", "perplexity", "symmetrize"):
-            (folder / "ext" / path.name).write_text(path.read_text())
+    few = ("cpu", "descent", "perplexity", "symmetrize")
+    shutil.copytree(
+        ROOT / "ext",
+        folder / "ext",
+        ignore=lambda _, names: [name for name in names if name.endswith(".pyx") and Path(name).stem not in few],
+    )
     compiler = folder / "cc"
     compiler.write_text(
         '#!/bin/sh\ncase " $* " in *" -fopenmp "*|*x86-64-v[34]*) exit 1;; esac\nexec cc "$@"\n'

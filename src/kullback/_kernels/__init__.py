@@ -20,7 +20,7 @@ LEVELS = ("baseline", "v3", "v4")
 
 def _usable_levels() -> tuple[str, ...]:
     runnable = LEVELS[: cpu.simd_level() + 1]
-    return tuple(level for level in runnable if find_spec(f"{__name__}.descent_{level}") is not None)
+    return tuple(level for level in runnable if find_spec(f"{__name__}.{level}.descent") is not None)
 
 
 def _choose_level() -> str:
@@ -38,7 +38,7 @@ LEVEL = _choose_level()
 
 def load(stem: str, level: str | None = None) -> ModuleType:
     """Return the kernel module ``stem`` compiled for ``level`` (default: the chosen level)."""
-    return import_module(f"{__name__}.{stem}_{level or LEVEL}")
+    return import_module(f"{__name__}.{level or LEVEL}.{stem}")
 
 
 def __getattr__(stem: str) -> ModuleType:

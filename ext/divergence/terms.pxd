@@ -16,9 +16,9 @@ cdef enum:
 cdef extern from *:
     """
     #define KB_REAL 32
-    #include "lanes.h"
+    #include "divergence/lanes.h"
     #define KB_REAL 64
-    #include "lanes.h"
+    #include "divergence/lanes.h"
     _Static_assert(KB_LANES == 16, "the number that Cython knows is that of lanes.h");
     """
     enum:

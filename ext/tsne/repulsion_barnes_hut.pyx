@@ -22,10 +22,10 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 
-from _divergence_terms cimport log_fast
-from _exp cimport exp_negative
-from _pairs cimport meet_sources
-from _tree cimport CAUTION, GROUP, LEAF, STACK, UNOPENED
+from divergence.terms cimport log_fast
+from common.exp cimport exp_negative
+from tsne.pairs cimport meet_sources
+from tsne.nodes cimport CAUTION, GROUP, LEAF, STACK, UNOPENED
 
 cdef extern from *:
     """
@@ -40,7 +40,7 @@ cdef extern from *:
     """
     void fetch "KULLBACK_FETCH"(const void* pointer) noexcept nogil
 
-cdef extern from "walk.h":
+cdef extern from "tsne/walk.h":
     enum: KB_VECTORS
     void kb_number_lanes() noexcept nogil
     void kb_sift_float(

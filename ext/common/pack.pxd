@@ -2,7 +2,7 @@
 
 from cython cimport floating
 
-cimport _numeric  # its C comes first
+cimport common.numeric  # its C comes first
 
 cdef extern from *:
     """

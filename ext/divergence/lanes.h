@@ -823,7 +823,7 @@ KB_STATIC void KB(kb_transpose)(const REAL *x, ptrdiff_t row, ptrdiff_t n, REAL 
 }
 
 #if KB_REAL == 64
-/* KL of KB_LANES rows of probabilities from their sums, as _divergence_finish.pxd has it: total / p less r - log(1 + r) with
+/* KL of KB_LANES rows of probabilities from their sums, as divergence/finish.pxd has it: total / p less r - log(1 + r) with
    r = (q - p) / p, by its series. Clear `settled` where that does not hold: sums off 1 by more than the tolerances or by
    1e-4 of themselves, or cancellation. */
 KB_STATIC void kb_finish_kl(const double *p, const double *q, const double *total, double unit, double tolerance_p,
@@ -837,7 +837,7 @@ KB_STATIC void kb_finish_kl(const double *p, const double *q, const double *tota
 }
 #endif
 
-/* ---- Sums of logits: see _divergence_logits.pxd -------------------------------------------------- */
+/* ---- Sums of logits: see divergence/logits.pxd -------------------------------------------------- */
 
 /* log(cosh(t / 2)) for w = t^2 <= 1/4: a Chebyshev interpolant, error 5e-10. */
 KB_INLINE REAL KB(kb_log_cosh)(REAL w) {

@@ -4,9 +4,9 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from _divergence_blocks cimport add_terms, fold, is_usual
-from _divergence_finish cimport DIVIDE, Sums, finish_measure
-from _divergence_terms cimport LANES, term_slow
+from divergence.blocks cimport add_terms, fold, is_usual
+from divergence.finish cimport DIVIDE, Sums, finish_measure
+from divergence.terms cimport LANES, term_slow
 
 cdef enum:
     TILE = 16  # rows of p that meet a row of q while it is in cache

@@ -9,9 +9,9 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
-from _divergence_terms cimport log_fast
+from divergence.terms cimport log_fast
 
-cdef extern from "near.h" nogil:
+cdef extern from "tsne/near.h" nogil:
     bint kb_attract_row(const float* values, const int32_t* columns, Py_ssize_t n_values, const float* positions,
                         Py_ssize_t row, float dof, float* force_out)
 

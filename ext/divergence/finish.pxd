@@ -2,7 +2,7 @@
 
 from libc.math cimport INFINITY, NAN, exp, fabs, isfinite, log, log1p, pow, sqrt
 
-from _divergence_terms cimport (
+from divergence.terms cimport (
     AFFINITY, ALPHA, CHI2, CROSS, ENTROPY, ENTROPY_Q, HELLINGER, JEFFREYS, JENSEN_SHANNON,
     JENSEN_SHANNON_ROOT, KL, MASS, MAX_RATIO, MIN_ENTROPY, PERPLEXITY, POWER, RENYI, RENYI_ENTROPY, REVERSE_KL, SUPPORT, TOP1,
     TOTAL_VARIATION, TSALLIS_ENTROPY,

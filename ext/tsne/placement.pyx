@@ -15,8 +15,8 @@ from cython.parallel cimport prange
 from libc.math cimport fmax, fmin, pow
 from libc.stdint cimport int32_t, int64_t
 
-from _divergence_terms cimport log_fast
-from _spline cimport gather_point
+from divergence.terms cimport log_fast
+from tsne.spline cimport gather_point
 
 cdef enum:
     ORDER = 6    # of the splines

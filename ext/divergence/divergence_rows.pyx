@@ -13,19 +13,19 @@ from libc.math cimport INFINITY, exp, fabs, log, log1p, sqrt
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from _divergence_blocks cimport (
+from divergence.blocks cimport (
     BEST_P, BLOCK, CENTRE, Job, MAX_GROUP, MAX_MEASURES, MODE, Memory, Operand, PIECE, ROUGH, Region, SHIFT, STATE, TERMS, add_block, add_columns,
     clear_lanes, fold_lanes, max_of, note_best, row_data, tile_of,
 )
-from _divergence_finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure
-from _divergence_logits cimport (
+from divergence.finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure
+from divergence.logits cimport (
     EXCESS, MASS_P, N_SUMS, add_logits, add_logits_js, finish_logits, has_one_sweep, is_jensen_shannon, merge_logits, near_js,
 )
-from _divergence_terms cimport (
+from divergence.terms cimport (
     AFFINITY, ALPHA, JENSEN_SHANNON_ROOT, KL, LANES, MASS, MAX_RATIO, Next, POWER, RENYI, RENYI_ENTROPY, STEP, SUPPORT, TOP1,
     TSALLIS_ENTROPY, exp_double, finish_kl_lanes, gather, needs_exact_masses,
 )
-from _pack cimport FIRST_INTEGER, FLOAT64, pack
+from common.pack cimport FIRST_INTEGER, FLOAT64, pack
 
 cdef enum:
     LINE = 8             # doubles of a cache line: what a thread remembers from block to block
@@ -562,7 +562,7 @@ cdef void fill_job(Job* job, const int[::1] measures, const double[::1] options)
 def reduce_rows(
     object p,                         # IN: three axes (outer, inner, element), any strides
     object q,                         # IN: the same shape, or None
-    int p_kind,                       # IN: element types, see _pack.pxd
+    int p_kind,                       # IN: element types, see common/pack.pxd
     int q_kind,
     const int[::1] measures,          # IN: at most MAX_MEASURES
     const double[::1] options,        # IN: unit, normalisation mode, tolerance of p's sum, of q's, alpha,

@@ -8,7 +8,7 @@ the highest one are dropped whole; which ones these are depends on the data alon
 This file is compiled without -fassociative-math, which would undo the two-step reduction by log 2.
 """
 
-from _exact cimport add_value, is_finite
+from common.exact cimport add_value, is_finite
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, exp, fabs, ldexp, log, log1p, rint

@@ -4,13 +4,13 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from _divergence_terms cimport (
+from divergence.terms cimport (
     LANES, MASS, TOP1, add_family_double, add_family_float, add_terms_double,
     add_terms_float, family_place, formula_of, gather, has_fast_terms, has_q_terms, mass_slow, needs_exact_masses, takes_largest,
     term_slow, transpose_double, transpose_float,
 )
-from _numeric cimport max_double, max_float
-from _pack cimport FLOAT32, FLOAT64, pack
+from common.numeric cimport max_double, max_float
+from common.pack cimport FLOAT32, FLOAT64, pack
 
 cdef enum:
     BLOCK = 4096       # elements, of probabilities; of logits, which are read twice, 1,024: see _rows.py

@@ -5,8 +5,8 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport ldexp
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from _bounds cimport BOUND_BLOCK, bound_all
-from _z_order cimport (
+from common.bounds cimport BOUND_BLOCK, bound_all
+from tsne.codes cimport (
     BUCKET_BITS, DIGIT_BITS, LOCAL, N_DIGITS, bits_per_component, cells_per_unit, count_points, log_of, scatter_points,
     sort_range,
 )

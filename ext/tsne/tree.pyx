@@ -19,8 +19,8 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport ldexp, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from _tree cimport GROUP, LEAF, STACK, UNOPENED
-from _z_order cimport bits_per_component, cells_per_unit, sort_range
+from tsne.nodes cimport GROUP, LEAF, STACK, UNOPENED
+from tsne.codes cimport bits_per_component, cells_per_unit, sort_range
 
 cdef extern from *:
     """

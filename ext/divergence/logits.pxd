@@ -13,9 +13,9 @@ from cython cimport floating
 from libc.math cimport INFINITY, NAN, exp, fabs, log, log1p, sqrt
 from libc.string cimport memset
 
-from _divergence_blocks cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT, fold, max_of, note_best
-from _divergence_finish cimport Sums, excess, take_off
-from _divergence_terms cimport (
+from divergence.blocks cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT, fold, max_of, note_best
+from divergence.finish cimport Sums, excess, take_off
+from divergence.terms cimport (
     CROSS, ENTROPY, ENTROPY_Q, JENSEN_SHANNON, JENSEN_SHANNON_ROOT, KL, LANES, MASKED, MASS, NEAR, NEAR_LIMIT, Next, PERPLEXITY, REVERSE_KL, TOP1,
     add_logits_double, add_logits_float, add_logits_js_double, add_logits_js_float, jensen_shannon_slow,
 )

@@ -10,7 +10,7 @@ float64 and 2^60 additions, 136 every product of two.
 This file is compiled without -fassociative-math, though nothing but integers is added in it.
 """
 
-from _exact cimport DIGIT, add_product, add_value, bits_of, is_finite
+from common.exact cimport DIGIT, add_product, add_value, bits_of, is_finite
 from libc.stdint cimport INT64_MAX, int64_t
 
 cdef enum:

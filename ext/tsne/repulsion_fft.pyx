@@ -20,7 +20,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
-from _bounds cimport BOUND_BLOCK, bound_all
+from common.bounds cimport BOUND_BLOCK, bound_all
 
 cdef enum:
     BAND = 16       # grid rows a band: more than the widest spline, so that every other band is apart

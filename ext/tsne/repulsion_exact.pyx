@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.math cimport exp, log1p
 from libc.stdint cimport int32_t
 
-from _pairs cimport meet_sources
+from tsne.pairs cimport meet_sources
 
 cdef enum:
     BLOCK = 16   # points that share a tile while it is in L1

@@ -1,5 +1,8 @@
 """What this CPU runs and what this build holds; compiled with baseline flags only."""
 
+cdef extern from "common/cpu.h":
+    int kullback_simd_level() noexcept nogil
+
 cdef extern from *:
     """
     #include <stddef.h>
@@ -19,21 +22,6 @@ cdef extern from *:
     #define KULLBACK_COMPILER "unknown"
     #endif
 
-    /* 0: baseline, 1: x86-64-v3 (AVX2, FMA), 2: x86-64-v4 (AVX-512 F, BW, CD, DQ, VL). */
-    static int kullback_simd_level(void) {
-    #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-        __builtin_cpu_init();
-        int v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-              && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-        int v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-              && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
-              && __builtin_cpu_supports("avx512vl");
-        return v3 + v4;
-    #else
-        return 0;
-    #endif
-    }
-
     /* libgomp hangs in a forked child that asks for threads after its parent used them: let the
        parent's idle threads go before each fork. */
     #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
@@ -47,7 +35,6 @@ cdef extern from *:
     """
     const char* KULLBACK_COMPILER
     int KULLBACK_OPENMP
-    int kullback_simd_level() noexcept nogil
     int kullback_install_fork_handler() noexcept nogil
 
 

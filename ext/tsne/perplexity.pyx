@@ -11,7 +11,7 @@ from cython.parallel cimport prange
 from libc.math cimport exp, fabs, log, sqrt
 from libc.stdint cimport int64_t
 
-from _exp cimport exp_negative
+from common.exp cimport exp_negative
 
 cdef enum:
     MAX_STEPS = 400   # the widest bracket, 1e-308 to 1e308 in beta, needs 240 expansions and 60 halvings
