@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kullback import _repulsion, gradient
+from kullback import gradient
+from kullback.tsne import repulsion as _repulsion
 from kullback import reference as ref
 
 THREADS = 2

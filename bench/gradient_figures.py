@@ -18,7 +18,8 @@ from mnist import principal_components
 from sklearn.datasets import load_digits
 
 import kullback
-from kullback import _repulsion, affinities, gradient
+from kullback import affinities, gradient
+from kullback.tsne import repulsion as _repulsion
 from kullback._kernels import attraction
 from kullback.tsne import Embedding
 

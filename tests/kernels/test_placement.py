@@ -6,7 +6,7 @@ from scipy import sparse
 
 from kullback import _kernels, gradient
 from kullback import reference as ref
-from kullback._repulsion import FFTRepulsion, Spline
+from kullback.tsne.repulsion import FFTRepulsion, Spline
 
 NO_GRID = np.empty((1, 1, 0))
 

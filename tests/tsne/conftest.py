@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kullback import _kernels, _repulsion, gradient
+from kullback import _kernels
+from kullback.tsne import gradient
+from kullback.tsne import repulsion as _repulsion
 from kullback.tsne import embedding
 
 KERNELS = (

@@ -6,7 +6,8 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
-from kullback import _kernels, affinities, neighbors
+from kullback import _kernels
+from kullback.tsne import affinities, neighbors
 from kullback.reference import affinities as reference
 
 

@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from kullback import _kernels, _repulsion, gradient
+from kullback import _kernels
+from kullback.tsne import gradient
+from kullback.tsne import repulsion as _repulsion
 from kullback import reference as ref
 from kullback._kernels import tree
 

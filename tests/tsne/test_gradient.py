@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kullback import gradient
+from kullback.tsne import gradient
 from kullback import reference as ref
 
 

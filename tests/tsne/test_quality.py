@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from sklearn import manifold
 from sklearn.datasets import load_digits
 
-from kullback import neighbors, quality
+from kullback.tsne import neighbors, quality
 from kullback.reference import affinities as reference
 
 

@@ -22,12 +22,12 @@ from .._arrays import (
 )
 from .._interrupts import note_interrupts
 from .._kernels import attraction, descent
-from .._repulsion import EXACT_POINTS, POINTS_PER_THREAD, ZOrder, get_grid, make_repulsion, set_grid
+from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, ZOrder, get_grid, make_repulsion, set_grid
 from .._states import Arrays, load_state, refuse_rest, save_state, take
 from .._threads import resolve_threads, useful_threads
-from ..affinities import Affinities
+from .affinities import Affinities
 from ..divergence import Decomposition
-from ..gradient import entropy_of, loss_of
+from .gradient import entropy_of, loss_of
 
 Schedule = float | Callable[[int], float]
 """A number, or a function of the iteration, counted from the first one of the embedding."""

@@ -16,11 +16,11 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from .. import affinities, gradient
+from . import affinities, gradient
 from .._arrays import FloatArray, check_choice, check_flag, check_integer, check_real
-from .._repulsion import METHODS, check_method, choose_accuracy
+from .repulsion import METHODS, check_method, choose_accuracy
 from .._threads import resolve_threads
-from ..neighbors import NeighborIndex
+from .neighbors import NeighborIndex
 from . import initialization, placement
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
 

@@ -14,7 +14,7 @@ from scipy import linalg, sparse
 
 from .._arrays import FloatArray, check_affinities, check_data, check_integer, check_positions
 from .._threads import serial_blas
-from ..affinities import Affinities
+from .affinities import Affinities
 
 START_STD = 1e-4
 """Standard deviation of the first component at the start: Kobak and Berens (2019), and scikit-learn."""

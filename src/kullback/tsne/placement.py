@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils import check_random_state
 
-from .. import _kernels, affinities
+from .. import _kernels
+from . import affinities
 from .._arrays import FloatArray, check_positions, check_positions_out
 from .._kernels import attraction, descent, placement
-from .._repulsion import EXACT_POINTS, FFTRepulsion, Spline, make_repulsion
+from .repulsion import EXACT_POINTS, FFTRepulsion, Spline, make_repulsion
 from .._threads import resolve_threads
 from ..divergence import Decomposition
-from ..gradient import tsne_loss
-from ..neighbors import Graph, NeighborIndex
+from .gradient import tsne_loss
+from .neighbors import Graph, NeighborIndex
 from .initialization import START_STD
 
 NEW_PERPLEXITY = 10.0

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
-from .. import affinities
+from . import affinities
 from .._arrays import FloatArray, check_choice, check_data, check_distances, check_integer, check_real
 from .._threads import resolve_threads
-from ..affinities import Affinities
-from ..neighbors import Metric, nearest_neighbors, neighbor_graph
+from .affinities import Affinities
+from .neighbors import Metric, nearest_neighbors, neighbor_graph
 from . import initialization
 from .embedding import Embedding
 from .estimator import EXPLORATION_ITER

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from ._arrays import FloatArray, aligned_empty, check_choice
-from ._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft, tree, z_order
-from ._threads import useful_threads
+from .._arrays import FloatArray, aligned_empty, check_choice
+from .._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft, tree, z_order
+from .._threads import useful_threads
 
 METHODS = ("auto", "exact", "barnes_hut", "fft")
 
