@@ -92,7 +92,7 @@ class BuildKernels(build_ext):
     """Build the levels that were asked for and that the compiler can make, on all cores, and say what is being done."""
 
     def probe(self, source: str, flags: list[str]) -> int | None:
-        """Return what a program exits with, or None where the compiler does not take it or the machine cannot run it."""
+        """Return what a program exits with: None if it cannot be compiled, -1 if this machine cannot run it."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "probe.c")
             path.write_text(source)

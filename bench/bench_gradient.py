@@ -8,8 +8,8 @@ import pytest
 from scipy import sparse
 
 from kullback import gradient
-from kullback.tsne import repulsion as _repulsion
 from kullback import reference as ref
+from kullback.tsne import repulsion as _repulsion
 
 THREADS = 2
 

@@ -19,9 +19,9 @@ from sklearn.datasets import load_digits
 
 import kullback
 from kullback import affinities, gradient
-from kullback.tsne import repulsion as _repulsion
 from kullback._kernels import attraction
 from kullback.tsne import Embedding
+from kullback.tsne import repulsion as _repulsion
 
 THREADS = 2
 
@@ -57,9 +57,7 @@ def repulsion(title: str, Y: np.ndarray, methods: dict[str, tuple[str, float]], 
     results: dict[str, np.ndarray] = {}
     functions: dict[str, Callable[[], object]] = {}
     for name, (method, theta) in methods.items():
-        engine = _repulsion.make_repulsion(
-            Y.shape, Y.dtype, method=method, theta=theta, dof=1.0, n_threads=THREADS
-        )
+        engine = _repulsion.make_repulsion(Y.shape, Y.dtype, method=method, theta=theta, dof=1.0, n_threads=THREADS)
         results[name] = np.empty_like(Y)
         functions[name] = lambda engine=engine, out=results[name]: engine(Y, out)
     for name, (method, theta) in methods.items():
@@ -122,9 +120,7 @@ def main() -> None:
     read = values.view(np.int32)
     times = medians(
         {
-            "attraction": lambda: attraction.accumulate_attraction(
-                *parts, embedding._positions, 1.0, forces, THREADS
-            ),
+            "attraction": lambda: attraction.accumulate_attraction(*parts, embedding._positions, 1.0, forces, THREADS),
             "one thread": lambda: attraction.accumulate_attraction(*parts, embedding._positions, 1.0, forces, 1),
             "read": lambda: (np.bitwise_or.reduce(read), np.bitwise_or.reduce(columns)),
         },
@@ -151,9 +147,7 @@ def main() -> None:
     print("\nauto at theta 0.5, by number of points of equal density")
     for n_points in (10_000, 30_000, 100_000, 300_000, 1_000_000):
         some = np.ascontiguousarray(copies[:n_points] * np.sqrt(n_points / 1e6), np.float32)
-        engine = _repulsion.make_repulsion(
-            some.shape, some.dtype, method="auto", theta=0.5, dof=1.0, n_threads=THREADS
-        )
+        engine = _repulsion.make_repulsion(some.shape, some.dtype, method="auto", theta=0.5, dof=1.0, n_threads=THREADS)
         out = np.empty_like(some)
         taken = medians({"auto": lambda engine=engine, some=some, out=out: engine(some, out)}, 5)["auto"]
         per_point = 1e6 * taken / n_points / np.log2(n_points)

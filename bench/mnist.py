@@ -45,9 +45,7 @@ def run_kullback(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, d
     """Ours, by the estimator."""
     from kullback import TSNE
 
-    estimator = TSNE(
-        perplexity=30, max_iter=n_iter, random_state=0, n_jobs=n_jobs, n_iter_without_progress=n_iter
-    )
+    estimator = TSNE(perplexity=30, max_iter=n_iter, random_state=0, n_jobs=n_jobs, n_iter_without_progress=n_iter)
     return estimator.fit_transform(X), estimator.timings_
 
 
@@ -190,9 +188,7 @@ def _as_graph(indices: np.ndarray, distances: np.ndarray) -> Any:
 
 def _print_table(reports: dict[str, dict[str, Any]]) -> None:
     ours = reports.get("kullback", {}).get("seconds", float("nan"))
-    print(
-        f"\n{'system':<10} {'seconds':>8} {'x ours':>7} {'peak MB':>8} {'exact KL':>9} {'recall':>7}  stages"
-    )
+    print(f"\n{'system':<10} {'seconds':>8} {'x ours':>7} {'peak MB':>8} {'exact KL':>9} {'recall':>7}  stages")
     for system, r in reports.items():
         stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in r["stages"].items())
         print(f"{system:<10} {r['seconds']:8.1f} {r['seconds'] / ours:7.2f} {r['peak MB']:8.0f} "

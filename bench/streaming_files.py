@@ -55,9 +55,7 @@ def evaluate_memory(folder, repeats):
     import kullback
 
     n = min(8192, np.load(folder / "p.npy", mmap_mode="r").shape[0])
-    p, q = (
-        np.fromfile(folder / f"{s}.npy", np.float32, n * COLUMNS, offset=128).reshape(n, -1) for s in "pq"
-    )
+    p, q = (np.fromfile(folder / f"{s}.npy", np.float32, n * COLUMNS, offset=128).reshape(n, -1) for s in "pq")
     bare, evaluated = [], []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -19,6 +19,15 @@ FORBIDDEN = {"divergence": {"tsne"}, "streaming": {"tsne"}, "readers": {"tsne"}}
 """What the modules of a room may not import."""
 
 
+EMBEDDED = re.compile(r'cdef extern from \*[^\n]*:\n\s*"""(.*?)"""', re.S)
+"""C that stands in a Cython file."""
+
+CYTHON_FUNCTION = re.compile(
+    r"^( *)(?:cdef|cpdef|def)\b(?! extern| struct| enum| class)[^\n(=]*?(\w+)(?:\[[^\]]*\])?\(", re.M
+)
+"""The head of a function, with its indentation and its name."""
+
+
 def files(*folders: str) -> Iterator[Path]:
     """Yield every source file of the folders."""
     for folder in folders:
@@ -51,7 +60,9 @@ def check_function(place: str, name: str, n_lines: int, n_parameters: int) -> It
 
 def python_parameters(node: ast.FunctionDef, public: bool) -> int:
     """Count parameters; those of public functions by position only, without ``self`` and ``cls``."""
-    given = [argument.arg for argument in [*node.args.posonlyargs, *node.args.args] if argument.arg not in ("self", "cls")]
+    given = [
+        argument.arg for argument in [*node.args.posonlyargs, *node.args.args] if argument.arg not in ("self", "cls")
+    ]
     return len(given) + (0 if public else len(node.args.kwonlyargs))
 
 
@@ -108,9 +119,13 @@ def closing(text: str, start: int) -> int:
 
 def check_cython(path: Path) -> Iterator[str]:
     """Functions of a ``.pyx`` or ``.pxd``, whose bodies are what is indented more than they are."""
-    text = re.sub(r'(cdef extern from \*.*?:\n\s*)""".*?"""', lambda m: re.sub(r"[^\n]", "", m[0]), path.read_text(), flags=re.S)
+    text = re.sub(
+        r'(cdef extern from \*.*?:\n\s*)""".*?"""', lambda m: re.sub(r"[^\n]", "", m[0]), path.read_text(), flags=re.S
+    )
     lines = text.splitlines()
-    for match in re.finditer(r"^( *)(?:cdef|cpdef|def)\b(?! extern| struct| enum| class)[^\n(=]*?(\w+)(?:\[[^\]]*\])?\(", text, re.M):
+    for match in re.finditer(
+        r"^( *)(?:cdef|cpdef|def)\b(?! extern| struct| enum| class)[^\n(=]*?(\w+)(?:\[[^\]]*\])?\(", text, re.M
+    ):
         first, end = text.count("\n", 0, match.start()), closing(text, match.end() - 1)
         indent, last = len(match[1]), text.count("\n", 0, end)
         body = last + 1
@@ -148,7 +163,7 @@ def check_kernels() -> Iterator[str]:
             yield from check_c(path, text, 0)
             continue
         yield from check_cython(path)
-        for match in re.finditer(r'cdef extern from \*.*?:\n\s*"""(.*?)"""', text, re.S):
+        for match in EMBEDDED.finditer(text):
             yield from check_c(path, match[1].replace("\\\\\n", "\\\n"), text.count("\n", 0, match.start(1)))
 
 

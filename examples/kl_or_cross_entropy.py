@@ -134,9 +134,7 @@ def draw(runs: dict[str, dict[str, Run]]) -> Any:
     for column, (case, pair) in enumerate(runs.items()):
         above, below = axes[:, column]
         same = np.array_equal(pair[LOSSES[0]].positions, pair[LOSSES[1]].positions)
-        above.set_title(
-            f"{case}: {'one path, bit for bit' if same else 'two paths'}", loc="left", fontsize=11
-        )
+        above.set_title(f"{case}: {'one path, bit for bit' if same else 'two paths'}", loc="left", fontsize=11)
         for descent, run in pair.items():
             # where both are one path, the second is dotted so that the first shows through
             style = {

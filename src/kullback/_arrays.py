@@ -60,9 +60,7 @@ def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(
-            f"{name} must have shape (n_points, n_components), neither 0, got shape {array.shape}"
-        )
+        raise ValueError(f"{name} must have shape (n_points, n_components), neither 0, got shape {array.shape}")
     if array.shape[0] >= 2**30:
         raise ValueError(f"{name} must have fewer than 2**30 points, got {array.shape[0]}")
     array = np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float32 else np.float64)
@@ -81,9 +79,7 @@ def check_positions_out(out: object, shape: tuple[int, int]) -> FloatArray:
     return out
 
 
-def check_affinities(
-    affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str
-) -> SparseParts:
+def check_affinities(affinities: Any, n_points: int, dtype: npt.DTypeLike, name: str) -> SparseParts:
     """Return the CSR parts (values, int32 columns, int64 row starts) of a joint distribution P.
 
     P is square, non-negative, without a diagonal and sums to 1 within sqrt(eps) of float32.
@@ -154,9 +150,7 @@ def check_distance_values(distances: FloatArray) -> FloatArray:
     return distances
 
 
-def check_new_data(
-    rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, *, dense: bool, distances: bool
-) -> Any:
+def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, *, dense: bool, distances: bool) -> Any:
     """Return new rows of data, or of their distances to old ones: finite, of a dtype, dense or CSR."""
     from scipy import sparse
 
@@ -207,14 +201,10 @@ def check_neighbor_lists(lists: tuple[Any, ...], name: str) -> Any:
         )
     n_points, k = indices.shape
     if indices.min() < 0 or indices.max() >= n_points:
-        raise ValueError(
-            f"{name} must have indices in [0, {n_points}), got {indices.min()} to {indices.max()}"
-        )
+        raise ValueError(f"{name} must have indices in [0, {n_points}), got {indices.min()} to {indices.max()}")
     starts = np.arange(n_points + 1) * k
     values = distances.reshape(-1)
-    return check_distances(
-        sparse.csr_array((values, indices.reshape(-1), starts), shape=(n_points, n_points)), name
-    )
+    return check_distances(sparse.csr_array((values, indices.reshape(-1), starts), shape=(n_points, n_points)), name)
 
 
 def check_graph(
@@ -726,9 +716,7 @@ def check_support(
     if not from_logits:
         for name, array in (("p", left), ("q", right)):
             if array.size and not (array.min() >= 0 and array.max() < np.inf):
-                raise ValueError(
-                    f"{name} must be finite and not negative, got {array.min()} to {array.max()}"
-                )
+                raise ValueError(f"{name} must be finite and not negative, got {array.min()} to {array.max()}")
     return left, right, eps
 
 
@@ -740,9 +728,7 @@ def refuse_logits(name: str, n_refused: int) -> None:
 def check_total(total: float, eps: float, *, name: str) -> None:
     """Raise where probabilities do not add up to 1."""
     if not abs(total - 1) <= eps**0.5:
-        raise ValueError(
-            f"{name} must sum to 1 within {eps**0.5:.1e} (normalize='check'), it sums to {total!r}"
-        )
+        raise ValueError(f"{name} must sum to 1 within {eps**0.5:.1e} (normalize='check'), it sums to {total!r}")
 
 
 def check_folder_of(path: str | os.PathLike[str], name: str) -> None:

@@ -24,9 +24,7 @@ MAX_STATE_BYTES = 1 << 33
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, MemoryError)
 
 
-def save_state(
-    path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays, *, compress: bool = True
-) -> None:
+def save_state(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays, *, compress: bool = True) -> None:
     """Write a header and arrays as an npz, which appears under its name only when complete."""
     write = np.savez_compressed if compress else np.savez
     path = Path(path)

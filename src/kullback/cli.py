@@ -55,9 +55,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _make_parser() -> _Parser:
-    parser = _Parser(
-        prog="kullback", description="t-SNE maps and divergences between probability distributions."
-    )
+    parser = _Parser(prog="kullback", description="t-SNE maps and divergences between probability distributions.")
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
@@ -66,34 +64,20 @@ def _make_parser() -> _Parser:
     embed.add_argument("-o", "--output", metavar="OUT.npy", required=True, help="where the embedding goes")
     embed.add_argument("--plot", metavar="OUT.png", help="draw the map: any format of matplotlib's")
     embed.add_argument("--labels", metavar="L.npy", help="one label for each row, for the plot; as INPUT")
-    embed.add_argument(
-        "--perplexity", type=float, default=30.0, help="effective neighbours (default: %(default)g)"
-    )
-    embed.add_argument(
-        "--max-iter", type=int, default=1000, metavar="N", help="iterations (default: %(default)d)"
-    )
-    embed.add_argument(
-        "--early-exaggeration", type=float, default=12.0, metavar="X", help="default: %(default)g"
-    )
+    embed.add_argument("--perplexity", type=float, default=30.0, help="effective neighbours (default: %(default)g)")
+    embed.add_argument("--max-iter", type=int, default=1000, metavar="N", help="iterations (default: %(default)d)")
+    embed.add_argument("--early-exaggeration", type=float, default=12.0, metavar="X", help="default: %(default)g")
     embed.add_argument("--early-exaggeration-iter", type=_whole_or_auto, default=250, metavar="N",
                        help="iterations of it, or auto: until the map is at rest (default: %(default)d)")  # fmt: skip
     embed.add_argument("--exaggeration", type=float, default=1.0, metavar="X", help="after that (default: 1)")
     embed.add_argument("--tol", type=float, metavar="X", help="stop at rest: less relative fall of KL in 50 "
                        "iterations, such as 0.002 (default: never)")  # fmt: skip
-    embed.add_argument(
-        "--learning-rate", type=_number_or_auto, default="auto", metavar="X", help="default: auto"
-    )
-    embed.add_argument(
-        "--components", type=int, default=2, metavar="N", help="dimensions (default: %(default)d)"
-    )
+    embed.add_argument("--learning-rate", type=_number_or_auto, default="auto", metavar="X", help="default: auto")
+    embed.add_argument("--components", type=int, default=2, metavar="N", help="dimensions (default: %(default)d)")
     embed.add_argument("--metric", default="euclidean", help="distance between rows (default: %(default)s)")
     embed.add_argument("--init", choices=("pca", "spectral", "random"), default="pca", help="default: %(default)s")
-    embed.add_argument(
-        "--method", choices=("auto", "exact", "barnes_hut", "fft"), default="auto", help="default: auto"
-    )
-    embed.add_argument(
-        "--angle", type=float, default=0.5, metavar="X", help="Barnes-Hut's theta (default: 0.5)"
-    )
+    embed.add_argument("--method", choices=("auto", "exact", "barnes_hut", "fft"), default="auto", help="default: auto")
+    embed.add_argument("--angle", type=float, default=0.5, metavar="X", help="Barnes-Hut's theta (default: 0.5)")
     embed.add_argument("--seed", type=int, default=0, help="seed (default: %(default)d)")
     embed.add_argument("--n-jobs", type=int, metavar="N", help="threads (default: all); the map is the same")
     embed.add_argument("--quiet", action="store_true", help="no progress and no report")
@@ -317,9 +301,7 @@ def _read_array(name: str, *, text: bool = False) -> npt.NDArray[Any]:
             if not key and len(loaded.files) == 1:
                 key = loaded.files[0]
             if key not in loaded.files:
-                raise KeyError(
-                    f"{name}: name one of its arrays as {path}:KEY, from {', '.join(loaded.files)}"
-                )
+                raise KeyError(f"{name}: name one of its arrays as {path}:KEY, from {', '.join(loaded.files)}")
             return np.asarray(loaded[key])
     except KeyError as error:
         raise ValueError(error.args[0]) from None
@@ -334,9 +316,7 @@ def _read_csv(path: str, text: bool) -> npt.NDArray[Any]:
     rows: list[list[float]] = []
     with open(path, newline="", encoding="utf-8-sig") as file:
         try:
-            lines = [
-                (number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))
-            ]
+            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path}: not a readable .csv file: {error}") from None
     if text and lines and all(len(row) == 1 for _, row in lines):
@@ -347,13 +327,9 @@ def _read_csv(path: str, text: bool) -> npt.NDArray[Any]:
             continue  # names of columns
         for column, (value, cell) in enumerate(zip(values, row, strict=True), 1):
             if value is None:
-                raise ValueError(
-                    f"{path}: line {number}, column {column}: not a number: {cell.strip()[:40]!r}"
-                )
+                raise ValueError(f"{path}: line {number}, column {column}: not a number: {cell.strip()[:40]!r}")
         if rows and len(values) != len(rows[0]):
-            raise ValueError(
-                f"{path}: line {number} has {len(values)} columns, the lines before {len(rows[0])}"
-            )
+            raise ValueError(f"{path}: line {number} has {len(values)} columns, the lines before {len(rows[0])}")
         rows.append([value for value in values if value is not None])
     if not rows:
         raise ValueError(f"{path}: holds no numbers")

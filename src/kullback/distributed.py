@@ -59,9 +59,7 @@ def evaluate(
     import dask.array
     from dask.delayed import delayed
 
-    empty = RowDivergence(
-        measures, from_logits=from_logits, quantiles=quantiles, base=base, normalize=normalize
-    )
+    empty = RowDivergence(measures, from_logits=from_logits, quantiles=quantiles, base=base, normalize=normalize)
     sides = [side if isinstance(side, dask.array.Array) else dask.array.asarray(side)  # type: ignore[no-untyped-call]
              for side in (p, q)]  # fmt: skip
     for name, side in zip("pq", sides, strict=True):

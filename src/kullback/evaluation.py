@@ -150,9 +150,7 @@ class _Run:
             raise ValueError(f"p and q must have the same number of rows, got {p.n_rows} and {q.n_rows}")
         widths = {source.n_columns for source in sources if source.n_columns is not None}
         if len(widths) > 1:
-            raise ValueError(
-                f"p and q must have the same number of columns, got {p.n_columns} and {q.n_columns}"
-            )
+            raise ValueError(f"p and q must have the same number of columns, got {p.n_columns} and {q.n_columns}")
         self.n_rows = known.pop() if known else None
         self.columns = [_column(values, self.n_rows, name) for values, name in zip(
             columns, ("labels", "weights", "group"), strict=True)]  # fmt: skip
@@ -174,14 +172,10 @@ class _Run:
             if self._ended or self._stop.is_set() or start == self.n_rows:
                 return start, start, []
             stop = start + self.block if self.n_rows is None else min(start + self.block, self.n_rows)
-            parts = [
-                np.empty(0) if source.concurrent else source.read(start, stop) for source in self.sources
-            ]
+            parts = [np.empty(0) if source.concurrent else source.read(start, stop) for source in self.sources]
             lengths = {len(x) for x, source in zip(parts, self.sources, strict=True) if not source.concurrent}
             if len(lengths) > 1:
-                raise ValueError(
-                    f"p and q must have the same number of rows, one of them ends near row {stop}"
-                )
+                raise ValueError(f"p and q must have the same number of rows, one of them ends near row {stop}")
             n = lengths.pop() if lengths else stop - start
             if n < stop - start:
                 self._ended = True
@@ -218,9 +212,7 @@ class _Run:
                 self._error = self._error or error
             self._stop.set()
 
-    def _round(
-        self, seconds: float | None, show: Callable[[int], None], interrupted: threading.Event
-    ) -> None:
+    def _round(self, seconds: float | None, show: Callable[[int], None], interrupted: threading.Event) -> None:
         """Let threads work until the end, an interrupt, an error or a deadline, then merge their data."""
         self._stop.clear()
         deadline = None if seconds is None else time.monotonic() + seconds
@@ -245,9 +237,7 @@ class _Run:
         for part in parts:
             self.accumulator.merge(part)
 
-    def execute(
-        self, *, progress: bool, checkpoint: str | os.PathLike[str] | None, checkpoint_every: float
-    ) -> None:
+    def execute(self, *, progress: bool, checkpoint: str | os.PathLike[str] | None, checkpoint_every: float) -> None:
         """Run to the end, or to an interrupt."""
         from tqdm import tqdm
 
@@ -334,9 +324,7 @@ def _plan(sources: list[Source], batch_rows: int | str, max_memory: int, n_threa
     # both sides of each thread, and what a reader holds of one block besides
     affordable = max_memory // (4 * row_bytes)
     if affordable < 1:
-        raise ValueError(
-            f"max_memory must be at least {4 * row_bytes} for one pair of rows, got {max_memory}"
-        )
+        raise ValueError(f"max_memory must be at least {4 * row_bytes} for one pair of rows, got {max_memory}")
     n_workers = min(n_threads, affordable)
     affordable //= n_workers
     if batch_rows == "auto":

@@ -174,9 +174,7 @@ def _draw_classes(
                 va="center",
             )
             text.set_path_effects([withStroke(linewidth=3, foreground="white")])
-    dots = [
-        Line2D([], [], linestyle="", marker="o", markersize=7, color=palette[i]) for i in range(len(labels))
-    ]
+    dots = [Line2D([], [], linestyle="", marker="o", markersize=7, color=palette[i]) for i in range(len(labels))]
     ax.legend(dots, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, labelcolor=INK,
               handletextpad=0.2, ncols=math.ceil(len(labels) / 20))  # fmt: skip
 

@@ -69,9 +69,7 @@ def test_options_of_the_descent_arrive(kullback_command, data, tmp_path):
 
 def test_digits_with_a_plot(kullback_command, tmp_path):
     """The bundled data set: the map, the picture, and the identity of the three numbers that are printed."""
-    done = kullback_command(
-        "embed", "digits", "-o", "d.npy", "--plot", "d.png", "--max-iter", 60, "--seed", 3
-    )
+    done = kullback_command("embed", "digits", "-o", "d.npy", "--plot", "d.png", "--max-iter", 60, "--seed", 3)
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "d.npy").shape == (1797, 2)
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
@@ -83,9 +81,7 @@ def test_digits_with_a_plot(kullback_command, tmp_path):
 @pytest.mark.parametrize("labels", ["labels.npy", "labels.csv"])
 def test_labels_and_formats_of_the_plot(kullback_command, data, tmp_path, labels):
     """Names as labels, a vector picture, no report."""
-    done = kullback_command(
-        "embed", "x.npy", "-o", "m.npy", "--plot", "m.svg", "--labels", labels, "--quiet", *SMALL
-    )
+    done = kullback_command("embed", "x.npy", "-o", "m.npy", "--plot", "m.svg", "--labels", labels, "--quiet", *SMALL)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert b"<svg" in (tmp_path / "m.svg").read_bytes()
 

@@ -32,8 +32,14 @@ def iris():
         kullback.TSNE(max_iter=20, perplexity=3, n_jobs=1),
         kullback.TSNE(1, max_iter=20, perplexity=3, init="random", method="exact", n_jobs=1),
         kullback.TSNE(
-            max_iter=20, perplexity=3, init="spectral", early_exaggeration_iter="auto", tol=0.1, dof=0.5,
-            exaggeration=2, n_jobs=1,
+            max_iter=20,
+            perplexity=3,
+            init="spectral",
+            early_exaggeration_iter="auto",
+            tol=0.1,
+            dof=0.5,
+            exaggeration=2,
+            n_jobs=1,
         ),
         kullback.TSNE(max_iter=20, perplexity=3, init="random", metric="precomputed", n_jobs=1),
     ]
@@ -172,9 +178,7 @@ def test_feature_names_out(iris):
 def test_pipelines(iris):
     """A graph of neighbours from scikit-learn, and a scaler before us."""
     graph = KNeighborsTransformer(n_neighbors=15, mode="distance")
-    piped = make_pipeline(graph, kullback.TSNE(**SMALL, metric="precomputed", init="random")).fit_transform(
-        iris
-    )
+    piped = make_pipeline(graph, kullback.TSNE(**SMALL, metric="precomputed", init="random")).fit_transform(iris)
     direct = kullback.TSNE(**SMALL, init="random").fit_transform(iris)
     assert piped.shape == direct.shape
     # 15 neighbours either way; distances of the two searches differ in rounding and among ties

@@ -23,9 +23,7 @@ def run(code, timeout=120, **environment):
     """Run Python code in a fresh process; return the finished process."""
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
     command = [sys.executable, "-c", code]
-    return subprocess.run(
-        command, env=variables, capture_output=True, text=True, timeout=timeout, check=False
-    )
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 def test_importing_loads_nothing_heavier_than_numpy():
@@ -83,9 +81,7 @@ def test_stub_says_what_the_kernel_takes(stem):
     """Each .pyi names the functions of its kernel, with the same parameters in the same order."""
     module = _kernels.cpu if stem == "cpu" else _kernels.load(stem)
     tree = ast.parse((PACKAGE / "_kernels" / f"{stem}.pyi").read_text())
-    stubs = {
-        node.name: [a.arg for a in node.args.args] for node in tree.body if isinstance(node, ast.FunctionDef)
-    }
+    stubs = {node.name: [a.arg for a in node.args.args] for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert stubs
     kinds = {"cython_function_or_method", "fused_cython_function"}
     kernels = {name for name, value in vars(module).items() if type(value).__name__ in kinds}
@@ -195,9 +191,7 @@ def built_without_openmp(tmp_path_factory):
         ignore=lambda _, names: [name for name in names if name.endswith(".pyx") and Path(name).stem not in few],
     )
     compiler = folder / "cc"
-    compiler.write_text(
-        '#!/bin/sh\ncase " $* " in *" -fopenmp "*|*x86-64-v[34]*) exit 1;; esac\nexec cc "$@"\n'
-    )
+    compiler.write_text('#!/bin/sh\ncase " $* " in *" -fopenmp "*|*x86-64-v[34]*) exit 1;; esac\nexec cc "$@"\n')
     compiler.chmod(0o755)
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     environment = {**os.environ, "CC": str(compiler), "LDSHARED": f"{compiler} -shared", "CFLAGS": "-O0"}
@@ -227,9 +221,7 @@ def test_the_wheel_carries_no_sources():
     """Only modules, stubs, compiled kernels and the licence are packaged."""
     files = metadata.files("kullback") or []
     installed = [str(file) for file in files if str(file).startswith("kullback/")]
-    if not any(
-        name.endswith(".so") for name in installed
-    ):  # an editable install: look at what the wheel would hold
+    if not any(name.endswith(".so") for name in installed):  # an editable install: look at what the wheel would hold
         from setuptools import find_packages
 
         packages = find_packages(str(ROOT / "src"))

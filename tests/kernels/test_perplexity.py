@@ -22,9 +22,7 @@ def search(level, distances, perplexity, n_threads=2):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(
-    ("n", "k", "perplexity"), [(1, 2, 1.5), (7, 7, 3), (65, 8, 2.5), (64, 9, 8.9), (257, 90, 30)]
-)
+@pytest.mark.parametrize(("n", "k", "perplexity"), [(1, 2, 1.5), (7, 7, 3), (65, 8, 2.5), (64, 9, 8.9), (257, 90, 30)])
 def test_bandwidths_against_reference(level, n_threads, dtype, n, k, perplexity):
     """Conditional probabilities and bandwidths are those of the plain bisection."""
     distances = np.random.default_rng(k).gamma(3, size=(n, k)).astype(dtype)
@@ -55,9 +53,7 @@ def test_reference_against_extended_precision():
                 middle = mpmath.sqrt(low * high)
                 entropy = -sum(q * mpmath.log(q) for q in weights(middle) if q > 0)
                 low, high = (low, middle) if entropy > mpmath.log(3) else (middle, high)
-            assert float(middle) == pytest.approx(
-                s, rel=1e-12
-            )  # 100 halvings of 1,400 reach eps; condition ~ 10
+            assert float(middle) == pytest.approx(s, rel=1e-12)  # 100 halvings of 1,400 reach eps; condition ~ 10
             assert [float(q) for q in weights(middle)] == pytest.approx(list(p), rel=1e-11)
 
 

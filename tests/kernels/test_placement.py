@@ -90,9 +90,7 @@ def test_descent_against_reference(level, n_threads, n_components):
         Y, p, neighbors, box = scene(n_points, n_components, n_new=35)
         positions, _, losses = place(level, Y, p, neighbors, box, n_threads=n_threads)
         for i in range(0, 35, 4):
-            y, loss = ref.place_point(
-                p[i], neighbors[i], Y, mean_sum=3.0, box=box, tolerance=1e-9, max_iter=200
-            )
+            y, loss = ref.place_point(p[i], neighbors[i], Y, mean_sum=3.0, box=box, tolerance=1e-9, max_iter=200)
             # F is flat at its minimum: an error of 1e-13 in F is one of 1e-6 in y
             assert losses[i] == pytest.approx(loss, rel=1e-9)
             np.testing.assert_allclose(positions[i], y, rtol=0, atol=1e-4)

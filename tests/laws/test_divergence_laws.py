@@ -30,9 +30,7 @@ def test_identity_and_sign(dtype):
     np.testing.assert_array_equal(parts.kl_divergence, kullback.kl_divergence(p, q))
     np.testing.assert_array_equal(parts.entropy, kullback.entropy(p))
     # each float32 term of the one-pass cross-entropy errs by up to 4 ulp
-    np.testing.assert_allclose(
-        parts.cross_entropy, kullback.cross_entropy(p, q), rtol=4 * np.finfo(dtype).eps
-    )
+    np.testing.assert_allclose(parts.cross_entropy, kullback.cross_entropy(p, q), rtol=4 * np.finfo(dtype).eps)
     assert (parts.entropy <= np.log(200)).all()
 
 
@@ -41,17 +39,11 @@ def test_identity_and_sign(dtype):
 def test_zeros_follow_scipy(dtype, repeat):
     """0 log 0 = 0; p > 0 with q = 0 is infinite; both zero add nothing."""
     p = np.tile(np.array([[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], [0, 1, 0, 0]], dtype), repeat) / dtype(repeat)
-    q = np.tile(np.array([[0.25, 0.5, 0.25, 0], [0.5, 0, 0.5, 0], [0, 1, 0, 0]], dtype), repeat) / dtype(
-        repeat
-    )
+    q = np.tile(np.array([[0.25, 0.5, 0.25, 0], [0.5, 0, 0.5, 0], [0, 1, 0, 0]], dtype), repeat) / dtype(repeat)
     rtol = 1e-6 if dtype is np.float32 else 1e-14
-    np.testing.assert_allclose(
-        kullback.kl_divergence(p, q), scipy.stats.entropy(p, q, axis=1), rtol=rtol, atol=1e-15
-    )
+    np.testing.assert_allclose(kullback.kl_divergence(p, q), scipy.stats.entropy(p, q, axis=1), rtol=rtol, atol=1e-15)
     np.testing.assert_allclose(kullback.entropy(p), scipy.stats.entropy(p, axis=1), rtol=rtol)
-    assert (
-        np.isinf(kullback.cross_entropy(p, q)[1]) and np.isfinite(kullback.cross_entropy(p, q)[[0, 2]]).all()
-    )
+    assert np.isinf(kullback.cross_entropy(p, q)[1]) and np.isfinite(kullback.cross_entropy(p, q)[[0, 2]]).all()
     np.testing.assert_allclose(
         kullback.kl_divergence(p, 2 * q, normalize=False),
         scipy.special.kl_div(p, 2 * q).sum(axis=1),
@@ -71,9 +63,7 @@ def test_subnormals(dtype):
     near_min = np.array([2 * np.finfo(dtype).tiny, 1], dtype)
     swapped = np.array([np.finfo(dtype).tiny, 1], dtype)
     expected = scipy.special.kl_div(near_min.astype(float), swapped.astype(float)).sum()
-    np.testing.assert_allclose(
-        kullback.kl_divergence(near_min, swapped, normalize=False), expected, rtol=1e-6
-    )
+    np.testing.assert_allclose(kullback.kl_divergence(near_min, swapped, normalize=False), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, -0.25])

@@ -46,10 +46,7 @@ def test_an_annealed_p_gives_one_path_but_curves_that_part(runs):
     # once the map has formed, cross-entropy goes on falling while KL to the sharper P does not
     half = len(on_kl.entropy) // 2
     assert on_kl.cross_entropy[-1] < on_kl.cross_entropy[half]
-    assert (
-        on_kl.cross_entropy[half] - on_kl.cross_entropy[-1]
-        > on_kl.kl_divergence[half] - on_kl.kl_divergence[-1]
-    )
+    assert on_kl.cross_entropy[half] - on_kl.cross_entropy[-1] > on_kl.kl_divergence[half] - on_kl.kl_divergence[-1]
 
 
 def test_a_learned_p_parts_the_paths(runs):

@@ -56,9 +56,7 @@ def test_bounds_hold_the_true_divergence(data):
     from kullback.readers.llama import _per_row, _read
 
     source = LlamaLogits(path)
-    values = _per_row(
-        _read(source, 0, len(base)), _read(open_source(second), 0, len(base)), source.labels, 0
-    )
+    values = _per_row(_read(source, 0, len(base)), _read(open_source(second), 0, len(base)), source.labels, 0)
     assert (values["kl_low"] <= true).all()
     assert (true <= values["kl_high"]).all()
     source.close()

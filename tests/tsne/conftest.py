@@ -5,9 +5,8 @@ import pytest
 from scipy import sparse
 
 from kullback import _kernels
-from kullback.tsne import gradient
+from kullback.tsne import embedding, gradient
 from kullback.tsne import repulsion as _repulsion
-from kullback.tsne import embedding
 
 KERNELS = (
     "attraction", "descent", "repulsion_exact", "repulsion_barnes_hut", "repulsion_fft", "tree", "z_order",

@@ -7,8 +7,8 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
 from kullback import _kernels
-from kullback.tsne import affinities, neighbors
 from kullback.reference import affinities as reference
+from kullback.tsne import affinities, neighbors
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,7 @@ def test_precomputed_forms(digits):
     graphs = [search.kneighbors_graph(mode="distance"), search.kneighbors_graph(digits, mode="distance")]
     for given in (dense, *graphs, sparse.csr_array(graphs[0]), graphs[0].sorted_indices()):
         found = affinities.perplexity(given, 15, metric="precomputed").P.toarray()
-        np.testing.assert_allclose(
-            found, expected, rtol=1e-3, atol=1e-8
-        )  # ties at the last neighbour may differ
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-8)  # ties at the last neighbour may differ
 
 
 def test_ragged_graph():
@@ -198,9 +196,7 @@ def test_lists_of_neighbors(digits):
         found = affinities.perplexity((indices[:, order], distances[:, order]), 20)
         np.testing.assert_allclose(found.P.toarray(), expected, rtol=1e-3, atol=1e-8)
     with_self = (np.c_[np.arange(400), indices], np.c_[np.zeros(400), distances])
-    np.testing.assert_allclose(
-        affinities.perplexity(with_self, 20).P.toarray(), expected, rtol=1e-3, atol=1e-8
-    )
+    np.testing.assert_allclose(affinities.perplexity(with_self, 20).P.toarray(), expected, rtol=1e-3, atol=1e-8)
     for bad, message in (
         ((indices,), "tuple of 1"),
         ((indices, distances[:, :5]), "both of shape"),

@@ -455,9 +455,7 @@ def test_hostile_files(saved, tmp_path):
     with pytest.raises(ValueError, match="cannot load"):
         Embedding.load(path)
     huge = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        huge, {"descr": "<f4", "fortran_order": False, "shape": (2**40, 2)}
-    )
+    np.lib.format.write_array_header_1_0(huge, {"descr": "<f4", "fortran_order": False, "shape": (2**40, 2)})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("positions.npy", huge.getvalue())
     with pytest.raises(ValueError, match="does not fit its size"):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from kullback import _kernels
-from kullback.tsne import gradient
-from kullback.tsne import repulsion as _repulsion
 from kullback import reference as ref
 from kullback._kernels import tree
+from kullback.tsne import gradient
+from kullback.tsne import repulsion as _repulsion
 
 SIZES = [1, 2, 7, 8, 9, 65, 257]  # around lanes, leaves and groups
 EPS = {np.float32: np.finfo(np.float32).eps, np.float64: np.finfo(np.float64).eps}

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kullback.tsne import gradient
 from kullback import reference as ref
+from kullback.tsne import gradient
 
 
 def oracle_loss(P, Y, dof):

@@ -42,12 +42,8 @@ def test_wide_data_and_missing_components():
 
 def test_seeds():
     """One seed, one start."""
-    assert np.array_equal(
-        initialization.random(9, 2, random_state=3), initialization.random(9, 2, random_state=3)
-    )
-    assert not np.array_equal(
-        initialization.random(9, 2, random_state=3), initialization.random(9, 2, random_state=4)
-    )
+    assert np.array_equal(initialization.random(9, 2, random_state=3), initialization.random(9, 2, random_state=3))
+    assert not np.array_equal(initialization.random(9, 2, random_state=3), initialization.random(9, 2, random_state=4))
     assert initialization.random(4000, 3, random_state=0).std() == pytest.approx(1e-4, rel=0.05)
     X = np.repeat(np.arange(4.0), 3)[:, None]
     assert np.array_equal(initialization.pca(X, random_state=1), initialization.pca(X, random_state=1))

@@ -7,8 +7,8 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
 from kullback import affinities
-from kullback.tsne.neighbors import NeighborIndex, _faiss, nearest_neighbors
 from kullback.reference import affinities as reference
+from kullback.tsne.neighbors import NeighborIndex, _faiss, nearest_neighbors
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from scipy.stats import spearmanr
 from sklearn import manifold
 from sklearn.datasets import load_digits
 
-from kullback.tsne import neighbors, quality
 from kullback.reference import affinities as reference
+from kullback.tsne import neighbors, quality
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,7 @@ def test_trustworthiness_without_ties():
     X, Y = rng.normal(size=(200, 5)), rng.normal(size=(200, 2))
     for metric in ("euclidean", "cosine", "manhattan"):
         expected = manifold.trustworthiness(X, Y, n_neighbors=7, metric=metric)
-        assert quality.trustworthiness(X, Y, n_neighbors=7, metric=metric) == pytest.approx(
-            expected, abs=1e-12
-        )
+        assert quality.trustworthiness(X, Y, n_neighbors=7, metric=metric) == pytest.approx(expected, abs=1e-12)
     found = quality.trustworthiness(sparse.csr_matrix(X), Y, n_neighbors=7)
     assert found == pytest.approx(manifold.trustworthiness(X, Y, n_neighbors=7), abs=1e-12)
 
@@ -49,9 +47,7 @@ def test_recall_against_sets(pair):
     true, found = (reference.nearest_neighbors(rows, 10)[0] for rows in (X, Y))
     expected = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(true, found, strict=True)])
     assert quality.neighborhood_recall(X, Y) == pytest.approx(expected, abs=2e-3)
-    assert quality.neighborhood_recall(neighbors.nearest_neighbors(X, 15), Y) == quality.neighborhood_recall(
-        X, Y
-    )
+    assert quality.neighborhood_recall(neighbors.nearest_neighbors(X, 15), Y) == quality.neighborhood_recall(X, Y)
 
 
 def test_distance_correlation_against_scipy(pair):
@@ -61,9 +57,7 @@ def test_distance_correlation_against_scipy(pair):
         expected = spearmanr(pdist(X, metric), pdist(Y)).statistic
         assert quality.distance_correlation(X, Y, metric=metric) == pytest.approx(expected, abs=1e-7)
         # rounding parts tied distances; the error of a correlation over m pairs is about 1 / sqrt(m)
-        assert quality.distance_correlation(X, Y, metric=metric, sample=5000) == pytest.approx(
-            expected, abs=0.06
-        )
+        assert quality.distance_correlation(X, Y, metric=metric, sample=5000) == pytest.approx(expected, abs=0.06)
 
 
 def test_a_perfect_map():

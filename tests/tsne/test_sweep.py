@@ -77,9 +77,7 @@ def test_stability_and_spread_by_definition(swept):
         [set(np.argsort(((y - y[i]) ** 2).sum(axis=1), kind="stable")[1:16]) for i in range(200)]
         for y in swept.maps.astype(float)
     ]
-    shared = [
-        np.mean([len(lists[a][i] & lists[b][i]) / 15 for a in range(8) for b in range(a)]) for i in range(200)
-    ]
+    shared = [np.mean([len(lists[a][i] & lists[b][i]) / 15 for a in range(8) for b in range(a)]) for i in range(200)]
     np.testing.assert_allclose(swept.stability, shared, atol=1e-3)  # a tie in float32 may fall either way
     centred = swept.maps - swept.maps.mean(axis=1, keepdims=True)
     scaled = centred / np.sqrt((centred**2).sum(axis=2).mean(axis=1))[:, None, None]

@@ -198,10 +198,7 @@ def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> 
 
 
 COMPARED = {
-    **{
-        name: name
-        for name in ("kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance")
-    },
+    **{name: name for name in ("kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance")},
     **{name: name for name in ("jeffreys", "hellinger", "total_variation", "chi2", "top1_agreement")},
 }
 assert set(COMPARED.values()) <= set(MEASURES)

@@ -104,9 +104,7 @@ def _distances(
     return found, rank
 
 
-def _search(
-    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], k: int, workers: int
-) -> npt.NDArray[np.float64]:
+def _search(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], k: int, workers: int) -> npt.NDArray[np.float64]:
     """Return the distances to the k-th neighbours in y, equal rows included, in float64.
 
     The library's search ranks in float32, so a few more are asked for and measured again; one that it ranks too far

@@ -104,9 +104,7 @@ class NpySource(Source):
             if dtype.hasobject:
                 raise ValueError(f"{self._path!r} holds Python objects, which are not read")
             if fortran and len(shape) > 1:
-                raise ValueError(
-                    f"{self._path!r} is in Fortran order, its rows are scattered; save it in C order"
-                )
+                raise ValueError(f"{self._path!r} is in Fortran order, its rows are scattered; save it in C order")
             if not shape:
                 raise ValueError(f"{self._path!r} holds a scalar, not rows")
             self.n_columns = int(shape[-1])
@@ -180,9 +178,7 @@ class SafetensorsSource(Source):
             raise ValueError(f"{path!r} has no tensor {name!r}, only {', '.join(sorted(self._file.keys()))}")
         self._slice = self._file.get_slice(name)
         self.n_rows, self.n_columns = _two_axes(tuple(self._slice.get_shape()), f"tensor {name!r}")
-        self.dtype = (
-            np.asarray(self._slice[0:0]).dtype if self.n_rows == 0 else np.asarray(self._slice[0:1]).dtype
-        )
+        self.dtype = np.asarray(self._slice[0:0]).dtype if self.n_rows == 0 else np.asarray(self._slice[0:1]).dtype
 
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
         return np.asarray(self._slice[start : min(stop, self.n_rows or 0)])
@@ -230,9 +226,7 @@ class SequentialSource(Source):
             if block is None:
                 return False
             if block.ndim != 2 or self.n_columns not in (None, block.shape[1]):
-                raise ValueError(
-                    f"blocks must have shape (n, {self.n_columns or 'columns'}), got {block.shape}"
-                )
+                raise ValueError(f"blocks must have shape (n, {self.n_columns or 'columns'}), got {block.shape}")
             if self.dtype not in (None, block.dtype):  # joined, their values would depend on the blocks
                 raise ValueError(f"blocks must have one dtype, got {self.dtype} and then {block.dtype}")
             self.n_columns, self.dtype = block.shape[1], block.dtype
@@ -367,9 +361,7 @@ def _open_path(path: str) -> Source:
 
         if not name and os.path.isfile(path) and is_llama_logits(path):
             return LlamaLogits(path)
-        raise ValueError(
-            f"{path!r} must end in one of {', '.join(_OPENERS)}, with :NAME where that needs one"
-        )
+        raise ValueError(f"{path!r} must end in one of {', '.join(_OPENERS)}, with :NAME where that needs one")
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path!r}")
     return _OPENERS[suffix](path, name)

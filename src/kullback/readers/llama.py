@@ -65,8 +65,7 @@ class LlamaLogits(Source):
             self.n_ctx, self.n_vocab, self.n_chunk = (int(x) for x in np.frombuffer(header, "<i4", 3, 8))
             if self.n_ctx < 4 or self.n_vocab < 1 or self.n_chunk < 1:
                 raise ValueError(
-                    f"{self._path!r} is damaged: n_ctx {self.n_ctx}, n_vocab {self.n_vocab},"
-                    f" n_chunk {self.n_chunk}"
+                    f"{self._path!r} is damaged: n_ctx {self.n_ctx}, n_vocab {self.n_vocab}, n_chunk {self.n_chunk}"
                 )
             self._record = _RECORD_HEADER + 2 * ((self.n_vocab + 1) // 2)  # uint16
             first = self.n_ctx // 2
@@ -232,9 +231,7 @@ def compare_logits(
             if source.n_rows not in (None, n_rows):
                 raise ValueError(f"{name} must have {n_rows} rows, one per label, got {source.n_rows}")
         if None not in (left.n_columns, right.n_columns) and left.n_columns != right.n_columns:
-            raise ValueError(
-                f"base and second must have one vocabulary, got {left.n_columns} and {right.n_columns}"
-            )
+            raise ValueError(f"base and second must have one vocabulary, got {left.n_columns} and {right.n_columns}")
         if (
             isinstance(left, LlamaLogits)
             and isinstance(right, LlamaLogits)

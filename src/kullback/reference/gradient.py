@@ -135,7 +135,11 @@ class _Cell(NamedTuple):
 
 
 def _grow(
-    Y: Array, points: npt.NDArray[np.intp], cells: npt.NDArray[np.uint64], unit: float, unopened: float,
+    Y: Array,
+    points: npt.NDArray[np.intp],
+    cells: npt.NDArray[np.uint64],
+    unit: float,
+    unopened: float,
     dtype: npt.DTypeLike,
 ) -> _Cell:
     """Return the cell of ``points``, whose integer coordinates at the finest level are ``cells``.
@@ -278,7 +282,12 @@ def _repel_target(
 
 
 def _repel_group(
-    Y: Array, group: npt.NDArray[np.intp], queue: list[_Cell], expansion: _Expansion, theta: float, dof: float,
+    Y: Array,
+    group: npt.NDArray[np.intp],
+    queue: list[_Cell],
+    expansion: _Expansion,
+    theta: float,
+    dof: float,
     forces: Array,
 ) -> float:
     """Add near sources one by one: cells that are small for their distance from the group's box, or points."""

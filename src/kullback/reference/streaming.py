@@ -127,9 +127,7 @@ def count_bins(values: Array, edges: Array, n_edges: int, counts_out: Array) -> 
         counts_out[feature] += np.append(np.bincount(places, minlength=n_edges + 1), len(column) - len(known))
 
 
-def compare_counts(
-    p: Array, q: Array, measures: Array, smoothing: float, values_out: Array, totals_out: Array
-) -> None:
+def compare_counts(p: Array, q: Array, measures: Array, smoothing: float, values_out: Array, totals_out: Array) -> None:
     """Compute KL, reverse KL, JS, PSI, total variation and chi-squared of rows of counts, by their codes.
 
     Row i of q is held against row i of p, modulo their number. NaN where a side has no counts.
@@ -197,9 +195,7 @@ def survey_logits(logits: Array, survey_out: Array) -> None:
     )
 
 
-def add_logits(
-    a: Array, b: Array, wanted: Array, top_a: int, top_b: int, sums: Array, infinite: Array
-) -> None:
+def add_logits(a: Array, b: Array, wanted: Array, top_a: int, top_b: int, sums: Array, infinite: Array) -> None:
     """Add e^a (1, a - b, a, b) and e^b (1, b - a, b) to the windows of 32 exponents of their e^own."""
     for first, n_terms, own, other, top in ((0, 4, a, b, top_a), (4, 3, b, a, top_b)):
         for x, y in zip(own.tolist(), other.tolist(), strict=True):

@@ -34,9 +34,7 @@ def row_measures(
         "from_logits": from_logits,
     }
     row_values = _rows.row_values
-    row_of = _rows.single_row(
-        tuple(name for name in measures if name not in LABELLED), base, normalize, from_logits
-    )
+    row_of = _rows.single_row(tuple(name for name in measures if name not in LABELLED), base, normalize, from_logits)
 
     def evaluate(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> list[NDArray[np.float64]]:
         if type(p) is np.ndarray:
@@ -54,9 +52,7 @@ def row_measures(
         return evaluate
     others = tuple(name for name in measures if name not in LABELLED)
 
-    def evaluate_with_labels(
-        p: ArrayLike, q: ArrayLike, labels: ArrayLike | None
-    ) -> list[NDArray[np.float64]]:
+    def evaluate_with_labels(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> list[NDArray[np.float64]]:
         if labels is None:
             raise ValueError(f"labels must be given for the measure {labelled[0]!r}")
         values = dict(zip(others, row_values(p, q, others, **options), strict=True)) if others else {}

@@ -78,9 +78,7 @@ class HistogramResult(Mapping[str, Values]):
         lines = [f"HistogramResult: {len(self.measures)} measure(s), shape {shape}"]
         for name, values in self.measures.items():
             worst = int(np.argmax(np.where(np.isnan(values), -1, values))) if values.size else 0
-            spread = (
-                f"median {np.median(values):.6g}, largest {values.flat[worst]:.6g}" if values.size else ""
-            )
+            spread = f"median {np.median(values):.6g}, largest {values.flat[worst]:.6g}" if values.size else ""
             lines.append(f"  {name}: {spread} at {np.unravel_index(worst, shape) if values.size else ()}")
         return "\n".join(lines)
 
@@ -190,11 +188,7 @@ class HistogramDivergence(Accumulator):
         """
         if p is not None and self._fixed:
             raise ValueError("p must be left out: the reference side is fixed")
-        found = {
-            side: self._binned(values, name=side)
-            for side, values in (("p", p), ("q", q))
-            if values is not None
-        }
+        found = {side: self._binned(values, name=side) for side, values in (("p", p), ("q", q)) if values is not None}
         for side, counts in found.items():
             self._counts[side] += counts
         return self
@@ -324,9 +318,7 @@ class HistogramDivergence(Accumulator):
     def _unit(self, name: str) -> float:
         return math.log(self.base) if self.base is not None and name in _IN_NATS else 1.0
 
-    def _divergences(
-        self, p: NDArray[np.int64], q: NDArray[np.int64]
-    ) -> tuple[dict[str, Values], NDArray[np.int64]]:
+    def _divergences(self, p: NDArray[np.int64], q: NDArray[np.int64]) -> tuple[dict[str, Values], NDArray[np.int64]]:
         """Return each measure of each row of q, and the totals of the rows."""
         rows = q.reshape(-1, self.n_bins)
         codes = np.array([MEASURES.index(name) for name in self.measures], np.intc)

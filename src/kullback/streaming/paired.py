@@ -196,9 +196,7 @@ class PairedDivergence(Accumulator):
         counts = np.zeros((1, 4), np.int64)
         extremes = np.zeros((1, 2))
         for i, values in enumerate((difference, a, b)):
-            exact_sum_kernel.accumulate_rows(
-                values, _NONE, _NO_GROUPS, 1, 0, self._sums[i : i + 1], counts, extremes
-            )
+            exact_sum_kernel.accumulate_rows(values, _NONE, _NO_GROUPS, 1, 0, self._sums[i : i + 1], counts, extremes)
         if self.clusters:
             exact_sum_kernel.add_values(difference, rows[keep], self._cluster_sums)
             np.add.at(self._cluster_rows, rows[keep], 1)
@@ -212,9 +210,7 @@ class PairedDivergence(Accumulator):
         missing = len(self._labels) - len(self._cluster_rows)
         if missing > 0:
             spare = max(missing, len(self._cluster_rows))
-            self._cluster_sums = np.concatenate(
-                [self._cluster_sums, np.zeros((spare, N_CHUNKS_VALUES), np.int64)]
-            )
+            self._cluster_sums = np.concatenate([self._cluster_sums, np.zeros((spare, N_CHUNKS_VALUES), np.int64)])
             self._cluster_rows = np.concatenate([self._cluster_rows, np.zeros(spare, np.int64)])
 
     def _carry(self) -> None:

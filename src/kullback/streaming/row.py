@@ -127,9 +127,7 @@ class RowResult(Mapping[str, RowStatistics]):
                 f" {row.n_infinite} infinite, {row.n_nonfinite} not a number)"
             )
             if row.quantiles:
-                lines.append(
-                    "    quantiles: " + ", ".join(f"{p:g}: {value:.6g}" for p, value in row.quantiles.items())
-                )
+                lines.append("    quantiles: " + ", ".join(f"{p:g}: {value:.6g}" for p, value in row.quantiles.items()))
         if self.groups is not None:
             lines.append(f"  {len(self.groups)} group(s)")
         return "\n".join(lines)
@@ -190,14 +188,10 @@ class RowValues(Accumulator):
         """
         arrays = [np.ascontiguousarray(value, np.float64).reshape(-1) for value in values]
         if len(arrays) != len(self.measures) or len({len(array) for array in arrays}) != 1:
-            raise ValueError(
-                f"values must be {len(self.measures)} arrays of equal length, got {[*map(len, arrays)]}"
-            )
+            raise ValueError(f"values must be {len(self.measures)} arrays of equal length, got {[*map(len, arrays)]}")
         return self._add(arrays, weights, group)
 
-    def _add(
-        self, values: list[NDArray[np.float64]], weights: ArrayLike | None, group: ArrayLike | None
-    ) -> Self:
+    def _add(self, values: list[NDArray[np.float64]], weights: ArrayLike | None, group: ArrayLike | None) -> Self:
         n_rows = len(values[0])
         row_weights = _NONE if weights is None else _arrays.check_weights(weights, n_rows)
         rows = _NO_GROUPS
@@ -500,9 +494,7 @@ def _with_weights(sums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray
     return wide
 
 
-def _check_consistent(
-    sums: NDArray[np.int64], counts: NDArray[np.int64], extremes: NDArray[np.float64]
-) -> None:
+def _check_consistent(sums: NDArray[np.int64], counts: NDArray[np.int64], extremes: NDArray[np.float64]) -> None:
     """Refuse sums that no rows between the extremes can have."""
     n, (low, high) = int(counts[_FINITE]), extremes
     if n == 0:

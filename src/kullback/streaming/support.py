@@ -189,13 +189,9 @@ class SupportDivergence(Accumulator):
         for start in range(0, left.size, MAX_PENDING):
             chunk = slice(start, start + MAX_PENDING)
             if self.from_logits:
-                support_kernel.add_logits(
-                    left[chunk], right[chunk], self._codes, top_a, top_b, sums, infinite, threads
-                )
+                support_kernel.add_logits(left[chunk], right[chunk], self._codes, top_a, top_b, sums, infinite, threads)
             else:
-                support_kernel.add_probabilities(
-                    left[chunk], right[chunk], self._codes, sums, infinite, threads
-                )
+                support_kernel.add_probabilities(left[chunk], right[chunk], self._codes, sums, infinite, threads)
             exact_sum_kernel.carry(sums.reshape(-1, N_CHUNKS_VALUES))
         self._sums += sums.sum(0)
         self._pending += parts
@@ -274,9 +270,7 @@ class SupportDivergence(Accumulator):
             raise ValueError("the state's windows are out of range")
         if n_elements == 0 and (sums.any() or (tops != _NO_WINDOW).any()):
             raise ValueError("the state has sums without elements")
-        signless = [
-            self._names.index(name) for name in ("sum_p", "sum_q", "exp_a", "exp_b") if name in self._names
-        ]
+        signless = [self._names.index(name) for name in ("sum_p", "sum_q", "exp_a", "exp_b") if name in self._names]
         if (sums[..., signless, -1] < 0).any():
             raise ValueError("the state has negative sums of probabilities")
         self._sums, self._infinite, self._tops = sums, infinite, tops
@@ -339,9 +333,7 @@ class SupportDivergence(Accumulator):
     def _total(self, term: str) -> Fraction:
         """Return the exact sum over the windows, in units of the top one."""
         windows = self._sums[:, self._names.index(term)]
-        return sum(
-            (to_fraction(row) / (1 << (32 * k)) for k, row in enumerate(windows) if row.any()), Fraction(0)
-        )
+        return sum((to_fraction(row) / (1 << (32 * k)) for k, row in enumerate(windows) if row.any()), Fraction(0))
 
 
 def _combine(value: Fraction, *logarithms: tuple[int, Fraction], power: int = 0) -> float:

@@ -280,9 +280,7 @@ def given(P: Any, *, n_threads: int | None = None) -> Affinities:
     return Affinities(joint, None, None, _row_perplexity(values / sums[rows], starts))
 
 
-def supervise(
-    affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, unknown: Any = -1
-) -> Affinities:
+def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, unknown: Any = -1) -> Affinities:
     """Return affinities in which pairs of different classes attract each other less.
 
     Parameters
@@ -356,9 +354,7 @@ def _default_neighbors(n_neighbors: int | None, perplexity: float, X: Any) -> in
     return max(1, math.floor(min(3 * perplexity, max(1, _count_points(X)))))
 
 
-def _join(
-    conditional: FloatArray, graph: Graph, bandwidths: npt.NDArray[np.float64], n_threads: int
-) -> Affinities:
+def _join(conditional: FloatArray, graph: Graph, bandwidths: npt.NDArray[np.float64], n_threads: int) -> Affinities:
     joint = _symmetrize(conditional, graph, n_threads)
     return Affinities(joint, _as_csr(graph), bandwidths, _row_perplexity(conditional, graph.row_starts))
 
@@ -381,9 +377,7 @@ def _as_csr(graph: Graph) -> Any:
     )
 
 
-def _search_bandwidths(
-    graph: Graph, perplexity: float, n_threads: int
-) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+def _search_bandwidths(graph: Graph, perplexity: float, n_threads: int) -> tuple[FloatArray, npt.NDArray[np.float64]]:
     """Return conditional probabilities in the order of the graph, and bandwidths."""
     n_points = len(graph.row_starts) - 1
     largest = float(graph.distances.max())

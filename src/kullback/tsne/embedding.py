@@ -22,19 +22,17 @@ from .._arrays import (
 )
 from .._interrupts import note_interrupts
 from .._kernels import attraction, descent
-from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, ZOrder, get_grid, make_repulsion, set_grid
 from .._states import Arrays, load_state, refuse_rest, save_state, take
 from .._threads import resolve_threads, useful_threads
-from .affinities import Affinities
 from ..divergence import Decomposition
+from .affinities import Affinities
 from .gradient import entropy_of, loss_of
+from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, ZOrder, get_grid, make_repulsion, set_grid
 
 Schedule = float | Callable[[int], float]
 """A number, or a function of the iteration, counted from the first one of the embedding."""
 
-LOSS_DTYPE = np.dtype(
-    [("iteration", np.int64), ("entropy", float), ("cross_entropy", float), ("kl_divergence", float)]
-)
+LOSS_DTYPE = np.dtype([("iteration", np.int64), ("entropy", float), ("cross_entropy", float), ("kl_divergence", float)])
 
 CHECK_EVERY = 50
 """Iterations between two records of the loss, as in scikit-learn, and between two sorts of the points."""

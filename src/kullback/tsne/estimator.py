@@ -16,13 +16,12 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from . import affinities, gradient
 from .._arrays import FloatArray, check_choice, check_flag, check_integer, check_real
-from .repulsion import METHODS, check_method, choose_accuracy
 from .._threads import resolve_threads
-from .neighbors import NeighborIndex
-from . import initialization, placement
+from . import affinities, gradient, initialization, placement
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
+from .neighbors import NeighborIndex
+from .repulsion import METHODS, check_method, choose_accuracy
 
 EXPLORATION_ITER = 250
 """Iterations of early exaggeration, as in scikit-learn and openTSNE."""
@@ -228,9 +227,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         index = NeighborIndex(X, metric=self.metric, metric_params=self.metric_params, random_state=random_state)
         graph = index.graph(n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())
-        self.affinities_ = affinities.perplexity(
-            graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads
-        )
+        self.affinities_ = affinities.perplexity(graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())
         embedding = Embedding(
             self.affinities_,
@@ -421,9 +418,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def _initialise(self, X: Any, random_state: np.random.RandomState) -> FloatArray:
         if isinstance(self.init, str) and self.init == "pca":
             if self.metric == "precomputed":
-                raise ValueError(
-                    'init must be "spectral", "random" or an array where metric="precomputed", got "pca"'
-                )
+                raise ValueError('init must be "spectral", "random" or an array where metric="precomputed", got "pca"')
             return initialization.pca(X, self.n_components, random_state=random_state)
         if isinstance(self.init, str) and self.init == "spectral":
             return initialization.spectral(self.affinities_, self.n_components, random_state=random_state)
@@ -443,9 +438,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         early, early_tol = self.early_exaggeration_iter, None
         if isinstance(early, str):
             early, early_tol = self.max_iter // 2, EXPLORATION_TOL
-        embedding.optimize(
-            min(early, self.max_iter), exaggeration=self.early_exaggeration, tol=early_tol, **options
-        )
+        embedding.optimize(min(early, self.max_iter), exaggeration=self.early_exaggeration, tol=early_tol, **options)
         if embedding.n_iter < self.max_iter and embedding.stop_reason not in ("callback", "interrupt"):
             embedding.optimize(
                 self.max_iter - embedding.n_iter, exaggeration=self.exaggeration, tol=self.tol,

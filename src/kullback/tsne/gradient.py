@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from .._arrays import FloatArray, check_affinities, check_integer, check_positions, check_real, check_tolerance
 from .._kernels import attraction
-from .repulsion import METHODS, ExactRepulsion, repel_once
 from .._threads import resolve_threads
 from ..divergence import Decomposition
+from .repulsion import METHODS, ExactRepulsion, repel_once
 
 __all__ = [
     "METHODS", "attractive_forces", "gradient_error", "point_kl", "repulsive_forces", "tsne_gradient", "tsne_loss",
@@ -168,9 +168,7 @@ def tsne_gradient(
     van der Maaten (2014), equation 8.
     """
     exaggeration = check_real(exaggeration, "exaggeration", low=0, open_low=True)
-    forces, sum_q = repulsive_forces(
-        Y, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
-    )
+    forces, sum_q = repulsive_forces(Y, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads)
     return 4 * (exaggeration * attractive_forces(P, Y, dof=dof, n_threads=n_threads) - forces / sum_q)
 
 

@@ -246,9 +246,7 @@ def _sparse_scores(X: Any, n_components: int, generator: np.random.RandomState) 
 
         n_components = min(n_components, min(X.shape) - 1)
         loadings = (
-            PCA(n_components, svd_solver="arpack", random_state=generator)
-            .fit(sparse.csr_matrix(X))
-            .components_.T
+            PCA(n_components, svd_solver="arpack", random_state=generator).fit(sparse.csr_matrix(X)).components_.T
         )
     loadings = _fix_signs(loadings)
     scores = np.zeros((X.shape[0], loadings.shape[1]))

@@ -15,15 +15,15 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from .. import _kernels
-from . import affinities
 from .._arrays import FloatArray, check_positions, check_positions_out
 from .._kernels import attraction, descent, placement
-from .repulsion import EXACT_POINTS, FFTRepulsion, Spline, make_repulsion
 from .._threads import resolve_threads
 from ..divergence import Decomposition
+from . import affinities
 from .gradient import tsne_loss
-from .neighbors import Graph, NeighborIndex
 from .initialization import START_STD
+from .neighbors import Graph, NeighborIndex
+from .repulsion import EXACT_POINTS, FFTRepulsion, Spline, make_repulsion
 
 NEW_PERPLEXITY = 10.0
 """Effective neighbours of a new point, at most. On MNIST, 1-neighbour accuracy in the map was 0.974 at 5 and 10,
@@ -291,7 +291,5 @@ def place_blocks(reference: ReferenceMap, X: Any, *, n_threads: int) -> tuple[An
     return join(positions), join(scores)
 
 
-def _place_block(
-    reference: ReferenceMap, rows: Any, n_threads: int
-) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+def _place_block(reference: ReferenceMap, rows: Any, n_threads: int) -> tuple[FloatArray, npt.NDArray[np.float64]]:
     return reference.place(rows, n_threads=n_threads)

@@ -124,9 +124,7 @@ def trustworthiness(
         From 0 to 1.
     """
     positions, data = _check_pair(X, embedding)
-    penalty = _rank_penalty(
-        positions, "euclidean", data, metric, n_neighbors, sample, random_state, n_threads
-    )
+    penalty = _rank_penalty(positions, "euclidean", data, metric, n_neighbors, sample, random_state, n_threads)
     return 1 - penalty
 
 
@@ -145,9 +143,7 @@ def continuity(
     Venna and Kaski (2001). As `trustworthiness`, with data and embedding exchanged.
     """
     positions, data = _check_pair(X, embedding)
-    penalty = _rank_penalty(
-        data, metric, positions, "euclidean", n_neighbors, sample, random_state, n_threads
-    )
+    penalty = _rank_penalty(data, metric, positions, "euclidean", n_neighbors, sample, random_state, n_threads)
     return 1 - penalty
 
 
@@ -273,9 +269,7 @@ def _distances_from(rows: Any, metric: Metric, n_threads: int) -> Callable[[npt.
         centred = np.asarray(rows, dtype=np.float64) / max(float(np.abs(rows).max()), np.finfo(float).tiny)
         centred -= centred.mean(axis=0)
         squared = np.einsum("ij,ij->i", centred, centred)
-        return lambda block: np.asarray(
-            squared - 2 * (centred[block] @ centred.T)
-        )  # + that of the block's row
+        return lambda block: np.asarray(squared - 2 * (centred[block] @ centred.T))  # + that of the block's row
 
     from sklearn.metrics import pairwise_distances
 
@@ -301,9 +295,7 @@ def _pair_distances(
 
             if sparse.issparse(rows):
                 a, b = a.toarray(), b.toarray()
-            distances[start : start + step] = [
-                cdist(x[None], y[None], metric)[0, 0] for x, y in zip(a, b, strict=True)
-            ]
+            distances[start : start + step] = [cdist(x[None], y[None], metric)[0, 0] for x, y in zip(a, b, strict=True)]
         else:
             distances[start : start + step] = paired_distances(a, b, metric=metric)
     return distances

@@ -67,9 +67,7 @@ class ExactRepulsion:
     def repel(self, rows: npt.NDArray[np.int32], positions: FloatArray, forces_out: FloatArray) -> float:
         """Do the same for some of the points only."""
         np.copyto(self.columns, positions.T)
-        return repulsion_exact.accumulate_repulsion(
-            rows, self.columns, self.dof, self.sums, forces_out, self.n_threads
-        )
+        return repulsion_exact.accumulate_repulsion(rows, self.columns, self.dof, self.sums, forces_out, self.n_threads)
 
 
 class ZOrder:
@@ -103,9 +101,7 @@ class BarnesHutRepulsion:
 
     KEPT = 2**16  # sources kept for the children of a target, at first
 
-    def __init__(
-        self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int
-    ) -> None:
+    def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int) -> None:
         n_points, n_components = shape
         most_cells = tree.most_cells(n_points, n_threads)
         self.theta, self.dof, self.n_threads = theta, dof, n_threads
@@ -236,9 +232,7 @@ class FFTRepulsion:
         self.strides = np.cumprod((1, *padded[:0:-1]))[::-1].astype(np.intp)
         self.transform = self._transform_kernel()
         # a transform is even along each axis, and so kept for the lower frequencies only
-        halves = [
-            [(slice(n + 1), slice(None)), (slice(n + 1, 2 * n), slice(n - 1, 0, -1))] for n in self.n_nodes[:-1]
-        ]
+        halves = [[(slice(n + 1), slice(None)), (slice(n + 1, 2 * n), slice(n - 1, 0, -1))] for n in self.n_nodes[:-1]]
         self.mirrored = [
             (self.spectrum[tuple(part for part, _ in parts)], self.transform[tuple(kept for _, kept in parts)])
             for parts in product(*halves)
@@ -289,9 +283,7 @@ class FFTRepulsion:
         potential = fft.irfft(self.spectrum[kept], axis=last, workers=self.n_workers)
         return np.asarray(potential.reshape(self.grid.shape))
 
-    def _transform_along(
-        self, transform: Callable[..., FloatArray], axis: int, kept: tuple[slice, ...]
-    ) -> None:
+    def _transform_along(self, transform: Callable[..., FloatArray], axis: int, kept: tuple[slice, ...]) -> None:
         part = self.spectrum[kept]
         result = transform(part, axis=axis, overwrite_x=True, workers=self.n_workers)
         if not np.may_share_memory(result, part):  # SciPy may, but need not, work in place

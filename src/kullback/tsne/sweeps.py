@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
-from . import affinities
 from .._arrays import FloatArray, check_choice, check_data, check_distances, check_integer, check_real
 from .._threads import resolve_threads
+from . import affinities, initialization
 from .affinities import Affinities
-from .neighbors import Metric, nearest_neighbors, neighbor_graph
-from . import initialization
 from .embedding import Embedding
 from .estimator import EXPLORATION_ITER
+from .neighbors import Metric, nearest_neighbors, neighbor_graph
 
 SETTINGS_DTYPE = np.dtype(
     [("perplexity", float), ("exaggeration", float), ("seed", np.int64), ("kl_divergence", float)]
@@ -127,9 +126,7 @@ def sweep(
     n_neighbors = min(check_integer(n_neighbors, "n_neighbors", low=1), n_points - 1)
 
     k = max(1, int(min(3 * max(perplexities), n_points - 1)))
-    graph = neighbor_graph(
-        X, k, metric=metric, metric_params=metric_params, n_threads=threads, random_state=seeds[0]
-    )
+    graph = neighbor_graph(X, k, metric=metric, metric_params=metric_params, n_threads=threads, random_state=seeds[0])
     falling = sorted(set(perplexities), reverse=True)
     affinity_of = {value: affinities.perplexity(graph, value, n_threads=threads) for value in falling}
     if init == "pca":
