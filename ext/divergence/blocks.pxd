@@ -4,15 +4,20 @@ from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
+from divergence.passes cimport (
+    Groups, LANES, add_family, add_terms, add_terms_alone, groups_of, transpose_double, transpose_float,
+)
 from divergence.terms cimport (
-    LANES, MASS, add_family_double, add_family_float, add_terms_double,
-    add_terms_float, family_place, formula_of, gather, has_fast_terms, has_q_terms, has_terms, mass_slow, needs_exact_masses, takes_largest,
-    term_slow, transpose_double, transpose_float,
+    FAMILY_SIZE, MASS, family_place, gather, has_fast_terms, has_q_terms, has_terms, mass_slow, needs_exact_masses,
+    takes_largest, term_slow,
 )
 from common.numeric cimport max_double, max_float
 from common.pack cimport FLOAT32, FLOAT64, pack
 
 cdef enum:
+    FAMILY_PLACES = 5  # FAMILY_SIZE, which Cython takes no array length from
+    HAVE_EXACT = 1     # which masses have been set for a block
+    HAVE_ROUGH = 2
     BLOCK = 4096       # elements, of probabilities; of logits, which are read twice, 1,024: see _rows.py
     PIECE = 64 * 1024  # elements: what one thread takes of a row so long that it is shared
     STATE = 32         # sums a row: masses of p and q, exact and rough, one for each measure, then the named ones
@@ -101,74 +106,87 @@ cdef inline void note_best(const floating* x, Py_ssize_t n, Py_ssize_t start, do
 # ---- Lanes -----------------------------------------------------------------------------------------
 
 
-cdef inline bint add_terms(int measure, bint has_q, bint masses, const floating* p, Py_ssize_t p_step, const floating* q,
-                           Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums, int64_t* zeros) noexcept nogil:
-    if floating is float:
-        return add_terms_float(formula_of(measure), has_q, masses, p, p_step, q, q_step, n_groups, mass, sums, zeros)
-    else:
-        return add_terms_double(formula_of(measure), has_q, masses, p, p_step, q, q_step, n_groups, mass, sums, zeros)
-
-
-cdef inline void add_slow_lanes(int measure, double alpha, const floating* p, Py_ssize_t p_step, const floating* q,
-                                Py_ssize_t q_step, Py_ssize_t n_groups, double* sums) noexcept nogil:
+cdef inline void add_slow_lanes(int measure, double alpha, const Groups* groups, double* sums,
+                                floating* kind) noexcept nogil:
+    """Add the terms of a measure that is worked through libm."""
+    cdef const floating* p = <const floating*>groups.p
+    cdef const floating* q = <const floating*>groups.q
     cdef Py_ssize_t j, k
-    for j in range(n_groups):
+    for j in range(groups.n_groups):
         for k in range(LANES):
-            sums[k] = gather(measure, sums[k], term_slow(measure, p[j * p_step + k], q[j * q_step + k], alpha))
+            sums[k] = gather(measure, sums[k], term_slow(measure, p[j * groups.p_step + k], q[j * groups.q_step + k],
+                                                         alpha))
 
 
-cdef inline bint add_lanes(const Job* job, const floating* p, Py_ssize_t p_step, const floating* q, Py_ssize_t q_step,
-                           Py_ssize_t n_groups, double* lanes, Memory* memory) noexcept nogil:
+cdef inline int family_sums(const Job* job, double* lanes, double** sums_out) noexcept nogil:
+    """Say where the sums of each measure of the family belong, NULL where none does; return how many are asked for."""
+    cdef int m, place, n_shared = 0
+    for place in range(FAMILY_SIZE):
+        sums_out[place] = NULL
+    for m in range(job.n_measures):
+        place = family_place(job.measures[m])
+        if place >= 0:
+            n_shared += sums_out[place] == NULL
+            sums_out[place] = lanes + (TERMS + m) * LANES
+    return n_shared
+
+
+cdef inline bint add_measure(const Job* job, int m, const Groups* groups, double* lanes, int* masses, int64_t* zeros,
+                             floating* kind) noexcept nogil:
+    """Add the terms of one measure, and masses where it needs some that no measure before it has set.
+
+    ``masses`` says which are set: HAVE_EXACT, HAVE_ROUGH. Return whether values are unusual.
+    """
+    cdef int measure = job.measures[m]
+    cdef double* sums = lanes + (TERMS + m) * LANES
+    cdef bint unusual = False, fast = has_fast_terms(measure)
+    if not needs_exact_masses(measure):
+        if masses[0] & HAVE_ROUGH:
+            add_terms_alone(measure, groups, sums, kind)
+            return False
+        masses[0] |= HAVE_ROUGH
+        return add_terms(measure, groups, lanes + ROUGH * LANES, sums, zeros, kind)
+    if not masses[0] & HAVE_EXACT:
+        masses[0] |= HAVE_EXACT
+        if fast and has_q_terms(measure) == job.has_q:
+            return add_terms(measure, groups, lanes, sums, zeros, kind)
+        unusual = add_terms(MASS, groups, lanes, lanes, zeros, kind)
+    if fast:
+        add_terms_alone(measure, groups, sums, kind)
+    elif not unusual:
+        add_slow_lanes(measure, job.options[4], groups, sums, kind)
+    return unusual
+
+
+cdef inline bint add_lanes(const Job* job, const Groups* groups, double* lanes, Memory* memory,
+                           floating* kind) noexcept nogil:
     """Add groups of lanes to ``lanes``, which are laid out as a row's state; both kinds of masses are set.
 
     Return whether values are unusual; the sums are then of no use.
     """
-    cdef double* shared[5]
+    cdef double*[FAMILY_PLACES] shared
     cdef double* sums
-    cdef int m, measure, place, n_shared = 0
-    cdef bint have_exact = False, have_rough = False, unusual = False
-    memset(shared, 0, sizeof(shared))
+    cdef int m, place, masses = 0
+    cdef bint unusual = False, family = family_sums(job, lanes, shared) >= FAMILY and job.has_q
+    if family:
+        masses = HAVE_EXACT | HAVE_ROUGH
+        unusual = add_family(groups, lanes, shared, &memory.zeros, memory.largest, kind)
     for m in range(job.n_measures):
-        place = family_place(job.measures[m])
-        if place >= 0:
-            n_shared += shared[place] == NULL
-            shared[place] = lanes + (TERMS + m) * LANES
-    if n_shared >= FAMILY and job.has_q:
-        have_exact = have_rough = True
-        if floating is float:
-            unusual = add_family_float(p, p_step, q, q_step, n_groups, lanes, shared, &memory.zeros, memory.largest)
-        else:
-            unusual = add_family_double(p, p_step, q, q_step, n_groups, lanes, shared, &memory.zeros, memory.largest)
-    else:
-        n_shared = 0
-    for m in range(job.n_measures):
-        measure, sums = job.measures[m], lanes + (TERMS + m) * LANES
-        if unusual or not has_terms(measure):
+        if unusual or not has_terms(job.measures[m]):
             continue
-        if n_shared > 0 and family_place(measure) >= 0:
-            if shared[family_place(measure)] != sums:
-                memcpy(sums, shared[family_place(measure)], LANES * sizeof(double))
-        elif not needs_exact_masses(measure):
-            unusual = add_terms(measure, True, not have_rough, p, p_step, q, q_step, n_groups, lanes + ROUGH * LANES, sums,
-                                &memory.zeros)
-            have_rough = True
-        elif not have_exact and has_fast_terms(measure) and has_q_terms(measure) == job.has_q:
-            unusual = add_terms(measure, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, sums, &memory.zeros)
-            have_exact = True
-        else:
-            if not have_exact:
-                unusual = add_terms(MASS, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, lanes, &memory.zeros)
-                have_exact = True
-            if has_fast_terms(measure):
-                add_terms(measure, has_q_terms(measure), False, p, p_step, q, q_step, n_groups, lanes, sums, NULL)
-            elif not unusual:
-                add_slow_lanes(measure, job.options[4], p, p_step, q, q_step, n_groups, sums)
-    if not have_exact and not have_rough:
-        unusual = add_terms(MASS, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, lanes, &memory.zeros)
-        have_exact = True
-    if not have_exact:
+        place = family_place(job.measures[m])
+        if not family or place < 0:
+            unusual = add_measure(job, m, groups, lanes, &masses, &memory.zeros, kind)
+            continue
+        sums = lanes + (TERMS + m) * LANES
+        if shared[place] != sums:  # two measures have the same terms
+            memcpy(sums, shared[place], LANES * sizeof(double))
+    if masses == 0:
+        unusual = add_terms(MASS, groups, lanes, lanes, &memory.zeros, kind)
+        masses = HAVE_EXACT
+    if masses == HAVE_ROUGH:
         memcpy(lanes, lanes + ROUGH * LANES, 2 * LANES * sizeof(double))
-    elif not have_rough:
+    elif masses == HAVE_EXACT:
         memcpy(lanes + ROUGH * LANES, lanes, 2 * LANES * sizeof(double))
     return unusual
 

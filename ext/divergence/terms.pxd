@@ -1,17 +1,10 @@
-"""Header-only: what one pair of probabilities adds to each measure.
+"""Header-only: the measures, what sets each apart, and what one pair of probabilities adds to it.
 
-The fast forms, in lanes.h, take 0 and normal numbers and hold no branch, so loops over them vectorise; the slow forms
-below take anything, through libm. Both follow scipy.special.rel_entr at zeros: p = 0 adds nothing,
-p > 0 with q = 0 adds infinity.
+The vectorised terms are those of terms.h, which take 0 and normal numbers; those below take anything, through libm. Both
+follow scipy.special.rel_entr at zeros: p = 0 adds nothing, and p > 0 with q = 0 adds infinity.
 """
 
-from cython cimport floating
 from libc.math cimport INFINITY, NAN, exp, expm1, fabs, log, log1p, pow, sqrt
-from libc.stdint cimport int64_t
-
-cdef enum:
-    LANES = 16  # parts of a sum, side by side
-    STEP = 16   # elements of rows side by side that are added before they are widened
 
 cdef extern from "divergence/measures.h":
     enum:  # the numbers of the measures, and what one pair (p, q) of elements adds to each
@@ -54,54 +47,6 @@ cdef extern from "divergence/measures.h":
         const char* name
         int formula, terms, family_place, inner_sums, properties
     const Measure* MEASURES "kb_measures"
-
-cdef extern from *:
-    """
-    #define KB_REAL 32
-    #include "divergence/lanes.h"
-    #define KB_REAL 64
-    #include "divergence/lanes.h"
-    _Static_assert(KB_LANES == 16, "the number that Cython knows is that of lanes.h");
-    """
-    void transpose_float "kb_transpose_f"(const float* x, Py_ssize_t row, Py_ssize_t n, float* out) noexcept nogil
-    void transpose_double "kb_transpose_d"(const double* x, Py_ssize_t row, Py_ssize_t n, double* out) noexcept nogil
-    void finish_kl_lanes "kb_finish_kl"(const double* p, const double* q, const double* total, double unit,
-        double tolerance_p, double tolerance_q, double* value, int64_t* settled) noexcept nogil
-    ctypedef struct Next "kb_next":
-        const char* x
-        const char* y
-        Py_ssize_t x_step, y_step
-    enum:
-        NEAR "KB_NEAR"
-        MASKED "KB_MASKED"
-    const double NEAR_LIMIT "KB_NEAR_LIMIT"
-    float log_float "kb_log_f"(float x) noexcept nogil
-    double log_double "kb_log_d"(double x) noexcept nogil
-    double exp_double "kb_exp_d"(double x) noexcept nogil
-    bint add_terms_float "kb_add_terms_f"(int measure, bint has_q, bint masses, const float* p, Py_ssize_t p_step,
-        const float* q, Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums, int64_t* zeros) noexcept nogil
-    bint add_terms_double "kb_add_terms_d"(int measure, bint has_q, bint masses, const double* p, Py_ssize_t p_step,
-        const double* q, Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums, int64_t* zeros) noexcept nogil
-    bint add_family_float "kb_add_family_f"(const float* p, Py_ssize_t p_step, const float* q, Py_ssize_t q_step,
-        Py_ssize_t n_groups, double* mass, double** sums, int64_t* zeros, double* largest) noexcept nogil
-    bint add_family_double "kb_add_family_d"(const double* p, Py_ssize_t p_step, const double* q, Py_ssize_t q_step,
-        Py_ssize_t n_groups, double* mass, double** sums, int64_t* zeros, double* largest) noexcept nogil
-    double add_logits_float "kb_add_logits_f"(int inner, int mode, const float* x, const float* y, Py_ssize_t n_groups, float scale,
-        float centre, float shift, const Next* next, double* sums) noexcept nogil
-    double add_logits_double "kb_add_logits_d"(int inner, int mode, const double* x, const double* y, Py_ssize_t n_groups,
-        double scale, double centre, double shift, const Next* next, double* sums) noexcept nogil
-    double add_logits_js_float "kb_add_logits_js_f"(int mode, const float* x, const float* y, Py_ssize_t n_groups, float scale,
-        float centre, float shift, float rest, double* sums) noexcept nogil
-    double add_logits_js_double "kb_add_logits_js_d"(int mode, const double* x, const double* y, Py_ssize_t n_groups, double scale,
-        double centre, double shift, double rest, double* sums) noexcept nogil
-
-
-cdef inline floating log_fast(floating x) noexcept nogil:
-    """Return log(x) of a normal x to about 2 ulp."""
-    if floating is float:
-        return log_float(x)
-    else:
-        return log_double(x)
 
 
 cdef inline dict measure_numbers():
