@@ -5,8 +5,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from divergence.terms cimport (
-    LANES, MASS, TOP1, add_family_double, add_family_float, add_terms_double,
-    add_terms_float, family_place, formula_of, gather, has_fast_terms, has_q_terms, mass_slow, needs_exact_masses, takes_largest,
+    LANES, MASS, add_family_double, add_family_float, add_terms_double,
+    add_terms_float, family_place, formula_of, gather, has_fast_terms, has_q_terms, has_terms, mass_slow, needs_exact_masses, takes_largest,
     term_slow, transpose_double, transpose_float,
 )
 from common.numeric cimport max_double, max_float
@@ -143,7 +143,7 @@ cdef inline bint add_lanes(const Job* job, const floating* p, Py_ssize_t p_step,
         n_shared = 0
     for m in range(job.n_measures):
         measure, sums = job.measures[m], lanes + (TERMS + m) * LANES
-        if unusual or measure >= TOP1:
+        if unusual or not has_terms(measure):
             continue
         if n_shared > 0 and family_place(measure) >= 0:
             if shared[family_place(measure)] != sums:

@@ -19,11 +19,11 @@ from divergence.blocks cimport (
 )
 from divergence.finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure
 from divergence.logits cimport (
-    EXCESS, MASS_P, N_SUMS, add_logits, add_logits_js, finish_logits, has_one_sweep, is_jensen_shannon, merge_logits, near_js,
+    EXCESS, MASS_P, N_SUMS, add_logits, add_logits_js, finish_logits, is_jensen_shannon, merge_logits, near_js,
 )
 from divergence.terms cimport (
     AFFINITY, ALPHA, JENSEN_SHANNON_ROOT, KL, LANES, MASS, MAX_RATIO, Next, POWER, RENYI, RENYI_ENTROPY, STEP, SUPPORT, TOP1,
-    TSALLIS_ENTROPY, exp_double, finish_kl_lanes, gather, needs_exact_masses,
+    TSALLIS_ENTROPY, exp_double, finish_kl_lanes, gather, has_one_sweep, measure_numbers, needs_exact_masses,
 )
 from common.pack cimport FIRST_INTEGER, FLOAT64, pack
 
@@ -37,6 +37,7 @@ STATE_SUMS = STATE
 LANE_ROWS = LANES
 MAX_GROUP_ROWS = MAX_GROUP
 MOST_MEASURES = MAX_MEASURES
+MEASURES = measure_numbers()
 
 
 cdef void clear_state(const Job* job, double* state) noexcept nogil:

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include "divergence/measures.h"
 
 #define KB_LANES 16 /* one cache line of float32: 17.0 GB/s where 8 and 32 lanes give 17.0 and 14.2 */
 #define KB_RUN 16   /* groups whose terms are added before they are widened: at most 16 roundings of 2^-24 */
@@ -38,44 +39,17 @@
 #if defined(__AVX512F__) /* bytes of a vector, and a vector of doubles from float32 in memory */
 #include <immintrin.h>
 #define KB_VECTOR 64
-#define KB_WIDE __m512d
+#define KB_DOUBLES __m512d
 #define KB_WIDENED(x) _mm512_cvtps_pd(_mm256_loadu_ps(x))
 #elif defined(__AVX__)
 #include <immintrin.h>
 #define KB_VECTOR 32
-#define KB_WIDE __m256d
+#define KB_DOUBLES __m256d
 #define KB_WIDENED(x) _mm256_cvtps_pd(_mm_loadu_ps(x))
 #else
 #define KB_VECTOR 16
 #endif
 #define KB_EACH_LANE _Pragma("omp simd") for (int k = 0; k < KB_LANES; k++)
-
-enum {
-    KB_KL,            /* p log(p / q) - p + q: never negative, and the plain KL where both sum to one */
-    KB_REVERSE_KL,    /* the same with p and q exchanged */
-    KB_ENTROPY,       /* -p log p */
-    KB_ENTROPY_Q,     /* -q log q */
-    KB_CROSS,         /* -p log q */
-    KB_JS,            /* (p log(p / m) + q log(q / m)) / 2, m = (p + q) / 2 */
-    KB_JS_ROOT,       /* the same; the row's value is its square root */
-    KB_HELLINGER,     /* (sqrt p - sqrt q)^2 / 2; the row's value is the square root */
-    KB_AFFINITY,      /* sqrt(p q), the Bhattacharyya coefficient */
-    KB_VARIATION,     /* |p - q| / 2 */
-    KB_CHI2,          /* (p - q)^2 / q */
-    KB_JEFFREYS,      /* (p - q) log(p / q) */
-    KB_RENYI,         /* p^alpha q^(1 - alpha) - alpha p - (1 - alpha) q */
-    KB_ALPHA,         /* the same */
-    KB_RENYI_ENTROPY, /* p^alpha */
-    KB_TSALLIS,       /* the same */
-    KB_PERPLEXITY,    /* -p log p; the row's value is its exponential */
-    KB_SUPPORT,       /* q where p > 0: the Renyi divergence of order 0 */
-    KB_MAX_RATIO,     /* p / q, of which the row takes the largest: the Renyi divergence of order infinity */
-    KB_MIN_ENTROPY,   /* p, of which the row takes the largest */
-    KB_POWER,         /* p^alpha q^(1 - alpha), for Renyi divergences of rows far apart */
-    KB_MIXTURE,       /* -m log m, m = (p + q) / 2 */
-    KB_TOP1,          /* nothing: whether the largest p and the largest q stand at one place */
-    KB_MASS           /* nothing: the row's value is sum p, or the log-sum-exp of logits */
-};
 
 /* What to fetch while a block is worked: the block after it, where it stands (which is elsewhere if blocks are packed), and the
    bytes of a group there. */
@@ -512,9 +486,9 @@ KB_INLINE int KB(kb_what)(int zeros, const KEY *lowest, const UBITS *highest, co
 
 /* Sums of values as doubles, in vectors that are converted straight from memory where there is an instruction for it: what is in a
    register takes three operations instead of one. */
-#if KB_REAL == 32 && defined(KB_WIDE)
-#define WIDE KB_WIDE
-#define PARTS (KB_LANES * 8 / (int)sizeof(KB_WIDE))
+#if KB_REAL == 32 && defined(KB_DOUBLES)
+#define WIDE KB_DOUBLES
+#define PARTS (KB_LANES * 8 / (int)sizeof(KB_DOUBLES))
 #define WIDENED(x, i) KB_WIDENED((x) + (i) * (KB_LANES / PARTS))
 #else
 #define WIDE double

@@ -226,11 +226,6 @@ cdef inline double near_js(const double* state) noexcept nogil:
     return js if fabs(r) <= 0.05 and r * r <= 8 * js else -1.0
 
 
-cdef inline bint has_one_sweep(int measure) noexcept nogil:
-    return (measure == KL or measure == REVERSE_KL or measure == ENTROPY or measure == ENTROPY_Q
-            or measure == CROSS or measure == PERPLEXITY or measure == MASS or measure == TOP1)
-
-
 cdef inline bint is_jensen_shannon(int measure) noexcept nogil:
     return measure == JENSEN_SHANNON or measure == JENSEN_SHANNON_ROOT
 

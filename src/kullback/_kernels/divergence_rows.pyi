@@ -6,6 +6,7 @@ PIECE_ELEMENTS: int
 MOST_MEASURES: int
 STATE_SUMS: int
 MAX_GROUP_ROWS: int
+MEASURES: dict[str, int]
 
 def reduce_rows(
     p: Any,

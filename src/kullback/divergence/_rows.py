@@ -31,38 +31,8 @@ from .._threads import resolve_threads
 
 FloatArray = npt.NDArray[np.float64]
 
-MEASURES = {
-    name: number
-    for number, name in enumerate(
-        (
-            "kl",
-            "reverse_kl",
-            "entropy_p",
-            "entropy_q",
-            "cross_entropy",
-            "js",
-            "js_distance",
-            "hellinger",
-            "affinity",
-            "total_variation",
-            "chi2",
-            "jeffreys",
-            "renyi",
-            "alpha",
-            "renyi_entropy",
-            "tsallis_entropy",
-            "perplexity_p",
-            "support",
-            "max_ratio",
-            "min_entropy",
-            "power",
-            "mixture",
-            "top1_agreement",
-            "mass",
-        )
-    )
-}
-"""Numbers of the kernel's measures, see ext/_divergence_terms.pxd."""
+MEASURES: dict[str, int] = kernel.MEASURES
+"""Numbers of the kernel's measures, see ext/divergence/measures.h."""
 
 _INNER_P = frozenset(("entropy_p", "cross_entropy", "perplexity_p"))
 _INNER_Q = frozenset(("entropy_q", "reverse_kl"))
