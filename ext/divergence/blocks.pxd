@@ -9,67 +9,12 @@ from divergence.terms cimport (
     add_terms_float, family_place, formula_of, gather, has_fast_terms, has_q_terms, has_terms, mass_slow, needs_exact_masses, takes_largest,
     term_slow, transpose_double, transpose_float,
 )
+from divergence.job cimport BEST_P, Job, Memory, Operand, PIECE, ROUGH, Region, STATE, TERMS, row_data
 from common.numeric cimport max_double, max_float
 from common.pack cimport FLOAT32, FLOAT64, pack
 
 cdef enum:
-    BLOCK = 4096       # elements, of probabilities; of logits, which are read twice, 1,024: see _rows.py
-    PIECE = 64 * 1024  # elements: what one thread takes of a row so long that it is shared
-    STATE = 32         # sums a row: masses of p and q, exact and rough, one for each measure, then the named ones
-    ROUGH = 2          # masses from partial sums in the terms' own precision: see lanes.h
-    TERMS = 4          # the first measure
-    MAX_MEASURES = 20
-    BEST_P = 24        # largest p so far, where, and the same of q
-    CENTRE = 28        # of logits: their largest value so far
-    SHIFT = 29         # of logits: the offset of p against q that the terms take off
-    MODE = 30          # of logits: how the last block was worked
-    MAX_GROUP = 128    # rows that one task takes where they lie side by side or are short
     FAMILY = 3         # measures that share their logarithms: from here on, one pass for all is the faster
-
-cdef struct Operand:
-    const char* data
-    Py_ssize_t outer, row, item  # strides in bytes
-    int kind
-
-cdef struct Job:
-    Operand p, q
-    bint has_q
-    bint columns           # lanes are rows: of short rows, and of rows that lie side by side
-    Py_ssize_t n_outer, n_inner, n
-    Py_ssize_t group       # rows in a tile
-    Py_ssize_t block       # elements of a row in a tile
-    const int* measures
-    int n_measures
-    const double* options  # see reduce_rows
-    bint wide              # float64 terms
-    bint logits
-    int n_inner_sums       # of logits: 0 none, 1 what H(p) needs, 2 what q and the reverse need too
-    bint js                # of float32 logits: whether near blocks give Jensen-Shannon in the first sweep
-    bint top1              # whether some measure asks where the largest values stand
-    double inverse_temperature
-    double smoothing
-    double* values
-    unsigned char* status
-
-cdef struct Memory:        # what a thread remembers from block to block
-    int64_t zeros          # blocks to be worked with zeros in mind: see lanes.h
-    double[2] largest      # of p and q in the last block, negative where no pass has noted them
-
-cdef struct Region:        # the scratch of one thread
-    Memory* memory
-    double* rows
-    double* pieces
-    double* columns
-    double* lanes          # sums of a block
-    double* totals         # and of the blocks of a row
-    double* wide_p
-    double* wide_q
-    double* p
-    double* q
-
-
-cdef inline const char* row_data(const Operand* x, Py_ssize_t n_inner, Py_ssize_t row) noexcept nogil:
-    return x.data + (row // n_inner) * x.outer + (row % n_inner) * x.row
 
 
 cdef inline double max_of(const floating* x, Py_ssize_t n) noexcept nogil:
@@ -162,7 +107,7 @@ cdef inline bint add_lanes(const Job* job, const floating* p, Py_ssize_t p_step,
             if has_fast_terms(measure):
                 add_terms(measure, has_q_terms(measure), False, p, p_step, q, q_step, n_groups, lanes, sums, NULL)
             elif not unusual:
-                add_slow_lanes(measure, job.options[4], p, p_step, q, q_step, n_groups, sums)
+                add_slow_lanes(measure, job.alpha, p, p_step, q, q_step, n_groups, sums)
     if not have_exact and not have_rough:
         unusual = add_terms(MASS, job.has_q, True, p, p_step, q, q_step, n_groups, lanes, lanes, &memory.zeros)
         have_exact = True
@@ -229,7 +174,7 @@ cdef inline void add_slow(const Job* job, const double* p, const double* q, Py_s
             state[m] += mass_slow(p[i] if m % 2 == 0 else q[i])
         for m in range(job.n_measures):
             state[TERMS + m] = gather(job.measures[m], state[TERMS + m],
-                                  term_slow(job.measures[m], p[i], q[i], job.options[4]))
+                                  term_slow(job.measures[m], p[i], q[i], job.alpha))
 
 
 cdef inline bint add_row_lanes(const Job* job, const floating* p, const floating* q, Py_ssize_t n, double* lanes,
