@@ -63,8 +63,14 @@ cdef extern from *:
     #else
     static inline ptrdiff_t kb_widen(const char *data, int is_half, ptrdiff_t n, float *out) { return 0; }
     #endif
+    /* Compilers would clone such a function for each stride that is known, which costs seconds and saves nothing. */
+    #if defined(__GNUC__) && !defined(__clang__)
+    #define KB_ONCE __attribute__((noinline, noclone))
+    #else
+    #define KB_ONCE
+    #endif
     #define KB_PACK(NAME, R) \\
-    static void NAME(const char *restrict data, int kind, ptrdiff_t row, ptrdiff_t item, \\
+    static KB_ONCE void NAME(const char *restrict data, int kind, ptrdiff_t row, ptrdiff_t item, \\
                      ptrdiff_t n_rows, ptrdiff_t n, R *restrict out) { \\
         if (sizeof(R) == 4 && (kind == 2 || kind == 3) && n_rows == 1 && item == 2) { \\
             ptrdiff_t done = kb_widen(data, kind == 2, n, (float *)out); \\

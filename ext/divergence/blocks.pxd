@@ -11,70 +11,14 @@ from divergence.terms cimport (
     FAMILY_SIZE, MASS, family_place, gather, has_fast_terms, has_q_terms, has_terms, mass_slow, needs_exact_masses,
     takes_largest, term_slow,
 )
+from divergence.job cimport BEST_P, Job, Memory, Operand, PIECE, ROUGH, Region, STATE, TERMS, row_data
 from common.numeric cimport max_double, max_float
 from common.pack cimport FLOAT32, FLOAT64, pack
 
 cdef enum:
-    FAMILY_PLACES = 5  # FAMILY_SIZE, which Cython takes no array length from
-    HAVE_EXACT = 1     # which masses have been set for a block
-    HAVE_ROUGH = 2
-    BLOCK = 4096       # elements, of probabilities; of logits, which are read twice, 1,024: see _rows.py
-    PIECE = 64 * 1024  # elements: what one thread takes of a row so long that it is shared
-    STATE = 32         # sums a row: masses of p and q, exact and rough, one for each measure, then the named ones
-    ROUGH = 2          # masses from partial sums in the terms' own precision: see lanes.h
-    TERMS = 4          # the first measure
-    MAX_MEASURES = 20
-    BEST_P = 24        # largest p so far, where, and the same of q
-    CENTRE = 28        # of logits: their largest value so far
-    SHIFT = 29         # of logits: the offset of p against q that the terms take off
-    MODE = 30          # of logits: how the last block was worked
-    MAX_GROUP = 128    # rows that one task takes where they lie side by side or are short
-    FAMILY = 3         # measures that share their logarithms: from here on, one pass for all is the faster
-
-cdef struct Operand:
-    const char* data
-    Py_ssize_t outer, row, item  # strides in bytes
-    int kind
-
-cdef struct Job:
-    Operand p, q
-    bint has_q
-    bint columns           # lanes are rows: of short rows, and of rows that lie side by side
-    Py_ssize_t n_outer, n_inner, n
-    Py_ssize_t group       # rows in a tile
-    Py_ssize_t block       # elements of a row in a tile
-    const int* measures
-    int n_measures
-    const double* options  # see reduce_rows
-    bint wide              # float64 terms
-    bint logits
-    int n_inner_sums       # of logits: 0 none, 1 what H(p) needs, 2 what q and the reverse need too
-    bint js                # of float32 logits: whether near blocks give Jensen-Shannon in the first sweep
-    bint top1              # whether some measure asks where the largest values stand
-    double inverse_temperature
-    double smoothing
-    double* values
-    unsigned char* status
-
-cdef struct Memory:        # what a thread remembers from block to block
-    int64_t zeros          # blocks to be worked with zeros in mind: see lanes.h
-    double[2] largest      # of p and q in the last block, negative where no pass has noted them
-
-cdef struct Region:        # the scratch of one thread
-    Memory* memory
-    double* rows
-    double* pieces
-    double* columns
-    double* lanes          # sums of a block
-    double* totals         # and of the blocks of a row
-    double* wide_p
-    double* wide_q
-    double* p
-    double* q
-
-
-cdef inline const char* row_data(const Operand* x, Py_ssize_t n_inner, Py_ssize_t row) noexcept nogil:
-    return x.data + (row // n_inner) * x.outer + (row % n_inner) * x.row
+    FAMILY = 3         # measures that share their logarithms: from so many on, one pass for all is the faster
+    HAVE_EXACT = 1     # masses that have been set for a block: sums of widened values,
+    HAVE_ROUGH = 2     # and sums in the terms' own precision, widened once a run
 
 
 cdef inline double max_of(const floating* x, Py_ssize_t n) noexcept nogil:
@@ -154,7 +98,7 @@ cdef inline bint add_measure(const Job* job, int m, const Groups* groups, double
     if fast:
         add_terms_alone(measure, groups, sums, kind)
     elif not unusual:
-        add_slow_lanes(measure, job.options[4], groups, sums, kind)
+        add_slow_lanes(measure, job.alpha, groups, sums, kind)
     return unusual
 
 
@@ -164,7 +108,7 @@ cdef inline bint add_lanes(const Job* job, const Groups* groups, double* lanes, 
 
     Return whether values are unusual; the sums are then of no use.
     """
-    cdef double*[FAMILY_PLACES] shared
+    cdef double* shared[FAMILY_SIZE]
     cdef double* sums
     cdef int m, place, masses = 0
     cdef bint unusual = False, family = family_sums(job, lanes, shared) >= FAMILY and job.has_q
@@ -247,12 +191,13 @@ cdef inline void add_slow(const Job* job, const double* p, const double* q, Py_s
             state[m] += mass_slow(p[i] if m % 2 == 0 else q[i])
         for m in range(job.n_measures):
             state[TERMS + m] = gather(job.measures[m], state[TERMS + m],
-                                  term_slow(job.measures[m], p[i], q[i], job.options[4]))
+                                  term_slow(job.measures[m], p[i], q[i], job.alpha))
 
 
 cdef inline bint add_row_lanes(const Job* job, const floating* p, const floating* q, Py_ssize_t n, double* lanes,
                                Memory* memory) noexcept nogil:
     """Set ``lanes`` to the sums of a block of one row; zeros, which add nothing, fill the last group."""
+    cdef Groups groups
     cdef Py_ssize_t n_groups = n // LANES, rest = n % LANES
     cdef floating[LANES] last_p
     cdef floating[LANES] last_q
@@ -261,14 +206,16 @@ cdef inline bint add_row_lanes(const Job* job, const floating* p, const floating
     clear_lanes(job, lanes)
     memory.largest[0] = memory.largest[1] = -1
     if n_groups > 0:
-        unusual = add_lanes(job, p, LANES, q, LANES, n_groups, lanes, memory)
+        groups = groups_of(p, LANES, q, LANES, n_groups, job.has_q)
+        unusual = add_lanes(job, &groups, lanes, memory, <floating*>NULL)
     if rest > 0 and not unusual:
         memset(last_p, 0, sizeof(last_p))
         memset(last_q, 0, sizeof(last_q))
         memcpy(last_p, p + n - rest, rest * sizeof(floating))
         memcpy(last_q, q + n - rest, rest * sizeof(floating))
         zeros, memory.zeros = memory.zeros, 1
-        unusual = add_lanes(job, <const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, lanes, memory)
+        groups = groups_of(<const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, job.has_q)
+        unusual = add_lanes(job, &groups, lanes, memory, <floating*>NULL)
         memory.zeros = zeros
     if unusual:
         memory.largest[0] = memory.largest[1] = -1
@@ -318,108 +265,3 @@ cdef inline const floating* tile_of(const Operand* x, const Job* job, Py_ssize_t
     pack(data, x.kind, x.row, x.item, n_rows, n, out)
     add_smoothing(job, out, n_rows * n)
     return out
-
-
-# ---- Columns: each lane is a row -------------------------------------------------------------------
-
-
-cdef inline const floating* columns_of(const Operand* x, const Job* job, Py_ssize_t row, Py_ssize_t n_rows,
-                                       Py_ssize_t start, Py_ssize_t n, floating* out, Py_ssize_t* step) noexcept nogil:
-    """Return LANES rows side by side and the step from element to element: the caller's memory, or a packed copy."""
-    cdef const char* data = row_data(x, job.n_inner, row) + start * x.item
-    cdef Py_ssize_t i, r
-    if is_native(x, job, data, sizeof(floating)) and n_rows == LANES and x.row == <Py_ssize_t>sizeof(floating) \
-            and x.item % <Py_ssize_t>sizeof(floating) == 0:
-        step[0] = x.item // <Py_ssize_t>sizeof(floating)
-        return <const floating*>data
-    step[0] = LANES
-    if is_native(x, job, data, sizeof(floating)) and n_rows == LANES and x.item == <Py_ssize_t>sizeof(floating) \
-            and x.row % <Py_ssize_t>sizeof(floating) == 0:
-        if floating is float:
-            transpose_float(<const float*>data, x.row // <Py_ssize_t>sizeof(float), n, out)
-        else:
-            transpose_double(<const double*>data, x.row // <Py_ssize_t>sizeof(double), n, out)
-        return out
-    pack(data, x.kind, x.item, x.row, n, n_rows, out)
-    add_smoothing(job, out, n_rows * n)
-    if n_rows < LANES:  # spread from the end; rows that are not there are zero
-        for i in range(n - 1, -1, -1):
-            for r in range(n_rows - 1, -1, -1):
-                out[i * LANES + r] = out[i * n_rows + r]
-            for r in range(n_rows, LANES):
-                out[i * LANES + r] = 0
-    return out
-
-
-cdef inline bint is_usual(floating x) noexcept nogil:
-    """Whether the fast terms take this value: see lanes.h."""
-    if floating is float:
-        return x == 0 or 4.70197740328915e-38 <= x <= 8.507059173023462e37
-    else:
-        return x == 0 or 8.900295434028806e-308 <= x <= 4.49423283715579e307
-
-
-cdef inline void add_unusual_columns(const Job* job, const floating* p, Py_ssize_t p_step, const floating* q,
-                                     Py_ssize_t q_step, Py_ssize_t n, const Region* region, double* lanes) noexcept nogil:
-    """Add elements of LANES rows, some with unusual values: those rows by the slow terms, the others as ever."""
-    cdef floating* clean_p = <floating*>region.wide_p
-    cdef floating* clean_q = <floating*>region.wide_q
-    cdef bint[LANES] usual
-    cdef double[STATE] state
-    cdef double wide_p, wide_q
-    cdef Memory memory
-    memory.zeros, memory.largest[0], memory.largest[1] = 1, -1, -1
-    cdef Py_ssize_t i, r
-    cdef int m
-    for r in range(LANES):
-        usual[r] = True
-        for i in range(n):
-            usual[r] &= is_usual(p[i * p_step + r]) and is_usual(q[i * q_step + r])
-    for i in range(n):
-        for r in range(LANES):
-            clean_p[i * LANES + r] = abs(p[i * p_step + r]) if usual[r] else 0  # of -0, 0
-            clean_q[i * LANES + r] = abs(q[i * q_step + r]) if usual[r] else 0
-    clear_lanes(job, lanes)
-    add_lanes(job, <const floating*>clean_p, LANES, <const floating*>clean_q, LANES, n, lanes, &memory)
-    for r in range(LANES):
-        if usual[r]:
-            continue
-        for m in range(STATE):
-            state[m] = 0
-        for i in range(n):
-            wide_p, wide_q = p[i * p_step + r], q[i * q_step + r]
-            add_slow(job, &wide_p, &wide_q, 1, state)
-        for m in range(TERMS + job.n_measures):
-            lanes[m * LANES + r] = state[m]
-
-
-cdef inline void note_best_columns(const floating* x, Py_ssize_t step, Py_ssize_t n, Py_ssize_t start, Py_ssize_t n_rows,
-                                   double* states) noexcept nogil:
-    """Update the largest value of each row and where it first stands."""
-    cdef Py_ssize_t i, r
-    for r in range(n_rows):
-        for i in range(n):
-            if x[i * step + r] > states[r * STATE]:
-                states[r * STATE], states[r * STATE + 1] = x[i * step + r], start + i
-
-
-cdef inline void add_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n,
-                             const Region* region, double* sums, double* states, floating* kind) noexcept nogil:
-    """Add up to STEP elements of up to LANES rows to ``sums``, or set them to the first; and note best places in ``states``."""
-    cdef Py_ssize_t p_step = 0, q_step = 0
-    cdef Memory filled
-    cdef double* lanes = sums if start % PIECE == 0 else region.lanes
-    cdef const floating* p = columns_of(&job.p, job, row, n_rows, start, n, <floating*>region.p, &p_step)
-    cdef const floating* q = p
-    q_step = p_step
-    if job.has_q:
-        q = columns_of(&job.q, job, row, n_rows, start, n, <floating*>region.q, &q_step)
-    clear_lanes(job, lanes)
-    filled.zeros, filled.largest[0], filled.largest[1] = 1, -1, -1  # rows that are not there are zero
-    if add_lanes(job, p, p_step, q, q_step, n, lanes, region.memory if n_rows == LANES else &filled):
-        add_unusual_columns(job, p, p_step, q, q_step, n, region, lanes)
-    if lanes != sums:
-        gather_lanes(job, lanes, sums)
-    if job.top1:
-        note_best_columns(p, p_step, n, start, n_rows, states + BEST_P)
-        note_best_columns(q, q_step, n, start, n_rows, states + BEST_P + 2)

@@ -1,12 +1,13 @@
-"""Divergences of pairs of rows, all or listed: the terms of lanes.h, added in lanes."""
+"""Divergences of pairs of rows, all or listed: the fast terms, added in lanes."""
 
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from divergence.blocks cimport add_terms, fold, is_usual
+from divergence.blocks cimport fold
 from divergence.finish cimport DIVIDE, Sums, finish_measure
-from divergence.terms cimport LANES, term_slow
+from divergence.passes cimport Groups, LANES, add_terms_alone, groups_of, is_usual
+from divergence.terms cimport term_slow
 
 cdef enum:
     TILE = 16  # rows of p that meet a row of q while it is in cache
@@ -19,19 +20,21 @@ cdef double pair_value(const floating* p, const floating* q, Py_ssize_t n, int m
     cdef floating[LANES] last_p
     cdef floating[LANES] last_q
     cdef Sums sums
+    cdef Groups groups = groups_of(p, LANES, q, LANES, n // LANES, True)
     sums.total, sums.p, sums.q, sums.alpha, sums.unit, sums.precision = 0, 1, 1, 0, unit, 1
     if slow:
         for i in range(n):
             sums.total += term_slow(measure, p[i], q[i], 0)
         return finish_measure(measure, DIVIDE, &sums)
     memset(lanes, 0, sizeof(lanes))
-    add_terms(measure, True, False, p, LANES, q, LANES, n // LANES, lanes, lanes, NULL)
+    add_terms_alone(measure, &groups, lanes, <floating*>NULL)
     if rest > 0:  # zeros add nothing
         memset(last_p, 0, sizeof(last_p))
         memset(last_q, 0, sizeof(last_q))
         memcpy(last_p, p + n - rest, rest * sizeof(floating))
         memcpy(last_q, q + n - rest, rest * sizeof(floating))
-        add_terms(measure, True, False, <const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, lanes, lanes, NULL)
+        groups = groups_of(<const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, True)
+        add_terms_alone(measure, &groups, lanes, <floating*>NULL)
     sums.total = fold(lanes)
     return finish_measure(measure, DIVIDE, &sums)
 

@@ -13,7 +13,8 @@ from cython cimport floating
 from libc.math cimport INFINITY, NAN, exp, fabs, log, log1p, sqrt
 from libc.string cimport memset
 
-from divergence.blocks cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT, fold, max_of, note_best
+from divergence.blocks cimport fold, max_of, note_best
+from divergence.job cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT
 from divergence.finish cimport Sums, excess, take_off
 from divergence.passes cimport LANES
 from divergence.terms cimport (

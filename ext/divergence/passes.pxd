@@ -78,3 +78,11 @@ cdef inline bint add_family(const Groups* groups, double* masses, double** sums,
         return add_family_float(groups, masses, sums, zeros, largest)
     else:
         return add_family_double(groups, masses, sums, zeros, largest)
+
+
+cdef inline bint is_usual(floating x) noexcept nogil:
+    """Whether passes take this value: 0, or a number from LEAST to MOST of lanes/both_types.h."""
+    if floating is float:
+        return x == 0 or 4.70197740328915e-38 <= x <= 8.507059173023462e37
+    else:
+        return x == 0 or 8.900295434028806e-308 <= x <= 4.49423283715579e307

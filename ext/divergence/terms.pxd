@@ -6,7 +6,14 @@ follow scipy.special.rel_entr at zeros: p = 0 adds nothing, and p > 0 with q = 0
 
 from libc.math cimport INFINITY, NAN, exp, expm1, fabs, log, log1p, pow, sqrt
 
+cdef enum:
+    FAMILY_SIZE = 5  # places in the family, see measures.h
+
 cdef extern from "divergence/measures.h":
+    """
+    #include "divergence/measures.h"
+    _Static_assert(KB_FAMILY_SIZE == 5, "FAMILY_SIZE of terms.pxd is KB_FAMILY_SIZE");
+    """
     enum:  # the numbers of the measures, and what one pair (p, q) of elements adds to each
         KL "KB_KL"                        # p log(p / q) - p + q, which is never negative
         REVERSE_KL "KB_REVERSE_KL"        # the same with p and q exchanged
@@ -41,7 +48,6 @@ cdef extern from "divergence/measures.h":
         LARGEST "KB_LARGEST"
         UNITLESS "KB_UNITLESS"
         ALONE "KB_ALONE"
-        FAMILY_SIZE "KB_FAMILY_SIZE"
         N_MEASURES "KB_N_MEASURES"
     ctypedef struct Measure "kb_measure":
         const char* name
