@@ -15,17 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import (
-    Distribution,
-    aligned_empty,
-    check_base,
-    check_distribution,
-    check_normalize,
-    check_same_rows,
-    check_smoothing,
-    check_temperature,
-    raise_bad_row,
-)
+from .._arrays import aligned_empty
+from .._checks.probabilities import Distribution, check_distribution, check_same_rows, raise_bad_row
+from .._checks.scalars import check_base, check_normalize, check_smoothing, check_temperature
 from .._kernels import divergence_rows as kernel
 from .._threads import resolve_threads
 

@@ -8,7 +8,9 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import check_choice, check_distribution, check_out, check_row_weights, check_where
+from .._checks.outputs import check_out
+from .._checks.probabilities import check_distribution, check_row_weights, check_where
+from .._checks.scalars import check_choice
 from .._kernels import divergence_rows as kernel
 from ._plan import FloatArray, Plan, align_rows, default_plan
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays
+from .._checks.probabilities import check_distribution
+from .._checks.scalars import check_base, check_choices, check_normalize
 from ..divergence import log_loss
 from ..divergence._plan import Plan, align_rows
 from ..divergence.measures import COMPARED
@@ -24,10 +25,10 @@ def row_measures(
     n_threads: int | None,
 ) -> Rows:  # fmt: skip
     """Return a function of ``p, q, labels`` that gives each measure's values, one per row."""
-    _arrays.check_choices(measures, (*COMPARED, *LABELLED), name="measures")
-    _arrays.check_normalize(normalize)
+    check_choices(measures, "measures", (*COMPARED, *LABELLED))
+    check_normalize(normalize)
     if base is not None:
-        _arrays.check_base(base)
+        check_base(base)
     labelled = tuple(name for name in measures if name in LABELLED)
     unlabelled = tuple(name for name in measures if name not in LABELLED)
     plan = Plan(unlabelled, base=base, normalize=normalize, from_logits=from_logits)
@@ -37,8 +38,8 @@ def row_measures(
             row = plan.of_vectors(p, q)
             if row is not None:
                 return [row] if len(row) == 1 else list(row[:, None])
-        first = _arrays.check_distribution(p, "p", from_logits)
-        second = _arrays.check_distribution(q, "q", from_logits)
+        first = check_distribution(p, "p", from_logits)
+        second = check_distribution(q, "q", from_logits)
         return list(plan.of_rows(align_rows(first, second, -1, ("p", "q")), n_threads))
 
     if not labelled:

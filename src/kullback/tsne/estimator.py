@@ -16,7 +16,8 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from .._arrays import FloatArray, check_choice, check_flag, check_integer, check_real
+from .._arrays import FloatArray
+from .._checks.scalars import check_choice, check_flag, check_integer, check_real
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization, placement
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
@@ -323,7 +324,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         the first. O(n_samples) after the search for neighbours.
         """
         check_is_fitted(self, "embedding_")
-        check_flag(return_scores, name="return_scores")
+        check_flag(return_scores, "return_scores")
         n_threads = resolve_threads(self.n_jobs, name="n_jobs")
         if placement.is_dask(X):
             validate_data(self, X, reset=False, skip_check_array=True)

@@ -14,17 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._arrays import (
-    FloatArray,
-    check_choice,
+from .._arrays import FloatArray
+from .._checks.data import (
     check_data,
     check_distance_values,
     check_distances,
-    check_integer,
-    check_neighbor_lists,
     check_new_data,
     check_rows_of_probabilities,
 )
+from .._checks.graphs import check_neighbor_lists
+from .._checks.scalars import check_choice, check_integer
 from .._search import DEFAULT_SEED, EuclideanSearch, Found
 from .._threads import resolve_threads
 
