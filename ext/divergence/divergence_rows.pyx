@@ -14,12 +14,12 @@ from divergence.job cimport (
     BLOCK, CACHE_LINE, Job, MAX_GROUP, MAX_MEASURES, Operand, PIECE, Region, STATE, choose_layout, count_groups, count_pieces,
     count_rows, is_wide_kind, lay_out, region_size, scratch_size, shares_rows,
 )
-from divergence.sweep cimport merge_states, sweep_piece
 from divergence.passes cimport LANES
+from divergence.sweep cimport merge_states, sweep_piece
 from divergence.terms cimport TOP1, inner_sums_of, measure_numbers, needs_wide_terms
 
 cdef enum:
-    DYNAMIC_ELEMENTS = 64 * 1024  # elements of short rows that a thread takes at a time, which are 10 us of work and more
+    CHUNK_ELEMENTS = 64 * 1024  # a thread takes so many elements of short rows at a time: 10 us of work and more
 
 MEASURES = measure_numbers()
 
@@ -82,7 +82,7 @@ cdef void run_job(const Job* job, double* scratch, int n_threads) noexcept nogil
     """Write the values of all rows."""
     cdef Py_ssize_t task, size = region_size(job), n_groups = count_groups(job)
     cdef Py_ssize_t group_elements = max(<Py_ssize_t>1, job.group * job.n)
-    cdef int chunk = <int>max(<Py_ssize_t>1, min(n_groups // (32 * n_threads), DYNAMIC_ELEMENTS // group_elements))
+    cdef int chunk = <int>max(<Py_ssize_t>1, min(n_groups // (32 * n_threads), CHUNK_ELEMENTS // group_elements))
     cdef double* states = scratch + n_threads * size
     for task in range(n_threads):
         memset(scratch + task * size, 0, CACHE_LINE * sizeof(double))  # the memory from block to block

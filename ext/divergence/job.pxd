@@ -143,7 +143,7 @@ cdef inline double* take(double* memory, Py_ssize_t n, Py_ssize_t* used) noexcep
 
 
 cdef inline Py_ssize_t lay_out(const Job* job, double* memory, Region* region) noexcept nogil:
-    """Point ``region`` to its parts in one thread's memory; return how many doubles those take, in whole cache lines."""
+    """Point ``region`` to its parts in one thread's memory; return the doubles of those, in whole cache lines."""
     cdef Py_ssize_t used = 0, tile = BLOCK if job.columns else job.group * min(job.n, job.block)
     region.memory = <Memory*>take(memory, CACHE_LINE, &used)
     region.rows = take(memory, job.group * STATE, &used)

@@ -87,7 +87,7 @@ cdef inline void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py
     cdef const floating* p
     cdef const floating* q
     cdef Next next
-    # Lanes of one row are added block by block and folded at the end; where several rows share a tile, a row is a block.
+    # The lanes of one row are added block by block and folded at the end. Where rows share a tile, each is one block.
     cdef double* totals = region.totals if n_rows == 1 and not job.logits else NULL
     if totals != NULL:
         clear_lanes(job, totals)
