@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 
 from divergence.finish_rows cimport finish_columns, finish_rows, has_js_sweep
 from divergence.job cimport (
-    BLOCK, CACHE_LINE, Job, MAX_GROUP, MAX_MEASURES, Operand, PIECE, Region, STATE, choose_layout, count_groups, count_pieces,
+    BLOCK, CACHE_LINE, Job, MAX_MEASURES, Operand, PIECE, Region, STATE, choose_layout, count_groups, count_pieces,
     count_rows, is_wide_kind, lay_out, region_size, scratch_size, shares_rows,
 )
 from divergence.passes cimport LANES
