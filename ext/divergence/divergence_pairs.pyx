@@ -13,7 +13,8 @@ cdef enum:
     TILE = 16  # rows of p that meet a row of q while it is in cache
 
 
-cdef double pair_value(const floating* p, const floating* q, Py_ssize_t n, int measure, double unit, bint slow) noexcept nogil:
+cdef double pair_value(const floating* p, const floating* q, Py_ssize_t n, int measure, double unit,
+                       bint slow) noexcept nogil:
     """Return one measure of two rows that sum to one."""
     cdef Py_ssize_t i, rest = n % LANES
     cdef double[LANES] lanes
