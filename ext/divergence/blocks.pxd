@@ -1,35 +1,41 @@
-"""Header-only: sums of element terms over blocks of probabilities; see divergence_rows.pyx."""
+"""Header-only: sums of element terms over blocks of probabilities.
+
+The sums of a block are lanes, laid out as a row's state is (job.pxd): LANES doubles for each double of the state.
+"""
 
 from cython cimport floating
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from divergence.passes cimport (
-    Groups, LANES, add_family, add_terms, add_terms_alone, groups_of, transpose_double, transpose_float,
-)
+from common.numeric cimport max_double, max_float
+from common.pack cimport FLOAT32, FLOAT64, pack
+from divergence.job cimport Job, Memory, Operand, ROUGH, Region, TERMS, row_data
+from divergence.passes cimport Groups, LANES, add_family, add_terms, add_terms_alone, groups_of
 from divergence.terms cimport (
     FAMILY_SIZE, MASS, family_place, gather, has_fast_terms, has_q_terms, has_terms, mass_slow, needs_exact_masses,
     takes_largest, term_slow,
 )
-from divergence.job cimport BEST_P, Job, Memory, Operand, PIECE, ROUGH, Region, STATE, TERMS, row_data
-from common.numeric cimport max_double, max_float
-from common.pack cimport FLOAT32, FLOAT64, pack
 
 cdef enum:
-    FAMILY = 3         # measures that share their logarithms: from so many on, one pass for all is the faster
-    HAVE_EXACT = 1     # masses that have been set for a block: sums of widened values,
-    HAVE_ROUGH = 2     # and sums in the terms' own precision, widened once a run
+    FAMILY_PASS = 3  # from so many measures of the family on, one pass for all of them is faster than one for each
+    HAVE_EXACT = 1   # whether the masses of a block that sum widened values have been set,
+    HAVE_ROUGH = 2   # and those that are summed in the terms' own precision
 
 
 cdef inline double max_of(const floating* x, Py_ssize_t n) noexcept nogil:
+    """Return the largest value; NaN may be ignored."""
     if floating is float:
         return max_float(x, n)
     else:
         return max_double(x, n)
 
 
-cdef inline void note_best(const floating* x, Py_ssize_t n, Py_ssize_t start, double largest, double* best) noexcept nogil:
-    """Update the largest value of a row and where it first stands, sought 64 elements at a time, which vectorises."""
+cdef inline void note_best(const floating* x, Py_ssize_t n, Py_ssize_t start, double largest,
+                           double* best) noexcept nogil:
+    """Update the largest value of a row and its first place, given the largest of the block that begins at ``start``.
+
+    The place is sought 64 elements at a time, which vectorises.
+    """
     cdef Py_ssize_t i = 0, k
     cdef floating sought = <floating>largest
     cdef int found = 0
@@ -47,7 +53,7 @@ cdef inline void note_best(const floating* x, Py_ssize_t n, Py_ssize_t start, do
         best[1] = start + i
 
 
-# ---- Lanes -----------------------------------------------------------------------------------------
+# ---- Lanes of a block ------------------------------------------------------------------------------
 
 
 cdef inline void add_slow_lanes(int measure, double alpha, const Groups* groups, double* sums,
@@ -63,7 +69,7 @@ cdef inline void add_slow_lanes(int measure, double alpha, const Groups* groups,
 
 
 cdef inline int family_sums(const Job* job, double* lanes, double** sums_out) noexcept nogil:
-    """Say where the sums of each measure of the family belong, NULL where none does; return how many are asked for."""
+    """Set ``sums_out`` to where the sums of the family's measures belong, or NULL; return how many are asked for."""
     cdef int m, place, n_shared = 0
     for place in range(FAMILY_SIZE):
         sums_out[place] = NULL
@@ -77,9 +83,9 @@ cdef inline int family_sums(const Job* job, double* lanes, double** sums_out) no
 
 cdef inline bint add_measure(const Job* job, int m, const Groups* groups, double* lanes, int* masses, int64_t* zeros,
                              floating* kind) noexcept nogil:
-    """Add the terms of one measure, and masses where it needs some that no measure before it has set.
+    """Add the terms of measure ``m``, and the masses that it needs unless a measure before it has set them.
 
-    ``masses`` says which are set: HAVE_EXACT, HAVE_ROUGH. Return whether values are unusual.
+    ``masses`` says which masses are set: HAVE_EXACT, HAVE_ROUGH. Return whether values are unusual.
     """
     cdef int measure = job.measures[m]
     cdef double* sums = lanes + (TERMS + m) * LANES
@@ -104,14 +110,14 @@ cdef inline bint add_measure(const Job* job, int m, const Groups* groups, double
 
 cdef inline bint add_lanes(const Job* job, const Groups* groups, double* lanes, Memory* memory,
                            floating* kind) noexcept nogil:
-    """Add groups of lanes to ``lanes``, which are laid out as a row's state; both kinds of masses are set.
+    """Add groups of lanes to ``lanes``; both kinds of masses are set.
 
     Return whether values are unusual; the sums are then of no use.
     """
     cdef double* shared[FAMILY_SIZE]
     cdef double* sums
     cdef int m, place, masses = 0
-    cdef bint unusual = False, family = family_sums(job, lanes, shared) >= FAMILY and job.has_q
+    cdef bint unusual = False, family = family_sums(job, lanes, shared) >= FAMILY_PASS and job.has_q
     if family:
         masses = HAVE_EXACT | HAVE_ROUGH
         unusual = add_family(groups, lanes, shared, &memory.zeros, memory.largest, kind)
@@ -136,6 +142,7 @@ cdef inline bint add_lanes(const Job* job, const Groups* groups, double* lanes, 
 
 
 cdef inline void clear_lanes(const Job* job, double* lanes) noexcept nogil:
+    """Set all sums of a block to 0."""
     memset(lanes, 0, (TERMS + job.n_measures) * LANES * sizeof(double))
 
 
@@ -143,7 +150,7 @@ cdef inline void clear_lanes(const Job* job, double* lanes) noexcept nogil:
 
 
 cdef inline double fold(const double* lanes) noexcept nogil:
-    """Return the sum of the lanes, by halves."""
+    """Return the sum of the lanes, which are added by halves."""
     cdef double[8] half
     cdef Py_ssize_t k
     for k in range(8):
@@ -154,6 +161,7 @@ cdef inline double fold(const double* lanes) noexcept nogil:
 
 
 cdef inline double fold_largest(const double* lanes) noexcept nogil:
+    """Return the largest of the lanes, or NaN where any is NaN."""
     cdef Py_ssize_t k
     cdef double largest = lanes[0]
     for k in range(1, LANES):
@@ -174,6 +182,7 @@ cdef inline void gather_lanes(const Job* job, const double* lanes, double* total
 
 
 cdef inline void fold_lanes(const Job* job, const double* lanes, double* state) noexcept nogil:
+    """Add the lanes of a block to its row's state."""
     cdef Py_ssize_t m
     for m in range(TERMS + job.n_measures):
         if m >= TERMS and takes_largest(job.measures[m - TERMS]):
@@ -182,8 +191,9 @@ cdef inline void fold_lanes(const Job* job, const double* lanes, double* state) 
             state[m] += fold(lanes + m * LANES)
 
 
-cdef inline void add_slow(const Job* job, const double* p, const double* q, Py_ssize_t n, double* state) noexcept nogil:
-    """Add a block that holds subnormals, infinities, NaN or negative values."""
+cdef inline void add_slow(const Job* job, const double* p, const double* q, Py_ssize_t n,
+                          double* state) noexcept nogil:
+    """Add a block that holds subnormal numbers, infinities, NaN or negative values."""
     cdef Py_ssize_t i
     cdef int m
     for i in range(n):
@@ -196,9 +206,12 @@ cdef inline void add_slow(const Job* job, const double* p, const double* q, Py_s
 
 cdef inline bint add_row_lanes(const Job* job, const floating* p, const floating* q, Py_ssize_t n, double* lanes,
                                Memory* memory) noexcept nogil:
-    """Set ``lanes`` to the sums of a block of one row; zeros, which add nothing, fill the last group."""
+    """Set ``lanes`` to the sums of a block of one row. Return whether values are unusual.
+
+    Zeros, which add nothing, fill the group of the elements that are left after whole groups.
+    """
     cdef Groups groups
-    cdef Py_ssize_t n_groups = n // LANES, rest = n % LANES
+    cdef Py_ssize_t n_groups = n // LANES, n_left = n % LANES
     cdef floating[LANES] last_p
     cdef floating[LANES] last_q
     cdef int64_t zeros
@@ -208,11 +221,11 @@ cdef inline bint add_row_lanes(const Job* job, const floating* p, const floating
     if n_groups > 0:
         groups = groups_of(p, LANES, q, LANES, n_groups, job.has_q)
         unusual = add_lanes(job, &groups, lanes, memory, <floating*>NULL)
-    if rest > 0 and not unusual:
+    if n_left > 0 and not unusual:
         memset(last_p, 0, sizeof(last_p))
         memset(last_q, 0, sizeof(last_q))
-        memcpy(last_p, p + n - rest, rest * sizeof(floating))
-        memcpy(last_q, q + n - rest, rest * sizeof(floating))
+        memcpy(last_p, p + n - n_left, n_left * sizeof(floating))
+        memcpy(last_q, q + n - n_left, n_left * sizeof(floating))
         zeros, memory.zeros = memory.zeros, 1
         groups = groups_of(<const floating*>last_p, LANES, <const floating*>last_q, LANES, 1, job.has_q)
         unusual = add_lanes(job, &groups, lanes, memory, <floating*>NULL)
@@ -224,9 +237,9 @@ cdef inline bint add_row_lanes(const Job* job, const floating* p, const floating
 
 cdef inline void add_block(const Job* job, const floating* p, const floating* q, Py_ssize_t n, const Region* region,
                            double* totals, double* state) noexcept nogil:
-    """Add one block of one row to ``totals``, or to its state if that is NULL or where values are unusual.
+    """Add one block of one row to ``totals``, or to the row's state if that is NULL or where values are unusual.
 
-    Of float32, such blocks are worked in float64 first.
+    A block of float32 with unusual values is worked in float64, which may hold them as usual ones.
     """
     cdef Py_ssize_t i
     if not add_row_lanes(job, p, q, n, region.lanes, region.memory):
@@ -244,11 +257,12 @@ cdef inline void add_block(const Job* job, const floating* p, const floating* q,
 
 
 cdef inline bint is_native(const Operand* x, const Job* job, const char* data, Py_ssize_t size) noexcept nogil:
-    """Whether elements can be read where they stand."""
+    """Whether elements of ``size`` bytes can be read where they stand."""
     return x.kind == (FLOAT32 if size == 4 else FLOAT64) and job.smoothing == 0 and (<size_t>data) % size == 0
 
 
 cdef inline void add_smoothing(const Job* job, floating* x, Py_ssize_t n) noexcept nogil:
+    """Add what the job adds to each probability."""
     cdef Py_ssize_t i
     if job.smoothing != 0 and not job.logits:
         for i in range(n):
@@ -257,7 +271,7 @@ cdef inline void add_smoothing(const Job* job, floating* x, Py_ssize_t n) noexce
 
 cdef inline const floating* tile_of(const Operand* x, const Job* job, Py_ssize_t row, Py_ssize_t n_rows,
                                     Py_ssize_t start, Py_ssize_t n, floating* out) noexcept nogil:
-    """Return a contiguous tile: the caller's own memory where that is one, else a packed copy."""
+    """Return a contiguous tile: the caller's own memory where that is contiguous, else a packed copy in ``out``."""
     cdef const char* data = row_data(x, job.n_inner, row) + start * x.item
     if is_native(x, job, data, sizeof(floating)) and x.item == <Py_ssize_t>sizeof(floating) \
             and (n_rows == 1 or x.row == n * x.item):

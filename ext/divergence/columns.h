@@ -10,9 +10,10 @@
 #include "common/lanes/both_types.h"
 #undef KB_FILE
 
-/* Set `value` to the KL divergences of KB_LANES rows of probabilities from their sums, as divergence/finish.pxd has it:
-   total / p less r - log(1 + r) with r = (q - p) / p, by its series. Clear `settled` where that does not hold: where sums
-   differ from 1 by more than the tolerances or from each other by 1e-4 of themselves, or where the two parts cancel. */
+/* Set `value` to the KL divergences of KB_LANES rows of probabilities from their sums, as divergence/finish.pxd has
+   it: total / p less r - log(1 + r) with r = (q - p) / p, by its series. Clear `settled` where that does not hold:
+   where sums differ from 1 by more than the tolerances or from each other by 1e-4 of themselves, or where the two
+   parts cancel. */
 KB_STATIC void kb_finish_kl(const double *p, const double *q, const double *total, double unit, double tolerance_p,
                             double tolerance_q, double *value, int64_t *settled) {
     KB_EACH_LANE {
@@ -26,14 +27,14 @@ KB_STATIC void kb_finish_kl(const double *p, const double *q, const double *tota
 #endif
 #else
 
-/* Put KB_LANES rows, which are `row` elements apart, side by side: element i of row k goes to out[i * KB_LANES + k]. Blocks of
-   4 x 4 elements go through vectors, the last of them over some elements again, as a loop over single elements costs
-   twice as much. */
+/* Put KB_LANES rows, which are `row` elements apart, side by side: element i of row k goes to out[i * KB_LANES + k].
+   Blocks of 4 x 4 elements go through vectors, the last of them over some elements again, as a loop over single
+   elements costs twice as much. */
 KB_STATIC void KB(kb_transpose)(const REAL *x, ptrdiff_t row, ptrdiff_t n, REAL *restrict out) {
     ptrdiff_t i = 0;
 #ifdef KB_SHUFFLES
-    /* Pairs that one instruction takes: the halves of vectors of 16 bytes, and in float32 those of each half of 32 bytes.
-       SECOND and THIRD say which columns follow the first one. */
+    /* The two shuffles pair what one instruction can pair: the halves of vectors of 16 bytes, and in float32 those of
+       each half of a vector of 32 bytes. SECOND and THIRD say which columns follow the first one. */
     typedef REAL four __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 #if KB_REAL == 32
 #define KB_FIRST(A, B) __builtin_shufflevector(A, B, 0, 4, 1, 5)

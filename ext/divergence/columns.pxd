@@ -1,16 +1,19 @@
-"""Header-only: sums of element terms over rows side by side, whose lanes are rows."""
+"""Header-only: sums of element terms over columns, which are LANES rows side by side: each lane is a row."""
 
 from cython cimport floating
 
 from common.pack cimport pack
 from divergence.blocks cimport add_lanes, add_slow, add_smoothing, clear_lanes, gather_lanes, is_native
 from divergence.job cimport BEST_P, Job, Memory, Operand, PIECE, Region, STATE, TERMS, row_data
-from divergence.passes cimport LANES, groups_of, Groups, is_usual, transpose_double, transpose_float
+from divergence.passes cimport Groups, LANES, groups_of, is_usual, transpose_double, transpose_float
 
 
 cdef inline const floating* columns_of(const Operand* x, const Job* job, Py_ssize_t row, Py_ssize_t n_rows,
                                        Py_ssize_t start, Py_ssize_t n, floating* out, Py_ssize_t* step) noexcept nogil:
-    """Return LANES rows side by side and the step from element to element: the caller's memory, or a packed copy."""
+    """Return LANES rows side by side and set ``step`` to the step from element to element.
+
+    The rows are the caller's own memory where they lie side by side there, else a packed copy in ``out``.
+    """
     cdef const char* data = row_data(x, job.n_inner, row) + start * x.item
     cdef Py_ssize_t i, r
     if is_native(x, job, data, sizeof(floating)) and n_rows == LANES and x.row == <Py_ssize_t>sizeof(floating) \
@@ -27,7 +30,7 @@ cdef inline const floating* columns_of(const Operand* x, const Job* job, Py_ssiz
         return out
     pack(data, x.kind, x.item, x.row, n, n_rows, out)
     add_smoothing(job, out, n_rows * n)
-    if n_rows < LANES:  # spread from the end; rows that are not there are zero
+    if n_rows < LANES:  # spread the rows from the end, and put zeros in the lanes that have no row
         for i in range(n - 1, -1, -1):
             for r in range(n_rows - 1, -1, -1):
                 out[i * LANES + r] = out[i * n_rows + r]
@@ -36,12 +39,18 @@ cdef inline const floating* columns_of(const Operand* x, const Job* job, Py_ssiz
     return out
 
 
-cdef inline void add_unusual_columns(const Job* job, const floating* p, Py_ssize_t p_step, const floating* q,
-                                     Py_ssize_t q_step, Py_ssize_t n, const Region* region, double* lanes) noexcept nogil:
-    """Add elements of LANES rows, some with unusual values: those rows by the slow terms, the others as ever."""
+cdef inline void add_unusual_columns(const Job* job, const Groups* groups, const Region* region, double* lanes,
+                                     floating* kind) noexcept nogil:
+    """Set ``lanes`` to the sums of elements of LANES rows, some of which have unusual values.
+
+    Rows with unusual values are worked by the slow terms, and the others by the fast ones as ever.
+    """
+    cdef const floating* p = <const floating*>groups.p
+    cdef const floating* q = <const floating*>groups.q
+    cdef Py_ssize_t p_step = groups.p_step, q_step = groups.q_step, n = groups.n_groups
     cdef floating* clean_p = <floating*>region.wide_p
     cdef floating* clean_q = <floating*>region.wide_q
-    cdef Groups groups
+    cdef Groups clean
     cdef bint[LANES] usual
     cdef double[STATE] state
     cdef double wide_p, wide_q
@@ -55,11 +64,11 @@ cdef inline void add_unusual_columns(const Job* job, const floating* p, Py_ssize
             usual[r] &= is_usual(p[i * p_step + r]) and is_usual(q[i * q_step + r])
     for i in range(n):
         for r in range(LANES):
-            clean_p[i * LANES + r] = abs(p[i * p_step + r]) if usual[r] else 0  # of -0, 0
+            clean_p[i * LANES + r] = abs(p[i * p_step + r]) if usual[r] else 0  # abs makes 0 of -0
             clean_q[i * LANES + r] = abs(q[i * q_step + r]) if usual[r] else 0
     clear_lanes(job, lanes)
-    groups = groups_of(<const floating*>clean_p, LANES, <const floating*>clean_q, LANES, n, job.has_q)
-    add_lanes(job, &groups, lanes, &memory, <floating*>NULL)
+    clean = groups_of(<const floating*>clean_p, LANES, <const floating*>clean_q, LANES, n, job.has_q)
+    add_lanes(job, &clean, lanes, &memory, <floating*>NULL)
     for r in range(LANES):
         if usual[r]:
             continue
@@ -72,9 +81,9 @@ cdef inline void add_unusual_columns(const Job* job, const floating* p, Py_ssize
             lanes[m * LANES + r] = state[m]
 
 
-cdef inline void note_best_columns(const floating* x, Py_ssize_t step, Py_ssize_t n, Py_ssize_t start, Py_ssize_t n_rows,
-                                   double* states) noexcept nogil:
-    """Update the largest value of each row and where it first stands."""
+cdef inline void note_best_columns(const floating* x, Py_ssize_t step, Py_ssize_t n, Py_ssize_t start,
+                                   Py_ssize_t n_rows, double* states) noexcept nogil:
+    """Update the largest value of each row and its first place."""
     cdef Py_ssize_t i, r
     for r in range(n_rows):
         for i in range(n):
@@ -84,7 +93,10 @@ cdef inline void note_best_columns(const floating* x, Py_ssize_t step, Py_ssize_
 
 cdef inline void add_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t n,
                              const Region* region, double* sums, double* states, floating* kind) noexcept nogil:
-    """Add up to STEP elements of up to LANES rows to ``sums``, or set them to the first; and note best places in ``states``."""
+    """Add up to STEP elements of up to LANES rows to ``sums``; the first elements of a piece set them.
+
+    Where the job asks for the places of the largest values, note these in ``states``.
+    """
     cdef Py_ssize_t p_step = 0, q_step = 0
     cdef Groups groups
     cdef Memory filled
@@ -95,10 +107,10 @@ cdef inline void add_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
     if job.has_q:
         q = columns_of(&job.q, job, row, n_rows, start, n, <floating*>region.q, &q_step)
     clear_lanes(job, lanes)
-    filled.zeros, filled.largest[0], filled.largest[1] = 1, -1, -1  # rows that are not there are zero
+    filled.zeros, filled.largest[0], filled.largest[1] = 1, -1, -1  # lanes without a row hold zeros
     groups = groups_of(p, p_step, q, q_step, n, job.has_q)
     if add_lanes(job, &groups, lanes, region.memory if n_rows == LANES else &filled, <floating*>NULL):
-        add_unusual_columns(job, p, p_step, q, q_step, n, region, lanes)
+        add_unusual_columns(job, &groups, region, lanes, <floating*>NULL)
     if lanes != sums:
         gather_lanes(job, lanes, sums)
     if job.top1:

@@ -5,8 +5,8 @@
        KL = D + 2 p R,    reverse KL = D - 2 q R,    log q = log p - 2 u - 2 R,
 
    whatever R is, and no part of the first two cancels another. So five sums serve for four measures, in units that are
-   multiplied in at the end. (2 q u is d - D, which would cost nothing, but it cancels where q is much smaller than p, and
-   with it a small entropy of q.)
+   multiplied in at the end. (2 q u is d - D, which would cost nothing, but it cancels where q is much smaller than p,
+   and with it a small entropy of q.)
 
    This is C because the loops are vectorised by `omp simd`, over the lanes of one vector at a time, so that all sums
    stay in registers; Cython cannot say that. */
@@ -52,7 +52,8 @@ typedef struct {
     REAL log_s[KB_RUN * KB_LANES], log_exponent[KB_RUN * KB_LANES];
 } KB(kb_family_halves);
 
-/* Note and add the values of a run and work the first halves of its terms, for the vector of lanes that begins with `lane`. */
+/* Note and add the values of a run and work the first halves of its terms, for the vector of lanes that begins with
+   `lane`. */
 KB_INLINE void KB(kb_begin_family)(int zeros, const kb_groups *run, int lane, KB(kb_family_halves) *halves,
                                    KB(kb_family_state) *state) {
     KB(kb_key) lowest[FEW];
@@ -123,8 +124,8 @@ KB_INLINE void KB(kb_end_family)(int zeros, const kb_groups *run, int lane, cons
     if (zeros) EACH_OF_FEW state->infinite[lane + k] += (double)infinite[k];
 }
 
-/* Set `state` to the sums of all groups; sums are widened once in four runs, which costs four roundings more. Return what the
-   values were. */
+/* Set `state` to the sums of all groups; sums are widened once in four runs, which costs four roundings more. Return
+   what the values were. */
 KB_INLINE int KB(kb_family_pass)(int zeros, const kb_groups *operands, KB(kb_family_state) *state) {
     const kb_groups groups = *operands;
     KB(kb_family_halves) halves;
@@ -154,9 +155,9 @@ KB_STATIC int KB(kb_family_zeros)(const kb_groups *groups, KB(kb_family_state) *
     return KB(kb_family_pass)(1, groups, state);
 }
 
-/* Set `masses` and the sums of each measure of the family from those of a pass. The masses are first the sums of p and q, on
-   which entropies depend, and then those of p and p + (q - p), which are exact for near rows and on which divergences
-   depend. */
+/* Set `masses` and the sums of each measure of the family from those of a pass. The masses are first the sums of p and
+   q, on which entropies depend, and then those of p and p + (q - p), which are exact for near rows and on which
+   divergences depend. */
 KB_STATIC void KB(kb_family_sums)(const KB(kb_family_state) *state, double (*masses)[KB_LANES],
                                   double (*sums)[KB_LANES]) {
     const double unit = 0.6931471805599453 / LOG_UNIT;
@@ -171,9 +172,9 @@ KB_STATIC void KB(kb_family_sums)(const KB(kb_family_state) *state, double (*mas
     KB_EACH_LANE sums[4][k] = 0.5 * totals[KB_MIXED][k];
 }
 
-/* Work the mass and the entropy of one operand once more by themselves, in the lanes whose largest value is from 1/4 to 4. The
-   logarithm of such a value may be as small as the entropy of its row is, and the family's logarithms take on errors of
-   log p. Raise *largest to the largest value. */
+/* Work the mass and the entropy of one operand once more by themselves, in the lanes whose largest value is from 1/4
+   to 4. The logarithm of such a value may be as small as the entropy of its row is, and the family's logarithms take
+   on errors of log p. Raise *largest to the largest value. */
 KB_STATIC void KB(kb_mend_peaks)(const kb_groups *operand, const KB(kb_extreme) *largest_values, double *masses,
                                  double *entropies, int64_t *zeros, double *largest) {
     double masses_alone[KB_LANES] = {0}, entropies_alone[KB_LANES] = {0}, value[KB_LANES];
@@ -192,8 +193,8 @@ KB_STATIC void KB(kb_mend_peaks)(const kb_groups *operand, const KB(kb_extreme) 
         }
 }
 
-/* Add to `masses` both kinds of masses and to those `sums` that are not NULL the sums of the family's measures, and raise
-   `largest` to the largest p and q. Return what the values were; unless they were usual, nothing is added. */
+/* Add to `masses` both kinds of masses and to those `sums` that are not NULL the sums of the family's measures, and
+   raise `largest` to the largest p and q. Return what the values were; unless they were usual, nothing is added. */
 KB_STATIC int KB(kb_add_family)(const kb_groups *groups, double *masses, double *const *sums, int64_t *zeros,
                                 double *largest) {
     KB(kb_family_state) state;

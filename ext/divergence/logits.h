@@ -1,7 +1,7 @@
 /* Sums over groups of logits: see divergence/logits.pxd for what they are and what is made of them.
 
-   This is C because the loops work on the bits of numbers (exp_log.h), are vectorised by `omp simd`, and are compiled for
-   each mode and set of sums. */
+   This is C because the loops work on the bits of numbers (exp_log.h), are vectorised by `omp simd`, and are compiled
+   for each mode and set of sums. */
 
 #ifndef KB_REAL
 #ifndef KULLBACK_LOGITS
@@ -25,8 +25,8 @@ enum {
     KB_Q_INNER_AND_JS = 3 /* the Jensen-Shannon sums as well, in float32 and KB_NEAR alone */
 };
 
-/* The block that will be worked after this one, to be fetched: where its logits stand (which is elsewhere if blocks are packed)
-   and the bytes from group to group there. */
+/* The block that will be worked after this one, to be fetched: where its logits stand (which is elsewhere if blocks
+   are packed) and the bytes from group to group there. */
 typedef struct {
     const char *x, *y;
     ptrdiff_t x_step, y_step;
@@ -69,7 +69,9 @@ KB_INLINE double KB(kb_largest_of_lanes)(const BITS *lanes) {
 
 /* Return log(cosh(t / 2)) for w = t^2 <= 1/4, by a Chebyshev interpolant with an error of 5e-10. */
 KB_INLINE REAL KB(kb_log_cosh)(REAL w) {
-    return w * ((C(0.124999999937) + w * C(-0.00520832532746)) + (w * w) * (C(0.000347061535059) + w * C(-2.53140569799e-5)));
+    return w
+        * ((C(0.124999999937) + w * C(-0.00520832532746))
+           + (w * w) * (C(0.000347061535059) + w * C(-2.53140569799e-5)));
 }
 
 KB_INLINE REAL KB(kb_unmask)(int mode, REAL logit) {
@@ -83,9 +85,9 @@ KB_INLINE void KB(kb_fetch_next)(const kb_next *next, int has_y, ptrdiff_t group
     if (has_y && KB_REAL == 64) KB_FETCH(next->y + group * next->y_step + 64);
 }
 
-/* Add what lane k of a pair of logits (a, b) gives, with u = a scale - centre and e = exp(u). The loss 1 - exp(-t) is
-   t - excess. Where |t| is small, 1 - exp(-t) (1 + t) is worked as t^2 - excess (1 + t). The Jensen-Shannon term of e and
-   e exp(-t), doubled, is e (L + exp(-t) (L - t)) with L = t / 2 - log(cosh(t / 2)). */
+/* Add what a pair of logits in lane k gives, with u = x - centre and e = exp(u). `lost` is 1 - exp(-t), which is
+   t - excess. Where |t| is small, 1 - exp(-t) (1 + t) is worked as t^2 - excess (1 + t). The Jensen-Shannon term of e
+   and e exp(-t), doubled, is e (L + exp(-t) (L - t)) with L = t / 2 - log(cosh(t / 2)). */
 KB_INLINE void KB(kb_add_pair)(int inner, int mode, REAL t, REAL e, REAL u, int k, KB(kb_logit_state) *state) {
     REAL ratio, excess = mode == KB_NEAR ? KB(kb_excess_near)(t, &ratio) : KB(kb_excess)(t, &ratio);
     REAL size = t < 0 ? -t : t;
@@ -138,8 +140,8 @@ KB_INLINE void KB(kb_widen_logits)(int inner, const KB(kb_logit_state) *state, d
     if (inner >= KB_Q_INNER_AND_JS) KB_EACH_LANE sums[8 * KB_LANES + k] += (double)state->cubes[k];
 }
 
-/* Add to `sums` what all pairs of logits give, with e = exp(x - centre) and t = (x - y) - shift. Return the largest |t|, or
-   NaN where any is NaN. */
+/* Add to `sums` what all pairs of logits give, with e = exp(x - centre) and t = (x - y) - shift. Return the largest
+   |t|, or NaN where any is NaN. */
 KB_INLINE double KB(kb_logit_pass)(int inner, int mode, const kb_logits *block, double *sums) {
     const REAL *x = (const REAL *)block->x, *y = (const REAL *)block->y;
     const KB(kb_logit_scale) by = {(REAL)block->scale, (REAL)block->centre, (REAL)block->shift};
@@ -187,9 +189,9 @@ KB_INLINE REAL KB(kb_logit_js_term)(int mode, REAL e, REAL t) {
                            : KB(kb_js_of)(e + f, u < 0 ? -u : u, KB(kb_smaller)(e, f), size);
 }
 
-/* Add e = exp(x - centre) and the Jensen-Shannon terms of e and e exp(-t) to `sums`, with t = (x - y) - shift, where `shift`
-   makes the two sums equal; what the type's precision takes from it, `correction`, is taken off t as well. Return the
-   largest |t|, or NaN. */
+/* Add e = exp(x - centre) and the Jensen-Shannon terms of e and e exp(-t) to `sums`, with t = (x - y) - shift. The
+   shift makes the sums of e and e exp(-t) equal. What it loses when it is rounded to the type of the logits is taken
+   off t as well. Return the largest |t|, or NaN where any is NaN. */
 KB_INLINE double KB(kb_logit_js_pass)(int mode, const kb_logits *block, double *sums) {
     const REAL *x = (const REAL *)block->x, *y = (const REAL *)block->y;
     const REAL scale = (REAL)block->scale, centre = (REAL)block->centre, shift = (REAL)block->shift;

@@ -1,12 +1,12 @@
 """Header-only: KL and entropies from blocks of logits, in one sweep and without a softmax.
 
-With x, y the logits, M the largest x so far and c a shift that the row's first block suggests,
-e = exp(x - M) and t = (x - y) - c, so that e exp(-t) is proportional to q. Every element adds
+Let x and y be the logits, M the largest x so far and c a shift that the row's first block suggests. With e = exp(x - M)
+and t = (x - y) - c, e exp(-t) is proportional to q. Every element adds
 
-    Sp: e    T: e t    G: e (exp(-t) - 1 + t) >= 0
+    to Sp: e,    to T: e t,    to G: e (exp(-t) - 1 + t) >= 0,
 
-and KL = G / Sp - (r - log(1 + r)), r = (G - T) / Sp. G loses nothing where the rows are near: x - y is
-then exact, and what a wrong c leaves is of second order. When M grows, the sums are scaled.
+and KL = G / Sp - (r - log(1 + r)) with r = (G - T) / Sp. G loses nothing where the rows are near, because x - y is then
+exact and a wrong c leaves an error of second order. When M grows, the sums are scaled.
 """
 
 from cython cimport floating
@@ -14,8 +14,8 @@ from libc.math cimport INFINITY, NAN, exp, fabs, log, log1p, sqrt
 from libc.string cimport memset
 
 from divergence.blocks cimport fold, max_of, note_best
-from divergence.job cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT
 from divergence.finish cimport Sums, excess, take_off
+from divergence.job cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT
 from divergence.passes cimport LANES
 from divergence.terms cimport (
     CROSS, ENTROPY, ENTROPY_Q, JENSEN_SHANNON, KL, MASS, PERPLEXITY, REVERSE_KL, TOP1, formula_of,
@@ -44,14 +44,14 @@ cdef extern from "divergence/logits.h":
     double add_logits_js_float "kb_add_logits_js_f"(int mode, const Logits* block, double* lanes) noexcept nogil
     double add_logits_js_double "kb_add_logits_js_d"(int mode, const Logits* block, double* lanes) noexcept nogil
 
-cdef enum:
-    MASS_P = 0
-    EXCESS      # e (exp(-t) - 1): by how much q's mass exceeds p's
+cdef enum:      # the sums of a row of logits, the first doubles of its state
+    MASS_P = 0  # e
+    EXCESS      # e (exp(-t) - 1): by how much the mass of q exceeds that of p; lanes hold e t here
     FORWARD     # G above
     INNER_P     # e (x - M)
     INNER_Q     # e exp(-t) (y - M + c)
     BACKWARD    # G with p and q exchanged
-    MIXED       # twice the Jensen-Shannon terms, where all blocks are near and it is asked for, else NaN; see near_js
+    MIXED       # twice the Jensen-Shannon terms; NaN unless they are asked for and all blocks are near, see near_js
     LOG_COSH    # e log(cosh(t / 2))
     CUBES       # e t^3
     N_SUMS
@@ -59,9 +59,12 @@ cdef enum:
 
 cdef inline double add_groups(int sums, int mode, const Logits* block, double* lanes, floating* kind) noexcept nogil:
     """Add groups of lanes and return the largest |t|; JENSEN_SHANNON asks for the sums of a second sweep."""
-    if sums == JENSEN_SHANNON:
-        return add_logits_js_float(mode, block, lanes) if floating is float else add_logits_js_double(mode, block, lanes)
-    return add_logits_float(sums, mode, block, lanes) if floating is float else add_logits_double(sums, mode, block, lanes)
+    if floating is float:
+        return add_logits_js_float(mode, block, lanes) if sums == JENSEN_SHANNON \
+            else add_logits_float(sums, mode, block, lanes)
+    else:
+        return add_logits_js_double(mode, block, lanes) if sums == JENSEN_SHANNON \
+            else add_logits_double(sums, mode, block, lanes)
 
 
 cdef inline void fill_last(const Logits* block, Py_ssize_t n_left, bint with_js, floating* x_out,
@@ -123,8 +126,9 @@ cdef inline Logits logits_of(const Job* job, const floating* x, const floating* 
     return block
 
 
-cdef inline void add_logits_slow(const Job* job, const floating* x, const floating* y, Py_ssize_t n, double* state) noexcept nogil:
-    """Add a block with a mask on one side, far tails, infinities or NaN; in float64, from both exponentials."""
+cdef inline void add_logits_slow(const Job* job, const floating* x, const floating* y, Py_ssize_t n,
+                                 double* state) noexcept nogil:
+    """Add a block with a mask on one side, far tails, infinities or NaN, in float64 and from both exponentials."""
     cdef Py_ssize_t i
     cdef double scale = job.inverse_temperature, centre = state[CENTRE], other = centre - state[SHIFT], u, v, e, f
     for i in range(n):
@@ -169,8 +173,9 @@ cdef inline void raise_centre(double* state, double centre) noexcept nogil:
 
 cdef inline void add_logits(const Job* job, const floating* x, const floating* y, Py_ssize_t n, Py_ssize_t start,
                             const Next* next, const Region* region, double* state) noexcept nogil:
-    """Add one block of one row."""
-    cdef double scale = job.inverse_temperature, largest = max_of(x, n), best = <floating>(largest * scale), forward
+    """Add one block of one row, which begins with element ``start``, and have the ``next`` one fetched."""
+    cdef double scale = job.inverse_temperature, largest = max_of(x, n), best = <floating>(largest * scale)
+    cdef double forward, bound
     cdef double* lanes = region.lanes
     cdef Logits block
     cdef bint slow
@@ -187,9 +192,9 @@ cdef inline void add_logits(const Job* job, const floating* x, const floating* y
     block = logits_of(job, x, y, n, state[CENTRE], state[SHIFT], next)
     slow = add_logit_lanes(job.n_inner_sums if job.has_q else X_ALONE, job.js, &block, n % LANES, lanes, state + MODE,
                            <floating*>NULL)
-    if job.top1 and start > 0 and n % LANES == 0:  # where all are near, x often shows that y has no larger value
-        if slow or state[MODE] != NEAR or \
-                largest * scale - state[SHIFT] + NEAR_LIMIT + 0.01 + 1e-6 * fabs(state[SHIFT]) >= state[BEST_P + 2] * scale:
+    if job.top1 and start > 0 and n % LANES == 0:  # where all logits are near, x often shows that y has no larger value
+        bound = largest * scale - state[SHIFT] + NEAR_LIMIT + 0.01 + 1e-6 * fabs(state[SHIFT])
+        if slow or state[MODE] != NEAR or bound >= state[BEST_P + 2] * scale:
             note_best(y, n, start, max_of(y, n), state + BEST_P + 2)
     if slow:
         add_logits_slow(job, x, y, n, state)
@@ -213,7 +218,7 @@ cdef inline void add_logits(const Job* job, const floating* x, const floating* y
 
 cdef inline void add_logits_js(const Job* job, const floating* x, const floating* y, Py_ssize_t n, double centre,
                                double shift, const Region* region, double* sums, double* mode) noexcept nogil:
-    """Add e and the Jensen-Shannon terms of one block of one row whose log-sum-exps are ``shift`` apart."""
+    """Add e and the Jensen-Shannon terms of one block of a row whose log-sum-exps are ``shift`` apart."""
     cdef Py_ssize_t i
     cdef double e, f, scale = job.inverse_temperature
     cdef Logits block = logits_of(job, x, y, n, centre, shift, NULL)
@@ -228,7 +233,7 @@ cdef inline void add_logits_js(const Job* job, const floating* x, const floating
 
 
 cdef inline void merge_logits(double* state, double* other) noexcept nogil:
-    """Add the sums of a later piece of the same row (and so of the same shift)."""
+    """Add the sums of a later piece of the same row, whose shift is the same."""
     cdef int i
     cdef double centre = max(state[CENTRE], other[CENTRE])
     if other[CENTRE] == -INFINITY:
@@ -240,16 +245,17 @@ cdef inline void merge_logits(double* state, double* other) noexcept nogil:
 
 
 cdef inline double near_js(const double* state) noexcept nogil:
-    """Return the Jensen-Shannon divergence of a row from the sums of its first sweep, -1 where that would not be accurate.
+    """Return the Jensen-Shannon divergence of a row from the sums of its first sweep, or -1 if that is not accurate.
 
-    The shift of the sweep misses log(Sq / Sp) = r, so the row's value is the mean under p of phi(t + r), phi(t) = (L + exp(-t)
-    (L - t)) / 2 with L = t / 2 - log(cosh(t / 2)): its Taylor series in r, whose derivatives follow from phi' = L / 2 - phi.
-    L' = 1/2 - t/4 + t^3/48 ... and those after it are taken as far as the moments of t are known. What is left out is at most
-    (r^2 / 8,000 + r^3 / 600) of the value, as |t| <= 1/2.
+    The shift of the sweep misses log(Sq / Sp) = r. The row's value is therefore the mean under p of phi(t + r), where
+    phi(t) = (L + exp(-t) (L - t)) / 2 and L = t / 2 - log(cosh(t / 2)). It is worked as a Taylor series in r, whose
+    derivatives follow from phi' = L / 2 - phi. L' = 1/2 - t/4 + t^3/48 ... and those after it are taken as far as the
+    moments of t are known. As |t| <= 1/2, what is left out is at most (r^2 / 8,000 + r^3 / 600) of the value.
     """
-    cdef double mass = state[MASS_P], r = log1p(state[EXCESS] / mass), value = 0.5 * state[MIXED] / mass, js, power = 1
-    cdef double mean = (state[FORWARD] - state[EXCESS]) / mass, cube = state[CUBES] / mass, square = 8 * value + 0.5 * cube
-    cdef double[6] slopes  # means of L and its derivatives
+    cdef double mass = state[MASS_P], r = log1p(state[EXCESS] / mass), value = 0.5 * state[MIXED] / mass
+    cdef double mean = (state[FORWARD] - state[EXCESS]) / mass, cube = state[CUBES] / mass  # moments of t
+    cdef double square = 8 * value + 0.5 * cube, js, power = 1
+    cdef double[6] slopes  # the means of L and its derivatives
     cdef int i
     slopes[0] = 0.5 * mean - state[LOG_COSH] / mass
     slopes[1] = 0.5 - 0.25 * mean + cube / 48
@@ -271,6 +277,7 @@ cdef inline bint is_jensen_shannon(int measure) noexcept nogil:
 
 
 cdef inline double finish_shifted(double mass, double more, Sums* sums) noexcept nogil:
+    """Return a KL divergence from a sum under a distribution of this mass; the other's mass is larger by ``more``."""
     return INFINITY if sums.total == INFINITY else take_off(sums.total / mass, excess(more / mass), sums)
 
 
@@ -289,7 +296,7 @@ cdef inline double finish_logits(int measure, const double* state, bint wide, Su
             return exp(max(h, 0.0)) if measure == PERPLEXITY else max(h, 0.0)
     if measure == ENTROPY_Q:
         h = log(q) - state[INNER_Q] / q
-        if fabs(log(q)) > 4 * h or (not wide and fabs(state[SHIFT]) > 8):  # rounding in t spoils the weights
+        if fabs(log(q)) > 4 * h or (not wide and fabs(state[SHIFT]) > 8):  # rounding of t spoils the weights
             sums.settled = False
         return max(h, 0.0)
     if measure == REVERSE_KL:
@@ -298,7 +305,7 @@ cdef inline double finish_logits(int measure, const double* state, bint wide, Su
     else:
         sums.total = state[FORWARD]
         value = finish_shifted(p, state[EXCESS], sums)
-    # x - y is exact where the rows are near; elsewhere it rounds, by up to 2^-24 |c| in t ~ sqrt(2 KL)
+    # x - y is exact where the rows are near. Elsewhere it is rounded by up to 2^-24 |c|, in t of about sqrt(2 KL).
     if not wide and 1.2e-7 * fabs(state[SHIFT]) > 1e-6 * sqrt(2 * value):
         sums.settled = False
     return value + h if measure == CROSS else value

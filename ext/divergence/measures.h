@@ -3,8 +3,8 @@
    This is C because Cython cannot make numbers, which loops take as literals at compile time, names and properties of
    one list.
 
-   To add a measure, add its row here and its number's name and term in terms.pxd; where its value is more than the sum of
-   its terms in nats, add the formula in finish.pxd. CONTRIBUTING.md has an example.
+   To add a measure, add its row here and its number's name and term in terms.pxd; where its value is more than the sum
+   of its terms in nats, add the formula in finish.pxd. CONTRIBUTING.md has an example.
 
    The columns are:
    - the number's name, which is KB_KL in C and KL in Cython;

@@ -1,12 +1,13 @@
 /* One pass over groups of lanes: the sums of one measure's terms, alone or together with the sums of p and q.
 
-   A. kb_step works one group. Terms with a logarithm are worked in two halves; the step does the second halves of its group
-      and the first halves of the group a run later, whose numbers stand in the same places.
+   A. kb_step works one group. Terms with a logarithm are worked in two halves; the step does the second halves of its
+      group and the first halves of the group a run later, whose numbers stand in the same places.
    B. kb_pass works all groups, a run at a time, and widens the sums of each run to float64.
-   C. kb_add_terms and kb_add_terms_alone choose the pass. Each pass is a function of its own, compiled for one measure, so
-      that its loops have no branches; passes that can be had from others are not compiled.
+   C. kb_add_terms and kb_add_terms_alone choose the pass. Each pass is a function of its own, compiled for one
+      measure, so that its loops have no branches; passes that can be had from others are not compiled.
 
-   This is C because a pass takes its choices as literals and its loops are vectorised by `omp simd`, which Cython cannot say. */
+   This is C because a pass takes its choices as literals and its loops are vectorised by `omp simd`, which Cython
+   cannot say. */
 
 #ifndef KB_REAL
 #ifndef KULLBACK_PASS
@@ -63,8 +64,8 @@ KB_INLINE kb_choices kb_choose(int measure, int has_q, int masses, int zeros) {
 #endif
 #else
 
-/* Sums of float32 as float64 are kept in vectors that are converted straight from memory, where there is an instruction for
-   that. Values that are in a register already would take three operations instead of one. */
+/* Sums of float32 as float64 are kept in vectors that are converted straight from memory, where there is an
+   instruction for that. Values that are in a register already would take three operations instead of one. */
 #if KB_REAL == 32 && defined(KB_DOUBLES)
 #define WIDE KB_DOUBLES
 #define PARTS (KB_LANES * 8 / (int)sizeof(KB_DOUBLES))
@@ -88,8 +89,8 @@ typedef struct {
     REAL s[KB_RUN * KB_LANES], remainder[KB_RUN * KB_LANES], exponent[KB_RUN * KB_LANES];
 } KB(kb_halves);
 
-/* Fetch the values that a later step reads. Rows side by side are one run, so their next tile is fetched by the loop that reads
-   from memory. */
+/* Fetch the values that a later step reads. Rows side by side are one run, so their next tile is fetched by the loop
+   that reads from memory. */
 KB_INLINE void KB(kb_fetch)(kb_choices choices, const REAL *p, const REAL *q, const kb_groups *groups) {
     p += KB_AHEAD_BY(groups->p_step) + (groups->p_step == KB_LANES ? choices.run * KB_LANES : 0);
     q += KB_AHEAD_BY(groups->q_step) + (groups->q_step == KB_LANES ? choices.run * KB_LANES : 0);
@@ -99,8 +100,8 @@ KB_INLINE void KB(kb_fetch)(kb_choices choices, const REAL *p, const REAL *q, co
     if (choices.has_q && KB_REAL == 64) KB_FETCH(q + KB_LANES / 2);
 }
 
-/* Work one group. `second` adds its masses and terms; `first` notes the values of the group a run later and works the first
-   halves of their terms. Terms without halves take both in one step, with a run of 0. */
+/* Work one group. `second` adds its masses and terms; `first` notes the values of the group a run later and works the
+   first halves of their terms. Terms without halves take both in one step, with a run of 0. */
 KB_INLINE void KB(kb_step)(kb_choices choices, int first, int second, const kb_groups *groups, ptrdiff_t group,
                            KB(kb_halves) *halves, KB(kb_state) *state) {
     const REAL *p = (const REAL *)groups->p + group * groups->p_step, *later_p = p + choices.run * groups->p_step;
@@ -145,10 +146,10 @@ KB_INLINE void KB(kb_widen)(kb_choices choices, const KB(kb_state) *state, doubl
     if (choices.measure != KB_MASS) KB_EACH_LANE totals[2][k] += (double)state->total[k];
 }
 
-/* Add the terms of one measure to `sums` and, with masses, the sums of p and q to `masses` and to what follows it. Where the
-   measure depends on the masses to first order (exact), each value is widened. Elsewhere the sums of p and of q - p are
-   widened, which is exact for near rows and saves a quarter of the time. Return what the values were; unless they were
-   usual, nothing is added. */
+/* Add the terms of one measure to `sums` and, with masses, the sums of p and q to `masses` and to the lanes after it.
+   Where the measure depends on the masses to first order (exact), each value is widened. Elsewhere the sums of p and of
+   q - p are widened, which is exact for near rows and saves a quarter of the time. Return what the values were; unless
+   they were usual, nothing is added. */
 KB_INLINE int KB(kb_pass)(kb_choices choices, const kb_groups *operands, double *masses, double *sums) {
     const kb_groups groups = *operands;
     double totals[3][KB_LANES];
@@ -254,8 +255,8 @@ KB_STATIC int KB(kb_run_pass)(int measure, int zeros, const kb_groups *groups, d
     }
 }
 
-/* Add the terms of one measure to `sums` and the sums of p and q to `masses` and to what follows it; KB_MASS has the latter
-   alone. Values are expected to be positive, unless some of the latest blocks had zeros: *zeros counts the blocks that
+/* Add the terms of one measure to `sums` and the sums of p and q to `masses` and to the lanes after it; KB_MASS has no
+   terms. Values are expected to be positive, unless one of the latest blocks had zeros: *zeros counts the blocks that
    are still worked by a pass that takes them. Return what the values were; unless usual, the sums are of no use. */
 KB_STATIC int KB(kb_add_terms)(int measure, const kb_groups *groups, double *masses, double *sums, int64_t *zeros) {
     int found = KB_HAS_ZEROS;

@@ -1,6 +1,7 @@
 """Header-only: sums over groups of lanes, by the vectorised passes of pass.h and family.h, and rows side by side.
 
-Passes take 0 and normal numbers. Those that also sum p and q return whether values were unusual; the sums are then of no use.
+Passes take 0 and normal numbers. Those that also sum p and q return whether values were unusual; the sums are then of
+no use. The argument ``kind``, which is NULL, chooses the type of the elements.
 """
 
 from cython cimport floating

@@ -1,8 +1,9 @@
 /* What one pair (p, q) of elements adds to each measure that has fast terms.
 
-   The formulas take 0 and normal numbers from LEAST to MOST and have no branches, so that loops over them are vectorised.
-   As scipy.special.rel_entr has it, p = 0 adds nothing, and p > 0 with q = 0 adds infinity. `zeros` is a literal that says
-   whether zeros may occur; without it p and q have to be positive, and the terms are the same to the last bit.
+   The formulas take 0 and normal numbers from LEAST to MOST and have no branches, so that loops over them are
+   vectorised. As scipy.special.rel_entr has it, p = 0 adds nothing, and p > 0 with q = 0 adds infinity. `zeros` is a
+   literal that says whether zeros may occur; without it p and q have to be positive, and the terms are the same to the
+   last bit.
 
    This is C because the formulas work on the bits of numbers (exp_log.h), and because each of them is compiled into
    several loops, for which `zeros` and the measure are chosen at compile time. */
@@ -35,8 +36,8 @@ KB_INLINE int kb_has_halves(int measure) {
 
 /* ---- Kullback-Leibler ----------------------------------------------------------------------------- */
 
-/* Let q' = 2^k q be near p, d = p - q' (which is exact) and s = d / (p + q'). Then log(p / q) = k ln 2 + 2 atanh(s) and
-   2 p s = d + s d, so that
+/* Let q' = 2^k q be near p, d = p - q' (which is exact) and s = d / (p + q'). Then log(p / q) = k ln 2 + 2 atanh(s)
+   and 2 p s = d + s d, so that
 
        p log(p / q) - p + q = s d + p (k ln 2 + 2 (atanh(s) - s)) + (q - q'),
 
@@ -62,8 +63,8 @@ KB_INLINE REAL KB(kb_kl)(int zeros, REAL p, REAL q) {
 
 /* ---- Jensen-Shannon ------------------------------------------------------------------------------- */
 
-/* Return twice the Jensen-Shannon term of a total a = p + q and v = u^2 <= 1/16 with u = (p - q) / a. That is
-   a ((1 + u) log(1 + u) + (1 - u) log(1 - u)) / 2, which is a series in v. */
+/* Return twice the Jensen-Shannon term of a total a = p + q and v = u^2 <= 1/16 with u = (p - q) / a. That is a ((1 +
+   u) log(1 + u) + (1 - u) log(1 - u)) / 2, which is a series in v. */
 KB_INLINE REAL KB(kb_js_near)(REAL a, REAL v) {
     REAL v2 = v * v;
 #if KB_REAL == 32
@@ -74,12 +75,13 @@ KB_INLINE REAL KB(kb_js_near)(REAL a, REAL v) {
     return a
         * (v * (((0.5 + v * 0.08333333333333230919) + v2 * (0.033333333333766127304 + v * 0.01785714279283077617))
                 + v4 * (((0.011111116821797212231 + v * 0.0075754977633346005485)
-                         + v2 * (0.005501416309768854819 + v * 0.00406051392514410213295)) + v4 * 0.0041273183750059148)));
+                         + v2 * (0.005501416309768854819 + v * 0.00406051392514410213295))
+                        + v4 * 0.0041273183750059148)));
 #endif
 }
 
-/* Return the same for any u = |p - q| / a, given the smaller of p and q and |log(p / q)|. As
-   log(1 - u) = log(1 + u) - |log(p / q)|, only log(1 + u) has to be found; in float32 a polynomial gives it. */
+/* Return the same for any u = |p - q| / a, given the smaller of p and q and |log(p / q)|. As log(1 - u) = log(1 + u) -
+   |log(p / q)|, only log(1 + u) has to be found; in float32 a polynomial gives it. */
 KB_INLINE REAL KB(kb_js_of)(REAL a, REAL u, REAL smaller, REAL log_ratio) {
     REAL v = u * u, near = KB(kb_js_near)(a, v), far;
 #if KB_REAL == 32
@@ -92,10 +94,10 @@ KB_INLINE REAL KB(kb_js_of)(REAL a, REAL u, REAL smaller, REAL log_ratio) {
     return v < C(0.0625) ? near : far;
 }
 
-/* The logarithm of a ratio, in two halves. Let u = (p - q) / (p + q), and let q' = 2^k q and s = (p - q') / (p + q') be those
-   of KL. Then atanh(u) = log(p / q) / 2 = u + R with R = (atanh(s) - s) + k ln 2 / 2 + (s - u). The first half sets
-   *remainder to the last two parts, and the second one returns R. Where k is 0, s is u to the last bit, so no part of R
-   cancels another. Where p or q is 0, R is -u, which makes the logarithm 0. */
+/* The logarithm of a ratio, in two halves. Let u = (p - q) / (p + q), and let q' = 2^k q and s = (p - q') / (p + q')
+   be those of KL. Then atanh(u) = log(p / q) / 2 = u + R with R = (atanh(s) - s) + k ln 2 / 2 + (s - u). The first
+   half sets *remainder to the last two parts, and the second one returns R. Where k is 0, s is u to the last bit, so
+   no part of R cancels another. Where p or q is 0, R is -u, which makes the logarithm 0. */
 KB_INLINE void KB(kb_begin_ratio)(int zeros, REAL p, REAL q, REAL *s, REAL *u, REAL *remainder) {
     REAL total = p + q, one = p, other = q, k, near;
     if (zeros) one = p > 0 ? p : q;
@@ -113,10 +115,10 @@ KB_INLINE REAL KB(kb_end_ratio)(REAL s, REAL remainder) {
     return KB(kb_fused)(s * v, KB(kb_atanh_tail)(v, 1), remainder);
 }
 
-/* Add twice the Jensen-Shannon term to `total`, given u and R as above and square = (p - q) u. The term is
-   (p + q) ((1 + u) log(1 + u) + (1 - u) log(1 - u)) / 2. In float32 it is worked as (p + q) (w P(w) + u R Q(w)) with
-   w = u^2. Q is 0 at 1 to the last bit, and the second part has the singularity that is there. P and Q are polynomials of
-   least relative error, 3e-7. */
+/* Add twice the Jensen-Shannon term to `total`, given u and R as above and square = (p - q) u. The term is (p + q) ((1
+   + u) log(1 + u) + (1 - u) log(1 - u)) / 2. In float32 it is worked as (p + q) (w P(w) + u R Q(w)) with w = u^2. Q is
+   0 at 1 to the last bit, and the second part has the singularity that is there. P and Q are polynomials of least
+   relative error, 3e-7. */
 KB_INLINE REAL KB(kb_add_js)(int zeros, REAL p, REAL q, REAL u, REAL ratio, REAL square, REAL total) {
 #if KB_REAL == 32
     REAL w = u * u;
@@ -161,9 +163,9 @@ KB_INLINE REAL KB(kb_chi2)(REAL p, REAL q) {
 
 /* ---- Terms by the measure's number ---------------------------------------------------------------- */
 
-/* Terms with a logarithm are worked in two halves, whose chains of operations that wait for each other are half as long. A
-   CPU holds some three chains of KL at once, so a loop over whole terms would wait (see docs/numerics.md). The first
-   half leaves up to three numbers, which the second one takes; what they are differs from measure to measure. */
+/* Terms with a logarithm are worked in two halves, whose chains of operations that wait for each other are half as
+   long. A CPU holds some three chains of KL at once, so a loop over whole terms would wait (see docs/numerics.md). The
+   first half leaves up to three numbers, which the second one takes; what they are differs from measure to measure. */
 KB_INLINE void KB(kb_begin)(int measure, int zeros, REAL p, REAL q, REAL *s, REAL *remainder, REAL *k) {
     switch (measure) {
     case KB_KL: KB(kb_begin_kl)(p, q, s, remainder, k); break;

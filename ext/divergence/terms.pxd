@@ -1,7 +1,7 @@
 """Header-only: the measures, what sets each apart, and what one pair of probabilities adds to it.
 
-The vectorised terms are those of terms.h, which take 0 and normal numbers; those below take anything, through libm. Both
-follow scipy.special.rel_entr at zeros: p = 0 adds nothing, and p > 0 with q = 0 adds infinity.
+The vectorised terms are those of terms.h, which take 0 and normal numbers; those below take anything, through libm.
+Both follow scipy.special.rel_entr at zeros: p = 0 adds nothing, and p > 0 with q = 0 adds infinity.
 """
 
 from libc.math cimport INFINITY, NAN, exp, expm1, fabs, log, log1p, pow, sqrt

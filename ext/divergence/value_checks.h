@@ -20,8 +20,8 @@ enum {
 #endif
 #else
 
-/* kb_note_least keeps the least of values, with negative ones and -0 below all others. LEAST_POSITIVE is the least value that a
-   pass without zeros takes. What is too large, infinite or NaN shows in the sums. */
+/* kb_note_least keeps the least of values, with negative ones and -0 below all others. LEAST_POSITIVE is the least
+   value that a pass without zeros takes. What is too large, infinite or NaN shows in the sums. */
 #if KB_REAL == 32
 typedef BITS KB(kb_extreme);
 KB_INLINE void KB(kb_note_least)(REAL a, KB(kb_extreme) *least) {
@@ -42,10 +42,10 @@ KB_INLINE double KB(kb_extreme_value)(KB(kb_extreme) noted) { return noted; }
 KB_INLINE KB(kb_extreme) KB(kb_least_positive)(void) { return KB(kb_value)(LEAST); }
 #endif
 
-/* kb_note keeps what tells whether some value is neither 0 nor from LEAST to MOST. As unsigned integers, the bits of negative
-   values, -0, infinities and NaN stand above those of MOST, and subnormal numbers stand just above 0; 0 itself wraps to
-   the top when 1 is taken off. Unsigned comparisons of 64-bit integers are slow, so in float64 the keys are biased to
-   signed integers, `highest` collects the signs, and the sums tell what is too large. */
+/* kb_note keeps what tells whether some value is neither 0 nor from LEAST to MOST. As unsigned integers, the bits of
+   negative values, -0, infinities and NaN stand above those of MOST, and subnormal numbers stand just above 0; 0
+   itself wraps to the top when 1 is taken off. Unsigned comparisons of 64-bit integers are slow, so in float64 the
+   keys are biased to signed integers, `highest` collects the signs, and the sums tell what is too large. */
 #if KB_REAL == 32
 typedef uint32_t KB(kb_key);
 #define LEAST_KEY (LEAST - 1)

@@ -1,8 +1,8 @@
 /* Include the file KB_FILE twice: for float32 with KB_REAL 32, and for float64 with KB_REAL 64.
 
-   A file of functions for both types starts by including itself through this one (exp_log.h shows how). Its functions are
-   called KB(name), which is name_f for float32 and name_d for float64. This is C because Cython's fused types cannot
-   choose constants and integer types along with the floating-point type. */
+   A file of functions for both types starts by including itself through this one (exp_log.h shows how). Its functions
+   are called KB(name), which is name_f for float32 and name_d for float64. This is C because Cython's fused types
+   cannot choose constants and integer types along with the floating-point type. */
 
 /* float32 */
 #define KB_REAL 32

@@ -1,8 +1,8 @@
 /* Logarithm and exponential of float32 and float64, without branches, for loops over lanes.
 
-   This is C because the functions work on the bits of numbers and have other constants for each type, and because libm's
-   functions are not vectorised at every SIMD level. Polynomials are evaluated in pairs (Estrin), which shortens the chains
-   of operations that wait for each other. */
+   This is C because the functions work on the bits of numbers and have other constants for each type, and because
+   libm's functions are not vectorised at every SIMD level. Polynomials are evaluated in pairs (Estrin), which shortens
+   the chains of operations that wait for each other. */
 
 #ifndef KB_REAL
 #ifndef KULLBACK_EXP_LOG
@@ -26,8 +26,8 @@ static inline REAL KB(kb_value)(BITS b) {
     return x;
 }
 
-/* Return a b + c, with one rounding where the CPU can do that. Compilers fuse such sums by themselves, but of a b + c d they
-   may round either product, and loops for values with and without zeros have to agree to the last bit. */
+/* Return a b + c, with one rounding where the CPU can do that. Compilers fuse such sums by themselves, but of a b + c
+   d they may round either product, and loops for values with and without zeros have to agree to the last bit. */
 KB_INLINE REAL KB(kb_fused)(REAL a, REAL b, REAL c) {
 #if !defined(__FMA__) && !defined(__ARM_FEATURE_FMA)
     return a * b + c;
@@ -39,8 +39,8 @@ KB_INLINE REAL KB(kb_fused)(REAL a, REAL b, REAL c) {
 }
 
 /* Return k as a number, where `shift` is k in the bits of the exponent; k LN2 is the logarithm of 2^k. In float32 the
-   exponent's own bits are converted, and the units are those of the last place. AVX2 has neither a 64-bit arithmetic shift
-   nor a conversion from int64 to double, so in float64 k, biased by 2048, becomes the low bits of 2^52. */
+   exponent's own bits are converted, and the units are those of the last place. AVX2 has neither a 64-bit arithmetic
+   shift nor a conversion from int64 to double, so in float64 k, biased by 2048, becomes the low bits of 2^52. */
 KB_INLINE REAL KB(kb_exponent)(BITS shift) {
 #if KB_REAL == 32
     return (REAL)shift;
@@ -50,9 +50,9 @@ KB_INLINE REAL KB(kb_exponent)(BITS shift) {
 #endif
 }
 
-/* Return x 2^k with the integer k that brings x within a factor 3/2 of `target`, and set *k such that *k LN2 is the logarithm
-   of 2^k. The difference from `target` is then exact (Sterbenz). Half a binade is added before the exponent of the
-   quotient is cut off, so k is the rounded difference of the two bit patterns. Both numbers have to be normal. */
+/* Return x 2^k with the integer k that brings x within a factor 3/2 of `target`, and set *k such that *k LN2 is the
+   logarithm of 2^k. The difference from `target` is then exact (Sterbenz). Half a binade is added before the exponent
+   of the quotient is cut off, so k is the rounded difference of the two bit patterns. Both have to be normal. */
 KB_INLINE REAL KB(kb_align)(REAL x, REAL target, REAL *k) {
 #if KB_REAL == 32
     const UBITS half = 0x00400000u, exponent = 0xff800000u;
@@ -64,8 +64,8 @@ KB_INLINE REAL KB(kb_align)(REAL x, REAL target, REAL *k) {
     return KB(kb_value)((BITS)((UBITS)KB(kb_bits)(x) + (UBITS)shift));
 }
 
-/* Return (atanh(s) - s) / s^3 for u = s^2 <= 0.04, times 1 or 2. The polynomials are Chebyshev interpolants with errors of
-   7e-7 and 4e-15 of what is 1.4 % of atanh(s). */
+/* Return (atanh(s) - s) / s^3 for u = s^2 <= 0.04, times 1 or 2. The polynomials are Chebyshev interpolants with
+   errors of 7e-7 and 4e-15 of what is 1.4 % of atanh(s). */
 KB_INLINE REAL KB(kb_atanh_tail)(REAL u, REAL times) {
 #if KB_REAL == 32
     return C(0.33333356868) * times + u * (C(0.19989455054) * times + u * (C(0.14979598367) * times));
@@ -78,10 +78,10 @@ KB_INLINE REAL KB(kb_atanh_tail)(REAL u, REAL times) {
 #endif
 }
 
-/* The logarithm of a normal x comes in two halves, between which a sum of logarithms keeps *k and s. Let x = 2^k m with m
-   from sqrt(1/2) to sqrt(2). Then log2(m) = (2 / ln 2) atanh(s) with s = (m - 1) / (m + 1). The second half returns the
-   logarithm in units of LN2. Its polynomials are those of least error of s^3 (float64: s^2) times the polynomial: 3.5e-8
-   of a natural logarithm (2e-7 of one near 0) and 7e-17 (2e-16). */
+/* The logarithm of a normal x comes in two halves, between which a sum of logarithms keeps *k and s. Let x = 2^k m
+   with m from sqrt(1/2) to sqrt(2). Then log2(m) = (2 / ln 2) atanh(s) with s = (m - 1) / (m + 1). The second half
+   returns the logarithm in units of LN2. Its polynomials are those of least error of s^3 (float64: s^2) times the
+   polynomial: 3.5e-8 of a natural logarithm (2e-7 of one near 0) and 7e-17 (2e-16). */
 KB_INLINE REAL KB(kb_begin_log)(REAL x, REAL *k) {
 #if KB_REAL == 32
     const UBITS half_root = 0x3f3504f3u, exponent = 0xff800000u; /* the bits of sqrt(1/2) */
@@ -111,10 +111,10 @@ KB_INLINE REAL KB(kb_log)(REAL x) {
     return KB(kb_end_log)(s, k) * LN2;
 }
 
-/* Split x = k ln 2 + r with |r| <= ln 2 / 2, return r and set *shifted to the bits of 2^k less those of 1. Adding 1.5 * 2^23
-   (float64: 2^52) rounds x / ln 2 to an integer in the low bits, which become the exponent; |k| < 126 (1022). In
-   float32 one step errs by |k| 2e-9 with fused multiply-add and by |x| 6e-8 without, which e^x outweighs. In float64
-   ln 2 is split so that k times its first part is exact. */
+/* Split x = k ln 2 + r with |r| <= ln 2 / 2, return r and set *shifted to the bits of 2^k less those of 1. Adding
+   1.5 2^23 (float64: 1.5 2^52) rounds x / ln 2 to an integer in the low bits, which become the exponent; |k| < 126
+   (1022). In float32 one step errs by |k| 2e-9 with fused multiply-add and by |x| 6e-8 without, which e^x outweighs. In
+   float64 ln 2 is split so that k times its first part is exact. */
 KB_INLINE REAL KB(kb_reduce)(REAL x, BITS *shifted) {
 #if KB_REAL == 32
     REAL z = x * 1.44269504f + 12582912.0f, k = z - 12582912.0f;
@@ -146,9 +146,9 @@ KB_INLINE REAL KB(kb_exp_tail)(REAL r, REAL r2) {
 #endif
 }
 
-/* kb_smaller returns the smaller of two values >= 0. kb_no_lower returns x, or `bound` where x is lower; both are negative,
-   and NaN stays NaN. The bits of values >= 0 are ordered as the values are. As NaN has no order, comparing floating-point
-   numbers costs two operations; comparing 32-bit integers costs one, and comparing 64-bit ones five. */
+/* kb_smaller returns the smaller of two values >= 0. kb_no_lower returns x, or `bound` where x is lower; both are
+   negative, and NaN stays NaN. The bits of values >= 0 are ordered as the values are. As NaN has no order, comparing
+   floating-point numbers costs two operations; comparing 32-bit integers costs one, and comparing 64-bit ones five. */
 #if KB_REAL == 32
 KB_INLINE REAL KB(kb_smaller)(REAL a, REAL b) {
     UBITS x = (UBITS)KB(kb_bits)(a), y = (UBITS)KB(kb_bits)(b);
@@ -182,7 +182,7 @@ KB_INLINE REAL KB(kb_excess)(REAL t, REAL *ratio) {
     return power * tail + ((power - C(1)) + (power * r + t));
 }
 
-/* Return the same for |t| <= 1/2, without a range reduction, by Chebyshev interpolants with errors of 3e-8 and 3e-18. */
+/* Return the same for |t| <= 1/2 without a range reduction, by Chebyshev interpolants with errors of 3e-8 and 3e-18. */
 KB_INLINE REAL KB(kb_excess_near)(REAL t, REAL *ratio) {
     REAL t2 = t * t, value;
 #if KB_REAL == 32

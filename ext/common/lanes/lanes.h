@@ -3,11 +3,12 @@
    A sum is kept in KB_LANES parts. Lane k of group j is the element p[j * step + k]. There are two ways to use lanes:
    - within one row, groups follow each other (step = KB_LANES), and the lanes are added in the end;
    - across rows, each lane is a row, and step leads from one element of the rows to the next.
-   Either way a lane adds its terms one after the other: KB_RUN of them in the terms' own type before their sum is widened
-   to float64. The bits of a row therefore do not depend on its neighbours.
+   Either way a lane adds its terms one after the other: KB_RUN of them in the terms' own type before their sum is
+   widened to float64. The bits of a row therefore do not depend on its neighbours.
 
-   This is C because Cython cannot say `omp simd`, prefetch or always_inline. Each loop over lanes stands alone, as nested
-   reductions would be vectorised only under -fassociative-math, which would undo the range reductions of exp_log.h. */
+   This is C because Cython cannot say `omp simd`, prefetch or always_inline. Each loop over lanes stands alone, as
+   nested reductions would be vectorised only under -fassociative-math, which would undo the range reductions of
+   exp_log.h. */
 
 #ifndef KULLBACK_LANES
 #define KULLBACK_LANES
@@ -20,7 +21,7 @@
 #define KB_LANES 16
 /* Groups whose terms are added before they are widened, which costs at most 16 roundings of 2^-24. */
 #define KB_RUN 16
-/* Groups that are fetched ahead, 2 KiB of float32: 18.9 GB/s instead of 16.3; any number from 16 to 128 does as well. */
+/* Groups that are fetched ahead, 2 KiB of float32: 18.9 GB/s instead of 16.3; any number from 16 to 128 does. */
 #define KB_AHEAD 32
 /* Elements to fetch ahead. Where rows lie side by side, a run is all of a tile, so the next tile is fetched. */
 #define KB_AHEAD_BY(step) ((step) == KB_LANES ? KB_AHEAD * KB_LANES : KB_RUN * (step))
@@ -41,8 +42,8 @@
 #endif
 #endif
 
-/* KB_VECTOR is the bytes of a vector. KB_DOUBLES is a vector of float64 that one instruction makes of float32 in memory;
-   where there is no such instruction, it is undefined. */
+/* KB_VECTOR is the bytes of a vector. KB_DOUBLES is a vector of float64 that one instruction makes of float32 in
+   memory; where there is no such instruction, it is undefined. */
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define KB_VECTOR 64

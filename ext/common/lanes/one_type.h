@@ -1,7 +1,9 @@
 /* Include the file KB_FILE for the type that both_types.h has just described, and forget the description. */
 
-#define C(number) ((REAL)(number))             /* A literal without it would make a formula of float32 one of float64. */
-#define FEW (KB_VECTOR / (int)sizeof(REAL))    /* lanes of one vector: loops with many sums keep these in registers */
+/* A literal without C would turn a formula of float32 into one of float64. */
+#define C(number) ((REAL)(number))
+/* The lanes of one vector: loops with many sums work so many at once, so that the sums stay in registers. */
+#define FEW (KB_VECTOR / (int)sizeof(REAL))
 #define EACH_OF_FEW _Pragma("omp simd") for (int k = 0; k < FEW; k++)
 
 #include KB_FILE
