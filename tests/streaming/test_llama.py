@@ -53,10 +53,10 @@ def test_bounds_hold_the_true_divergence(data):
     assert low <= true.mean() <= high
     assert low <= report.kl.mean <= high
     assert high - low < 0.01 * true.mean()
-    from kullback.readers.llama import _per_row, _read
+    from kullback.readers.llama import _values_of_rows
 
     source = LlamaLogits(path)
-    values = _per_row(_read(source, 0, len(base)), _read(open_source(second), 0, len(base)), source.labels, 0)
+    values = _values_of_rows(source.read_records(0, len(base)), second, source.labels, 0)
     assert (values["kl_low"] <= true).all()
     assert (true <= values["kl_high"]).all()
     source.close()
