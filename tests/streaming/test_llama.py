@@ -1,6 +1,10 @@
 """llama.cpp's base logits: files written here as that tool writes them."""
 
+import os
+import signal
 import struct
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -130,6 +134,41 @@ def test_labels_are_checked(data):
             compare_logits(base, second, np.full(len(base), bad), progress=False)
     with pytest.raises(TypeError, match="labels must"):
         compare_logits(base, second, np.full(len(base), 0.5), progress=False)
+
+
+class Stopping:
+    """Rows that press Ctrl-C when they are read for the third time, and take their time from then on."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.n_reads = array, array.shape, array.dtype, 0
+
+    def __getitem__(self, rows):
+        self.n_reads += 1
+        if self.n_reads == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        if self.n_reads >= 3:
+            time.sleep(0.05)  # the main thread looks for an interrupt every 0.1 s
+        return self.array[rows]
+
+
+def test_an_interrupt_ends_at_a_block(data, n_threads):
+    """Ctrl-C is a KeyboardInterrupt when the blocks that were begun are done; no thread reads on behind it."""
+    path, _, second, _ = data
+    source, n_before = Stopping(second), threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        compare_logits(path, source, progress=False, max_memory=1, n_threads=n_threads)
+    assert source.n_reads < len(second)
+    assert threading.active_count() == n_before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sources_of_too_few_rows(data):
+    """A source that ends early is an error, whatever its kind."""
+    path, base, second, tokens = data
+    labels = tokens[:, N_CTX // 2 + 1 :].reshape(-1)
+    for sides in ((path, iter([second[:4]])), (iter([base[:4]]), iter([second[:4]])), (iter([]), second)):
+        with pytest.raises(ValueError, match="base and second must have shape"):
+            compare_logits(*sides, labels, progress=False)
 
 
 def test_evaluate_reads_it(data):

@@ -24,7 +24,7 @@ from ._state import Accumulator
 # The sums of terms that are kept, in the order of the kernel ``support``; a and b are the logits of p and of q.
 _TERMS = ("sum_p", "sum_q", "kl", "reverse_kl", "p_log_p", "q_log_q", "p_log_q", "js", "total_variation")
 _LOGIT_TERMS = ("exp_a", "a_difference", "a_logit", "a_other", "exp_b", "b_difference", "b_logit")
-_N_TERMS_A = 4  # the first four terms of logits are in units of the largest e^a, the others in units of e^b
+_N_TERMS_A = 4  # so many terms of logits belong to the windows of e^a, the others to those of e^b
 _TERM_OF = {
     "kl": "kl", "reverse_kl": "reverse_kl", "entropy_p": "p_log_p", "entropy_q": "q_log_q",
     "cross_entropy": "p_log_q", "js": "js", "total_variation": "total_variation",
@@ -280,10 +280,8 @@ class SupportDivergence(Accumulator):
             raise ValueError("the state's windows are out of range")
         if n_elements == 0 and (sums.any() or (tops != _NO_WINDOW).any()):
             raise ValueError("the state has sums without elements")
-        never_negative = [
-            self._names.index(name) for name in ("sum_p", "sum_q", "exp_a", "exp_b") if name in self._names
-        ]
-        if (sums[..., never_negative, -1] < 0).any():
+        positive = [self._names.index(name) for name in ("sum_p", "sum_q", "exp_a", "exp_b") if name in self._names]
+        if (sums[..., positive, -1] < 0).any():
             raise ValueError("the state has negative sums of probabilities")
         self._sums, self._infinite, self._tops = sums, infinite, tops
         self._n_elements, self._eps = n_elements, eps
