@@ -1,4 +1,4 @@
-"""evaluate stopped and resumed: Ctrl-C, errors and checkpoints."""
+"""Evaluations that are stopped and resumed: Ctrl-C, errors and checkpoints."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class Stopping:
 
 
 def test_interrupt_keeps_a_partial_result_and_resumes(tmp_path, data, expected, n_threads):
-    """Ctrl-C ends at a block; the partial result is that of the rows before; resuming completes it."""
+    """Ctrl-C ends an evaluation at a block; the result is that of the rows before, and resuming completes it."""
     path = tmp_path / "checkpoint.npz"
     with pytest.raises(EvaluationInterrupted) as caught:
         run(Stopping(data[0], 60), data[1], batch_rows=1, checkpoint=path, n_threads=n_threads)
@@ -46,7 +46,7 @@ def test_interrupt_keeps_a_partial_result_and_resumes(tmp_path, data, expected, 
     assert caught.value.result == part.result()
     again = Stopping(data[0], -1)
     assert run(again, data[1], checkpoint=path, n_threads=n_threads) == expected
-    assert run(again, data[1], checkpoint=path) == expected  # complete: nothing left to read
+    assert run(again, data[1], checkpoint=path) == expected  # it is complete, so nothing is left to read
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     for options, message in (({"base": 2}, "other options"), ({}, "other data")):
         with pytest.raises(ValueError, match=message):
@@ -58,7 +58,7 @@ def test_interrupt_keeps_a_partial_result_and_resumes(tmp_path, data, expected, 
 
 
 def test_sequential_sources_resume(tmp_path, data, expected):
-    """Parquet skips to the row, an iterable is read over."""
+    """A resumed evaluation begins at its row in a Parquet file, and reads an iterable up to its row."""
     path = tmp_path / "checkpoint.npz"
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     lists = arrow.FixedSizeListArray.from_arrays(arrow.array(data[1].reshape(-1)), data[1].shape[1])
@@ -76,7 +76,7 @@ def test_checkpoints_on_the_way(tmp_path, data, expected):
 
 
 def test_works_outside_the_main_thread(data, expected):
-    """Without signals."""
+    """Outside of the main thread, where signals cannot be handled, an evaluation works all the same."""
     found = []
     thread = threading.Thread(target=lambda: found.append(run(*data)))
     thread.start()
@@ -85,7 +85,7 @@ def test_works_outside_the_main_thread(data, expected):
 
 
 def test_a_reader_that_raises(tmp_path, data, expected, n_threads):
-    """Its error arrives as it is, nothing goes on in the background, and the checkpoint before it is good."""
+    """The error of a reader arrives as it is, no thread goes on, and the checkpoint before it is good."""
     path = tmp_path / "c.npz"
 
     def blocks(end):
@@ -118,7 +118,7 @@ class Hammering(Stopping):
 
 
 def test_a_second_interrupt_stops_at_once(data):
-    """It is a plain KeyboardInterrupt, and no thread reads on behind it."""
+    """A second Ctrl-C is a plain KeyboardInterrupt, after which no thread reads on."""
     source = Hammering(data[0], 20)
     with pytest.raises(KeyboardInterrupt) as caught:
         run(source, data[1], batch_rows=1, n_threads=2)

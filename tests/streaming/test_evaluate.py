@@ -1,4 +1,4 @@
-"""evaluate over real files of every format."""
+"""Evaluations over real files of every format."""
 
 import os
 import subprocess
@@ -67,13 +67,13 @@ MAKERS = [make_npy, make_zarr, make_hdf5, make_safetensors, make_parquet]
 @pytest.mark.parametrize("batch_rows", ["auto", 1, 7, 203])
 @pytest.mark.parametrize("make", MAKERS)
 def test_every_format_gives_the_bits_of_memory(tmp_path, data, expected, make, batch_rows, n_threads):
-    """Any format, block size and thread count: the same bits."""
+    """Every format, block size and thread count gives the same bits."""
     p, q = (make(tmp_path, array, name) for array, name in zip(data, "pq", strict=True))
     assert run(p, q, batch_rows=batch_rows, n_threads=n_threads) == expected
 
 
 def test_formats_can_be_mixed(tmp_path, data, expected):
-    """A file beside an array beside an iterable beside objects of the libraries."""
+    """The two sides may be of different kinds: files, arrays, iterables, and objects of the libraries."""
     zarr, h5py = pytest.importorskip("zarr"), pytest.importorskip("h5py")
     path = make_npy(tmp_path, data[0], "p")
     assert run(str(path), data[1]) == expected
@@ -92,14 +92,14 @@ def test_formats_can_be_mixed(tmp_path, data, expected):
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("make", MAKERS)
 def test_other_dtypes(tmp_path, data, make, dtype):
-    """Formats keep dtypes."""
+    """Every format keeps the dtype of its numbers."""
     p, q = ((array.astype(np.float64) / 1).astype(dtype) for array in data)
     expected = RowDivergence(normalize=True, quantiles=(0.5,)).update(p, q).result()
     assert run(make(tmp_path, p, "p"), q, normalize=True) == expected
 
 
 def test_bfloat16_in_safetensors(tmp_path, data):
-    """bfloat16, which NumPy itself lacks."""
+    """Rows of bfloat16, which NumPy itself lacks, are read from safetensors."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
     p, q = (array.astype(ml_dtypes.bfloat16) for array in data)
     expected = RowDivergence(normalize=True, quantiles=(0.5,)).update(p, q).result()
@@ -118,7 +118,7 @@ def test_columns_reach_their_rows(data):
 
 
 def test_empty_sources(tmp_path):
-    """No rows, from arrays, files and iterables."""
+    """Arrays, files and iterables without rows give a result of no rows."""
     nothing = np.empty((0, 4), np.float32)
     for p in (nothing, make_npy(tmp_path, nothing, "p"), iter(())):
         assert run(p, nothing).kl.n_rows == 0
@@ -155,7 +155,7 @@ def write_npy(path, shape, content, padding=0):
 
 
 def test_npy_headers_that_other_writers_make(tmp_path, data, expected):
-    """Headers of any length, which leave numbers unaligned, and rows of more than one axis."""
+    """Headers of any length, which leave numbers unaligned, and rows of more than one axis are read."""
     for padding in range(5):
         path = write_npy(tmp_path / "p.npy", (N // 7, 7, V), data[0].tobytes(), padding)
         assert run(path, data[1]) == expected
@@ -172,7 +172,7 @@ def test_memory_is_bounded_whatever_the_file(tmp_path):
         pytest.skip("reads the peak of resident memory from /proc")
     n_rows = 4000
     path = write_npy(tmp_path / "zeros.npy", (n_rows, 32000), b"")
-    os.truncate(path, path.stat().st_size + n_rows * 128000)  # a hole: no disk is needed
+    os.truncate(path, path.stat().st_size + n_rows * 128000)  # the file is a hole, which takes no disk space
     code = f"""
         import re, kullback
         peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1e3
@@ -228,7 +228,7 @@ def test_files_that_do_not_exist(tmp_path, data):
 
 
 def test_memory_is_planned(data):
-    """What cannot fit is refused, and what is asked for is kept to."""
+    """Blocks that cannot fit into the memory allowed are refused."""
     with pytest.raises(ValueError, match="max_memory must be at least 592"):
         run(*data, max_memory=591)
     with pytest.raises(ValueError, match="batch_rows must be at most"):
@@ -245,7 +245,7 @@ def test_an_error_in_a_block_stops_everything(data):
 
 
 def test_import_stays_light():
-    """Neither readers' libraries nor tqdm come with the package."""
+    """Importing the package imports neither the libraries of the readers nor tqdm."""
     code = """
         import sys, kullback, kullback.streaming, kullback.readers, kullback.evaluation
         heavy = {"zarr", "h5py", "pyarrow", "safetensors", "dask", "tqdm"} & set(sys.modules)
@@ -256,7 +256,7 @@ def test_import_stays_light():
 
 
 def test_rows_of_several_chunks(tmp_path, data, expected):
-    """Chunks that cut rows across, and that keep no multiple of a block."""
+    """Chunks that cut rows across, and chunks that are no multiple of a block, give the same bits."""
     zarr = pytest.importorskip("zarr")
     for chunks in ((16, 5), (7, 36), (N, 1)):
         array = zarr.array(data[0], chunks=chunks)
@@ -265,6 +265,6 @@ def test_rows_of_several_chunks(tmp_path, data, expected):
 
 
 def test_blocks_of_two_dtypes_are_refused(data):
-    """Joined into one block they would be of the wider one, and the result would depend on the blocks."""
+    """Blocks of two dtypes, which would be joined in the wider one, would make the result depend on the blocks."""
     with pytest.raises(ValueError, match="one dtype, got float32 and then float64"):
         run([data[0][:100], data[0][100:].astype(float)], data[1])
