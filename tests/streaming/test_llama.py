@@ -172,7 +172,7 @@ def test_sources_of_too_few_rows(data):
 
 
 def test_evaluate_reads_it(data):
-    """evaluate takes the stored rows as logits, and the labels of the file."""
+    """An evaluation takes the stored rows as logits, and the labels of the file."""
     path, _, second, _ = data
     source = LlamaLogits(path)
     rows, labels = source.read(0, source.n_rows), source.labels
