@@ -96,7 +96,7 @@ def take(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...]) -
     return np.ascontiguousarray(array).copy() if array.ndim else array.copy()
 
 
-def refuse_rest(arrays: Arrays) -> None:
+def refuse_unknown(arrays: Arrays) -> None:
     """Raise where there are arrays left that no ``take`` has removed."""
     if arrays:
         raise ValueError(f"the state has unknown arrays: {', '.join(sorted(map(str, arrays)))}")

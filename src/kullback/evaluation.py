@@ -123,8 +123,8 @@ def evaluate(
         check_folder_of(checkpoint, "checkpoint")
     sources: list[Source] = []
     try:
-        sources += [open_source(p)]
-        sources += [open_source(q)]
+        sources.append(open_source(p))
+        sources.append(open_source(q))
         evaluation = _Evaluation(accumulator, sources, (labels, weights, group), batch_rows, max_memory, n_threads)
         if checkpoint is not None and os.path.exists(checkpoint):
             evaluation.resume(checkpoint)

@@ -248,8 +248,9 @@ class ParquetSource(SequentialSource):
         return self._batches(range(first, len(groups))), row
 
     def _batches(self, groups: range) -> Iterator[NDArray[Any]]:
+        """Yield the rows of these row groups, in blocks of few bytes."""
         assert self.n_columns is not None and self.dtype is not None
-        rows = max(1, (1 << 22) // max(1, self.n_columns * self.dtype.itemsize))
+        rows = max(1, self.block_bytes // max(1, self.n_columns * self.dtype.itemsize))
         for batch in self._file.iter_batches(rows, list(groups), [self._column], use_threads=False):
             lists = batch.column(0)
             values = lists.flatten()

@@ -95,7 +95,7 @@ class BucketCounts:
         self.keys, self.counts = keys, counts
 
     def quantiles(self, statistics: list[int], probabilities: tuple[float, ...]) -> dict[float, float]:
-        """Return the values of rank ``max(1, ceil(p * n))`` of all these statistics together, within a relative 2^-11."""
+        """Return the values of rank ``max(1, ceil(p * n))`` of these statistics together, within a relative 2^-11."""
         self.flush()
         parts = [np.searchsorted(self.keys, [s * _SPAN, (s + 1) * _SPAN]) for s in statistics]
         keys = np.concatenate([self.keys[low:high] & (_SPAN - 1) for low, high in parts] or [self.keys[:0]])

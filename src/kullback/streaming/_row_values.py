@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._checks.labels import check_weights
 from .._checks.scalars import check_flag, check_names, check_probabilities
 from .._kernels import exact_sum as exact_sum_kernel
-from .._states import Arrays, refuse_rest, take
+from .._states import Arrays, refuse_unknown, take
 from ._buckets import BucketCounts
 from ._exact import MAX_COUNT, MAX_PENDING, N_CHUNKS_PRODUCTS, is_canonical
 from ._labels import Label, Labels
@@ -230,7 +230,7 @@ class RowValues(Accumulator):
             keys = take(arrays, "bucket_keys", "int64", (None,))
             bucket_counts = take(arrays, "bucket_counts", "int64", keys.shape)
             self._buckets.adopt(keys, bucket_counts, counts[:, FINITE] + counts[:, INFINITE])
-        refuse_rest(arrays)
+        refuse_unknown(arrays)
         self._weighted = sums.shape[1] == N_WEIGHTED_SUMS
         self._sums, self._counts, self._extremes = sums, counts, extremes
 
