@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 import kullback
 from kullback import affinities, gradient
 from kullback.tsne import Embedding, State, initialization
-from kullback.tsne.embedding import _StopRules
+from kullback.tsne.stop_rules import StopRules
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_rest_is_rest(digits):
 
 def rules_on(kl, gradient_norm, sum_q=5000.0, tol=0.01):
     """Return at which of the given looks, ten iterations apart, the descent of 100 points ends."""
-    rules = _StopRules(100, tol, None, 0.0)
+    rules = StopRules(100, tol, None, 0.0)
     for look, (value, norm) in enumerate(zip(kl, gradient_norm, strict=True)):
         if rules.apply(1 + 10 * look, value, sum_q, norm):
             return look
