@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import check_base, check_integer, check_samples
+from .._search import EuclideanSearch
 from .._threads import resolve_threads
 
 TREE_FEATURES = 10
@@ -110,10 +111,7 @@ def _search(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], k: int, work
     The library's search ranks in float32, so a few more are asked for and measured again; one that it ranks too far
     out even so is farther by no more than its rounding.
     """
-    from ..neighbors import NeighborIndex
-
-    graph = NeighborIndex(y, method="exact").search(x, k + SPARE, n_threads=workers)
-    columns = graph.columns.reshape(len(x), -1)
+    columns, _ = EuclideanSearch(y, exact=True, n_threads=workers).of_new_rows(x, k + SPARE, workers)
     squares = np.empty(columns.shape)
     for start in range(0, len(x), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
