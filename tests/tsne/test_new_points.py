@@ -235,7 +235,7 @@ def test_distances_that_are_given(small):
     for form in (np.asarray, sparse.csr_matrix):
         model = kullback.TSNE(metric="precomputed", **options).fit(own)
         model.embedding_ = by_rows.embedding_
-        model._refer(model._map.index)
+        model._keep_map(model._map.index)
         given = between if form is np.asarray else sparse.csr_matrix(np.maximum(between, 1e-300))
         placed = model.transform(given)
         np.testing.assert_allclose(placed[:2], by_rows.transform(rows)[:2], atol=1e-2)  # distances in float32 there
