@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import _arrays
+from ._checks.scalars import check_flag
 from .streaming import RowDivergence, RowResult
 
 _FAN_IN = 8  # accumulators merged by one task
@@ -75,7 +75,7 @@ def evaluate(
     level = level or [delayed(empty)]
     while len(level) > 1:
         level = [delayed(merge, pure=False)(level[i : i + _FAN_IN]) for i in range(0, len(level), _FAN_IN)]
-    if not _arrays.check_flag(compute, name="compute"):
+    if not check_flag(compute, "compute"):
         return level[0]
     result: RowResult = level[0].compute().result()
     return result

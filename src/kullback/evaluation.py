@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _arrays
+from ._checks.outputs import check_folder_of
+from ._checks.scalars import check_integer, check_real
 from ._interrupts import note_interrupts
 from ._states import load_state, save_state
 from ._threads import resolve_threads
@@ -114,7 +115,7 @@ def evaluate(
         normalize=normalize,
     )  # fmt: skip
     if checkpoint is not None:
-        _arrays.check_folder_of(checkpoint, "checkpoint")
+        check_folder_of(checkpoint, "checkpoint")
     sources: list[Source] = []
     try:
         sources += [open_source(p)]
@@ -241,7 +242,7 @@ class _Run:
         """Run to the end, or to an interrupt."""
         from tqdm import tqdm
 
-        every = None if checkpoint is None else _arrays.check_real(
+        every = None if checkpoint is None else check_real(
             checkpoint_every, "checkpoint_every", low=0
         )  # fmt: skip
         bar = tqdm(total=self.n_rows, initial=self.done, unit="row", disable=None if progress else True)
@@ -316,7 +317,7 @@ def _column(values: ArrayLike | None, n_rows: int | None, name: str) -> NDArray[
 
 def _plan(sources: list[Source], batch_rows: int | str, max_memory: int, n_threads: int) -> tuple[int, int]:
     """Return the rows of a block and the number of threads that read, within the memory allowed."""
-    max_memory = _arrays.check_integer(max_memory, "max_memory", low=1)
+    max_memory = check_integer(max_memory, "max_memory", low=1)
     row_bytes = 1
     for source in sources:
         if source.n_columns is not None and source.dtype is not None and source.n_columns:
@@ -338,7 +339,7 @@ def _plan(sources: list[Source], batch_rows: int | str, max_memory: int, n_threa
         if multiple > 1 and multiple <= affordable:  # do not read a chunk of the file twice
             block = max(1, block // multiple) * multiple
         return min(block, affordable), n_workers
-    block = _arrays.check_integer(batch_rows, "batch_rows", low=1)
+    block = check_integer(batch_rows, "batch_rows", low=1)
     if block > affordable:
         raise ValueError(
             f"batch_rows must be at most {affordable} for max_memory={max_memory} and {n_workers} thread(s),"

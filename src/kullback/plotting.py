@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import check_labels, check_positions
+from ._checks.data import check_positions
+from ._checks.labels import check_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ def scatter(
     positions = check_positions(embedding, "embedding")
     if positions.shape[1] != 2:
         raise ValueError(f"embedding must have 2 columns to be drawn, got {positions.shape[1]}")
-    classes = None if labels is None else check_labels(labels, len(positions), "labels")
+    classes = None if labels is None else check_labels(labels, "labels", len(positions))
     if ax is None:
         ax = Figure(figsize=(size_inches, size_inches), dpi=150, layout="constrained").add_subplot()
     figure: Any = ax.figure

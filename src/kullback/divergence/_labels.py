@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import check_class_labels, check_probability
+from .._checks.labels import check_class_labels
+from .._checks.scalars import check_probability
 from ._rows import RowOptions, reduce_rows, row_values
 
 

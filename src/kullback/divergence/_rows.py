@@ -11,21 +11,17 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import (
+from .._arrays import aligned_empty
+from .._checks.outputs import check_out
+from .._checks.probabilities import (
     Distribution,
-    aligned_empty,
-    check_base,
-    check_choice,
     check_distribution,
-    check_normalize,
-    check_out,
     check_row_weights,
     check_same_rows,
-    check_smoothing,
-    check_temperature,
     check_where,
     raise_bad_row,
 )
+from .._checks.scalars import check_base, check_choice, check_normalize, check_smoothing, check_temperature
 from .._kernels import divergence_rows as kernel
 from .._threads import resolve_threads
 

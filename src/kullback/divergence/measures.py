@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import check_choice, check_finite, check_order
+from .._checks.scalars import check_choice, check_finite, check_order
 from ._labels import is_labels, label_loss
 from ._rows import MEASURES, RowOptions, check_options, row_value, row_values
 
@@ -186,7 +186,7 @@ def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> 
     for name in ("axis", "keepdims", "normalize", "from_logits", "temperature", "smoothing"):
         if name in options:
             raise TypeError(f"mutual_information() got an unexpected keyword argument {name!r}")
-    from .._arrays import check_tables
+    from .._checks.probabilities import check_tables
 
     tables = check_tables(counts, "counts")
     rows, columns = tables.sum(axis=-1, keepdims=True), tables.sum(axis=-2, keepdims=True)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import check_base, check_choice, check_integer, check_out, check_rows
+from .._checks.outputs import check_out
+from .._checks.probabilities import check_rows
+from .._checks.scalars import check_base, check_choice, check_integer
 from .._kernels import divergence_pairs as kernel
 from .._threads import resolve_threads
 from ._rows import MEASURES

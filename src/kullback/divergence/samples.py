@@ -7,7 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import check_base, check_integer, check_samples
+from .._checks.data import check_samples
+from .._checks.scalars import check_base, check_integer
 from .._search import EuclideanSearch
 from .._threads import resolve_threads
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import check_choice, check_topk
+from .._checks.probabilities import check_topk
+from .._checks.scalars import check_choice
 from ._rows import row_values
 
 

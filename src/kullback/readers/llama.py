@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _arrays
+from .._checks.labels import check_class_labels
 from .._threads import resolve_threads
 from ..streaming import RowStatistics, RowValues
 from ._sources import Source, open_source
@@ -318,7 +318,7 @@ def _per_row(left: _Logits, right: _Logits, tokens: NDArray[np.integer[Any]], fi
             f"base and second must have shape {expected} from row {first_row} on,"
             f" got {left.values.shape} and {right.values.shape}"
         )
-    tokens, _ = _arrays.check_class_labels(tokens, (len(tokens),), left.values.shape[-1], None)
+    tokens, _ = check_class_labels(tokens, (len(tokens),), left.values.shape[-1], None)
     step = _piece_rows(left.values.shape[-1])
     pieces = [slice(start, start + step) for start in range(0, len(tokens), step)]
     parts = [_of_piece(left.part(rows), right.part(rows), tokens[rows]) for rows in pieces]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays
+from .._checks.labels import check_groups
 
 Label = int | str
 
@@ -34,7 +34,7 @@ class Labels:
 
     def rows(self, labels: ArrayLike | None, n_rows: int, *, expected: bool) -> NDArray[np.int64]:
         """Return the row of each label, new labels appended."""
-        array = _arrays.check_groups(labels, n_rows, expected=expected, name=self.name, option=self.option)
+        array = check_groups(labels, self.name, n_rows, expected=expected, option=self.option)
         if len({type(label) for label in [*self.names[:1], *array[:1].tolist()]}) > 1:
             raise TypeError(f"{self.name} must be all integers or all strings, got both")
         found, places = np.unique(array, return_inverse=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays
+from .._checks.scalars import check_base, check_choices, check_normalize
 from ..divergence import _rows, log_loss
 from ..divergence.measures import COMPARED
 
@@ -23,10 +23,10 @@ def row_measures(
     n_threads: int | None,
 ) -> Rows:  # fmt: skip
     """Return a function of ``p, q, labels`` that gives each measure's values, one per row."""
-    _arrays.check_choices(measures, (*COMPARED, *LABELLED), name="measures")
-    _arrays.check_normalize(normalize)
+    check_choices(measures, "measures", (*COMPARED, *LABELLED))
+    check_normalize(normalize)
     if base is not None:
-        _arrays.check_base(base)
+        check_base(base)
     options: dict[str, Any] = {
         "base": base,
         "normalize": normalize,

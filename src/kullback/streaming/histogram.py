@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays
+from .._checks.scalars import check_base, check_choices, check_integer, check_real
+from .._checks.streams import check_categories, check_codes, check_counts, check_edges, check_features
 from .._kernels import histogram as histogram_kernel
 from .._states import Arrays, refuse_rest, take
 from .._threads import resolve_threads, useful_threads
@@ -131,15 +132,15 @@ class HistogramDivergence(Accumulator):
         base: float | None = None,
         n_threads: int | None = None,
     ) -> None:
-        self.measures = _arrays.check_choices(measures, MEASURES, name="measures")
-        self.n_features = _arrays.check_integer(n_features, "n_features", low=1)
-        self.smoothing = _arrays.check_real(smoothing, "smoothing", low=0, high=1e300)
-        self.base = None if base is None else _arrays.check_base(base)
+        self.measures = check_choices(measures, "measures", MEASURES)
+        self.n_features = check_integer(n_features, "n_features", low=1)
+        self.smoothing = check_real(smoothing, "smoothing", low=0, high=1e300)
+        self.base = None if base is None else check_base(base)
         self.n_threads = n_threads
         if (edges is None) == (categories is None):
             raise ValueError("exactly one of edges and categories must be given")
-        self.edges = None if edges is None else _arrays.check_edges(edges, self.n_features)
-        self.categories = None if categories is None else _arrays.check_categories(categories)
+        self.edges = None if edges is None else check_edges(edges, self.n_features)
+        self.categories = None if categories is None else check_categories(categories)
         self._edges_of: dict[str, NDArray[Any]] = {}
         n_bins = self.n_bins
         self._counts = {side: np.zeros((self.n_features, n_bins + 1), np.int64) for side in "pq"}
@@ -196,7 +197,7 @@ class HistogramDivergence(Accumulator):
     def _binned(self, values: ArrayLike, *, name: str) -> NDArray[np.int64]:
         if self.edges is None:
             return self._categorised(values, name=name)
-        array = _arrays.check_features(values, self.n_features, name=name)
+        array = check_features(values, name, self.n_features)
         threads = resolve_threads(self.n_threads)
         parts = threads if len(array) >= _SMALL * threads else 1
         counts = np.zeros((parts, self.n_features, self.n_bins + 1), np.int64)
@@ -223,7 +224,7 @@ class HistogramDivergence(Accumulator):
 
     def _categorised(self, values: ArrayLike, *, name: str) -> NDArray[np.int64]:
         assert self.categories is not None
-        array = _arrays.check_codes(values, self.n_features, self.categories.dtype.kind, name=name)
+        array = check_codes(values, name, self.n_features, self.categories.dtype.kind)
         n_bins = self.n_bins
         order = np.argsort(self.categories)
         ordered = self.categories[order]
@@ -238,11 +239,7 @@ class HistogramDivergence(Accumulator):
         if p is not None and self._fixed:
             raise ValueError("p must be left out: the reference side is fixed")
         shape = (self.n_features, self.n_bins)
-        found = {
-            side: _arrays.check_counts(counts, shape, name=side)
-            for side, counts in (("p", p), ("q", q))
-            if counts is not None
-        }
+        found = {side: check_counts(counts, side, shape) for side, counts in (("p", p), ("q", q)) if counts is not None}
         for side, counts in found.items():
             self._counts[side][:, :-1] += counts
         return self
@@ -310,7 +307,7 @@ class HistogramDivergence(Accumulator):
         """
         p = np.ascontiguousarray(self._counts["p"][:, :-1])
         shape = (..., self.n_features, self.n_bins)
-        q = _arrays.check_counts(counts, shape, name="counts", check_range=False)
+        q = check_counts(counts, "counts", shape, check_range=False)
         n_p, missing_p = p.sum(1), self._counts["p"][:, -1].copy()
         values, n_q = self._divergences(p, q)
         return HistogramResult(values, n_p=n_p, n_q=n_q, missing_p=missing_p)
@@ -326,7 +323,7 @@ class HistogramDivergence(Accumulator):
         threads = useful_threads(resolve_threads(self.n_threads), rows.size, _FEW_BINS)
         histogram_kernel.compare_counts(p, rows, codes, self.smoothing, values, totals, threads)
         if (values < 0).any():
-            _arrays.check_counts(q, q.shape, name="counts")
+            check_counts(q, "counts", q.shape)
         shape = q.shape[:-1]
         found = {
             name: value.reshape(shape) / self._unit(name) if self._unit(name) != 1 else value.reshape(shape)

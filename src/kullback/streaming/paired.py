@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays
+from .._checks.scalars import check_flag, check_names
 from .._kernels import exact_sum as exact_sum_kernel
 from .._states import Arrays, refuse_rest, take
 from ._exact import (
@@ -131,9 +131,9 @@ class PairedDivergence(Accumulator):
         normalize: bool | str = "check",
         n_threads: int | None = None,
     ) -> None:
-        (self.measure,) = _arrays.check_names((measure,), name="measure")
-        self.from_logits = _arrays.check_flag(from_logits, name="from_logits")
-        self.clusters = _arrays.check_flag(clusters, name="clusters")
+        (self.measure,) = check_names((measure,), "measure")
+        self.from_logits = check_flag(from_logits, "from_logits")
+        self.clusters = check_flag(clusters, "clusters")
         self.base = base
         self.normalize = normalize
         self.n_threads = n_threads

@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays
+from .._checks.labels import check_weights
+from .._checks.scalars import check_flag, check_names, check_probabilities
 from .._kernels import exact_sum as exact_sum_kernel
 from .._states import Arrays, refuse_rest, take
 from ._buckets import BucketCounts
@@ -153,9 +154,9 @@ class RowValues(Accumulator):
         quantiles: Sequence[float] | None = None,
         groups: bool = False,
     ) -> None:
-        self.measures = _arrays.check_names(measures, name="measures")
-        self.quantiles = _arrays.check_probabilities(quantiles or (), name="quantiles")
-        self.groups = _arrays.check_flag(groups, name="groups")
+        self.measures = check_names(measures, "measures")
+        self.quantiles = check_probabilities(quantiles or (), "quantiles")
+        self.groups = check_flag(groups, "groups")
         self._labels = Labels()
         self._weighted = False
         self._pending = 0
@@ -193,7 +194,7 @@ class RowValues(Accumulator):
 
     def _add(self, values: list[NDArray[np.float64]], weights: ArrayLike | None, group: ArrayLike | None) -> Self:
         n_rows = len(values[0])
-        row_weights = _NONE if weights is None else _arrays.check_weights(weights, n_rows)
+        row_weights = _NONE if weights is None else check_weights(weights, "weights", n_rows)
         rows = _NO_GROUPS
         if self.groups or group is not None:
             rows = self._labels.rows(group, n_rows, expected=self.groups)
@@ -436,7 +437,7 @@ class RowDivergence(RowValues):
         n_threads: int | None = None,
     ) -> None:
         super().__init__(measures, quantiles=quantiles, groups=groups)
-        self.from_logits = _arrays.check_flag(from_logits, name="from_logits")
+        self.from_logits = check_flag(from_logits, "from_logits")
         self.base = base
         self.normalize = normalize
         self.n_threads = n_threads

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _arrays
+from .._checks.scalars import check_base, check_choices, check_flag
+from .._checks.streams import check_support, check_total, raise_bad_logits
 from .._kernels import exact_sum as exact_sum_kernel
 from .._kernels import support as support_kernel
 from .._states import Arrays, refuse_rest, take
@@ -133,15 +134,15 @@ class SupportDivergence(Accumulator):
         normalize: bool | str = "check",
         n_threads: int | None = None,
     ) -> None:
-        self.from_logits = _arrays.check_flag(from_logits, name="from_logits")
+        self.from_logits = check_flag(from_logits, "from_logits")
         if normalize not in (True, False, "check"):
             raise ValueError(f"normalize must be True, False or 'check', got {normalize!r}")
         self.normalize = normalize
         choices = tuple(_LOGIT_NEEDS if from_logits else _NEEDS)
         if normalize is True and not from_logits:
             choices = tuple(name for name in choices if name not in ("js", "total_variation"))
-        self.measures = _arrays.check_choices(measures, choices, name="measures")
-        self.base = None if base is None else _arrays.check_base(base)
+        self.measures = check_choices(measures, "measures", choices)
+        self.base = None if base is None else check_base(base)
         self.n_threads = n_threads
         if self.from_logits:
             wanted = {"exp_a", "exp_b", *(_LOGIT_NEEDS[name] for name in self.measures)}
@@ -177,7 +178,7 @@ class SupportDivergence(Accumulator):
         p, q
             Probabilities (or logits) of the same elements; any equal shape.
         """
-        left, right, eps = _arrays.check_support(p, q, from_logits=self.from_logits)
+        left, right, eps = check_support(p, q, from_logits=self.from_logits)
         threads = resolve_threads(self.n_threads)
         parts = threads if left.size >= _SMALL * threads else 1
         if self.from_logits:
@@ -210,7 +211,7 @@ class SupportDivergence(Accumulator):
             support_kernel.survey_logits(logits, survey)
             highest, n_counted, n_refused = survey.tolist()
             if n_refused:
-                _arrays.refuse_logits("pq"[side], n_refused)
+                raise_bad_logits("pq"[side], n_refused)
             if n_counted:
                 tops[side] = highest >> 5
         return tops
@@ -288,8 +289,8 @@ class SupportDivergence(Accumulator):
         if not self.from_logits:
             sum_p, sum_q = (to_float(to_fraction(self._sums[i])) for i in (0, 1))
             if self.normalize == "check" and self._n_elements:
-                _arrays.check_total(sum_p, self._eps, name="p")
-                _arrays.check_total(sum_q, self._eps, name="q")
+                check_total(sum_p, "p", self._eps)
+                check_total(sum_q, "q", self._eps)
         values = {}
         for name in self.measures:
             needed = (_LOGIT_NEEDS[name],) if self.from_logits else _NEEDS[name]

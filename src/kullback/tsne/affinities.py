@@ -13,7 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._arrays import check_distances, check_graph, check_integer, check_labels, check_real
+from .._checks.data import check_distances
+from .._checks.graphs import check_graph
+from .._checks.labels import check_labels
+from .._checks.scalars import check_integer, check_real
 from .._threads import resolve_threads
 from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize
 from .neighbors import Graph, Metric, neighbor_graph
@@ -327,7 +330,7 @@ def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, 
     """
     strength = check_real(strength, "strength", low=0, high=1)
     old = affinities if isinstance(affinities, Affinities) else given(affinities)
-    classes = check_labels(labels, old.n_points, "labels")
+    classes = check_labels(labels, "labels", old.n_points)
     known = classes != np.asarray(unknown).astype(classes.dtype)
     P = old.P.copy()
     rows = np.repeat(np.arange(old.n_points), np.diff(P.indptr))

@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._arrays import FloatArray, check_affinities, check_integer, check_positions, check_real, check_tolerance
+from .._arrays import FloatArray
+from .._checks.data import check_positions
+from .._checks.graphs import check_affinities
+from .._checks.scalars import check_integer, check_real, check_tolerance
 from .._interrupts import note_interrupts
 from .._kernels import attraction, descent
 from .._states import load_state, save_state
@@ -110,7 +113,7 @@ class Embedding:
         }  # fmt: skip
         self._repulsion = make_repulsion(start.shape, start.dtype, n_threads=self._n_threads, **self._options)
         P = P.P if isinstance(P, Affinities) else P
-        self._affinities = check_affinities(P, n_points, start.dtype, "P")
+        self._affinities = check_affinities(P, "P", n_points, start.dtype)
         self._entropy = entropy_of(self._affinities[0])
         self._order = np.arange(n_points, dtype=np.int32)
         # The points of a small map are all near each other in memory, whatever their order.

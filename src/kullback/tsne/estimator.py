@@ -15,7 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_array, validate_data
 
-from .._arrays import FloatArray, check_choice, check_integer, check_real
+from .._arrays import FloatArray
+from .._checks.scalars import check_choice, check_integer, check_real
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State

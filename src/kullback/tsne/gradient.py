@@ -19,7 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import FloatArray, check_affinities, check_integer, check_positions, check_real, check_tolerance
+from .._arrays import FloatArray
+from .._checks.data import check_positions
+from .._checks.graphs import check_affinities
+from .._checks.scalars import check_integer, check_real, check_tolerance
 from .._kernels import attraction
 from .._threads import resolve_threads
 from ..divergence import Decomposition
@@ -142,7 +145,7 @@ def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: 
     [[-0.25, 0.0], [0.25, 0.0]]
     """
     positions = check_positions(Y, "Y")
-    parts = check_affinities(P, positions.shape[0], positions.dtype, "P")
+    parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
     dof = check_real(dof, "dof", low=0, open_low=True)
     forces = np.empty_like(positions)
     attraction.accumulate_attraction(*parts, positions, dof, forces, resolve_threads(n_threads))
@@ -246,7 +249,7 @@ def tsne_loss(
     _, sum_q = repulsive_forces(
         positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
     )
-    parts = check_affinities(P, positions.shape[0], positions.dtype, "P")
+    parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
     log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, resolve_threads(n_threads))
     return loss_of(entropy_of(parts[0]), log_affinity, sum_q)
@@ -291,7 +294,7 @@ def point_kl(
         positions if exact else Y, method="exact" if exact else method, theta=theta, tolerance=tolerance, dof=dof,
         n_threads=n_threads,
     )  # fmt: skip
-    values, columns, row_starts = check_affinities(P, len(positions), np.float64, "P")
+    values, columns, row_starts = check_affinities(P, "P", len(positions), np.float64)
     terms = np.empty_like(values)
     rows = np.repeat(np.arange(len(positions)), np.diff(row_starts))
     for start in range(0, len(values), BLOCK_PAIRS):

@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
-from .._arrays import FloatArray, check_affinities, check_data, check_integer, check_positions
+from .._arrays import FloatArray
+from .._checks.data import check_data, check_positions
+from .._checks.graphs import check_affinities
+from .._checks.scalars import check_integer
 from .._threads import serial_blas
 from .affinities import Affinities
 
@@ -150,7 +153,7 @@ def spectral(P: Any, n_components: int = 2, *, random_state: Any = None) -> Floa
     n_components = check_integer(n_components, "n_components", low=1)
     P = P.P if isinstance(P, Affinities) else P
     n_points = P.shape[0] if hasattr(P, "shape") else len(P)
-    values, columns, row_starts = check_affinities(P, n_points, np.float64, "P")
+    values, columns, row_starts = check_affinities(P, "P", n_points, np.float64)
     graph = sparse.csr_array((values, columns, row_starts), shape=(n_points, n_points))
     n_parts, part_of = sparse.csgraph.connected_components(graph, directed=False)
     if n_parts == 1:

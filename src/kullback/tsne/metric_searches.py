@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._arrays import FloatArray, check_distance_values, check_rows_of_probabilities
+from .._arrays import FloatArray
+from .._checks.data import check_distance_values, check_rows_of_probabilities
 from .._search import EuclideanSearch, Found
 from .graphs import nearest_in_rows
 

@@ -14,15 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._arrays import (
-    FloatArray,
-    check_choice,
-    check_data,
-    check_distances,
-    check_integer,
-    check_neighbor_lists,
-    check_new_data,
-)
+from .._arrays import FloatArray
+from .._checks.data import check_data, check_distances, check_new_data
+from .._checks.graphs import check_neighbor_lists
+from .._checks.scalars import check_choice, check_integer
 from .._search import DEFAULT_SEED
 from .._threads import resolve_threads
 from .equal_rows import EqualRows

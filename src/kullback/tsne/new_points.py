@@ -9,7 +9,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._arrays import check_flag
+from .._checks.scalars import check_flag
 from .._threads import resolve_threads
 from . import affinities, placement
 from .neighbors import NeighborIndex
@@ -71,7 +71,7 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
         ((797, 2), (797,))
         """
         check_is_fitted(self, "embedding_")
-        check_flag(return_scores, name="return_scores")
+        check_flag(return_scores, "return_scores")
         n_threads = resolve_threads(self.n_jobs, name="n_jobs")
         if placement.is_dask(X):
             validate_data(self, X, reset=False, skip_check_array=True)

@@ -15,7 +15,9 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from .. import _kernels
-from .._arrays import FloatArray, check_positions, check_positions_out
+from .._arrays import FloatArray
+from .._checks.data import check_positions
+from .._checks.outputs import check_positions_out
 from .._kernels import attraction, descent, placement
 from .._threads import resolve_threads
 from ..divergence import Decomposition

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._arrays import FloatArray, check_data, check_integer, check_positions
+from .._arrays import FloatArray
+from .._checks.data import check_data, check_positions
+from .._checks.scalars import check_integer
 from .._threads import resolve_threads
 from .neighbors import Metric, nearest_neighbors
 

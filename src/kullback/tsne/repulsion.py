@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from .._arrays import FloatArray, aligned_empty, check_choice
+from .._arrays import FloatArray, aligned_empty
+from .._checks.scalars import check_choice
 from .._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft, tree, z_order
 from .._threads import useful_threads
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arrays import FloatArray, check_integer
+from .._arrays import FloatArray
+from .._checks.scalars import check_integer
 from .._states import Arrays, refuse_rest, take
 
 FORMAT, VERSION = "kullback.tsne.Embedding", 1

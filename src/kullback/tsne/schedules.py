@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._arrays import check_real
+from .._checks.scalars import check_real
 
 Schedule = float | Callable[[int], float]
 """A number, or a function of the iteration. Iterations are counted from the first one of the embedding."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .._arrays import check_integer, check_real
+from .._checks.scalars import check_integer, check_real
 
 CHECK_EVERY = 50
 """Iterations between two records of the loss, as in scikit-learn, and between two sorts of the points."""

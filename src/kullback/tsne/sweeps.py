@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 
-from .._arrays import FloatArray, check_choice, check_data, check_distances, check_integer, check_real
+from .._arrays import FloatArray
+from .._checks.data import check_data, check_distances
+from .._checks.scalars import check_choice, check_integer, check_real
 from .._threads import resolve_threads
 from . import affinities, initialization
 from .affinities import Affinities

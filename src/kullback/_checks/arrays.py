@@ -1,0 +1,25 @@
+"""Checks that hold for an array of any meaning; the other modules build on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def check_dtype(array: Any, name: str, kinds: str, accepted: str = "hold real numbers") -> None:
+    """Raise unless the dtype of ``array`` is of one of the kinds, which are NumPy's letters such as "fiu"."""
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{name} must {accepted}, got dtype {array.dtype}")
+
+
+def check_finite_values(values: Any, name: str) -> None:
+    """Raise where a value is NaN or infinite.
+
+    The sum takes one pass and no temporary array; only a sum that is not finite makes us look at each value.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = np.sum(values, dtype=np.float64)
+    if not np.isfinite(total) and not np.isfinite(values).all():
+        kind = "NaN" if np.isnan(values).any() else "infinity"
+        raise ValueError(f"{name} must be finite, got {kind}")

@@ -1,0 +1,114 @@
+"""Checks of data whose rows are points: features, distances, samples and positions in a map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._arrays import FloatArray
+from .arrays import check_dtype, check_finite_values
+
+
+def check_data(X: Any, name: str) -> Any:
+    """Return data as a contiguous, finite float32 or float64 array of at least 2 rows, or as CSR."""
+    from scipy import sparse
+
+    array = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
+    check_dtype(array, name, "fiub")
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
+        raise ValueError(f"{name} must have shape (n_points >= 2, n_features >= 1), got shape {array.shape}")
+    if array.shape[0] >= 2**30:
+        raise ValueError(f"{name} must have fewer than 2**30 rows, got {array.shape[0]}")
+    dtype = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
+    array = array.astype(dtype, copy=False) if sparse.issparse(array) else np.ascontiguousarray(array, dtype=dtype)
+    check_finite_values(array.data if sparse.issparse(array) else array, name)
+    return array
+
+
+def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, *, dense: bool, distances: bool) -> Any:
+    """Return new rows of data, or of distances to old rows, as finite numbers of ``dtype``, dense or CSR."""
+    from scipy import sparse
+
+    array: Any = sparse.csr_array(rows) if sparse.issparse(rows) else np.asarray(rows)
+    check_dtype(array, name, "fiub")
+    if array.ndim != 2 or array.shape[1] != n_features:
+        raise ValueError(f"{name} must have shape (n_rows, {n_features}), got shape {array.shape}")
+    if dense:
+        array = array.toarray() if sparse.issparse(array) else array
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, dtype=dtype)
+    elif sparse.issparse(array):
+        array = array.astype(dtype, copy=False)
+    else:
+        array = sparse.csr_array(np.asarray(array, dtype=dtype))
+    values = np.asarray(array.data) if sparse.issparse(array) else array
+    check_finite_values(values, name)
+    if distances and values.size and values.min() < 0:
+        raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
+    return array
+
+
+def check_samples(value: npt.ArrayLike, name: str, k: int) -> npt.NDArray[np.float64]:
+    """Return finite samples of shape (n_samples, n_features), with more than k of them."""
+    array = np.asarray(value)
+    check_dtype(array, name, "fiu")
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] == 0 or array.shape[0] <= k:
+        raise ValueError(f"{name} must have shape (n_samples, n_features) with n_samples > k = {k}, got {array.shape}")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got an infinite or NaN entry")
+    return array
+
+
+def check_rows_of_probabilities(rows: Any, name: str) -> FloatArray:
+    """Return dense rows that are not negative, each divided by its sum."""
+    array: FloatArray = rows if isinstance(rows, np.ndarray) else rows.toarray()
+    if array.min() < 0:
+        raise ValueError(f"{name} must hold probabilities of at least 0, got {array.min()}")
+    sums = array.sum(axis=1, keepdims=True)
+    if not (np.isfinite(sums).all() and sums.all()):
+        raise ValueError(f"{name} must have rows with a positive, finite sum, got {sums.min()} in row {sums.argmin()}")
+    return np.asarray(array / sums)
+
+
+# ---- Distances -----------------------------------------------------------------------------------
+
+
+def check_distances(X: Any, name: str) -> Any:
+    """Return a square matrix of finite distances that are not negative: dense or CSR, float32 or float64."""
+    array = check_data(X, name)
+    if array.shape[0] != array.shape[1]:
+        raise ValueError(f"{name} must be a square matrix of distances, got shape {array.shape}")
+    values = np.asarray(array.data) if not isinstance(array, np.ndarray) else array
+    if values.size and values.min() < 0:
+        raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
+    return array
+
+
+def check_distance_values(distances: FloatArray) -> FloatArray:
+    """Return the distances that a metric gave, none of which may be NaN."""
+    if np.isnan(distances).any():
+        raise ValueError("metric must give a number for every two rows, got NaN")
+    return distances
+
+
+# ---- Positions -----------------------------------------------------------------------------------
+
+
+def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
+    """Return an embedding as a contiguous, finite float32 or float64 array of two dimensions."""
+    array = np.asarray(positions)
+    check_dtype(array, name, "fiu")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must have shape (n_points, n_components), neither 0, got shape {array.shape}")
+    if array.shape[0] >= 2**30:
+        raise ValueError(f"{name} must have fewer than 2**30 points, got {array.shape[0]}")
+    array = np.ascontiguousarray(array, dtype=np.float32 if array.dtype == np.float32 else np.float64)
+    largest = np.abs(array).max()
+    if not largest <= 1e37:  # so that differences and their sums stay finite in float32
+        raise ValueError(f"{name} must be finite and at most 1e37 in magnitude, got {largest}")
+    return array

@@ -1,0 +1,73 @@
+"""Checks of what is given once for each row: labels of points and classes, groups, and weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import check_dtype, check_finite_values
+
+
+def check_labels(labels: npt.ArrayLike, name: str, n_points: int) -> npt.NDArray[Any]:
+    """Return one number or string for each point; numbers are finite."""
+    array = np.asarray(labels)
+    if array.dtype.kind == "O":
+        array = array.astype(str)
+    check_dtype(array, name, "fiubU", "hold numbers or strings")
+    if array.ndim == 2 and 1 in array.shape:
+        array = array.reshape(-1)
+    if array.shape != (n_points,):
+        raise ValueError(f"{name} must have shape ({n_points},), got {array.shape}")
+    if array.dtype.kind == "f":
+        check_finite_values(array, name)
+    return array
+
+
+def check_class_labels(labels: npt.ArrayLike, shape: tuple[int, ...], n_classes: int, ignore_index: int | None) -> Any:
+    """Return labels as intp, and the mask of those that count.
+
+    A label is in [0, n_classes), or it is ``ignore_index``: then it does not count, and 0 is returned for it.
+    """
+    array = np.asarray(labels)
+    check_dtype(array, "labels", "iu", "be integers")
+    if array.shape != shape:
+        raise ValueError(f"labels must have one entry a row, shape {shape}, got {array.shape}")
+    counts = np.ones(shape, dtype=bool) if ignore_index is None else array != ignore_index
+    is_wrong = counts & ((array < 0) | (array >= n_classes))
+    if is_wrong.any():
+        raise ValueError(f"labels must be in [0, {n_classes}), got {array[is_wrong].flat[0]}")
+    return np.where(counts, array, 0).astype(np.intp), counts
+
+
+def check_groups(
+    group: npt.ArrayLike | None, name: str, n_rows: int, *, expected: bool, option: str
+) -> npt.NDArray[Any]:
+    """Return one integer or string for each row; ``option`` is what the accumulator needs to take groups at all."""
+    if not expected:
+        raise ValueError(f"{name} needs an accumulator made with {option}=True")
+    if group is None:
+        raise ValueError(f"{name} must be given, as this accumulator was made with groups=True")
+    labels = np.asarray(group)
+    check_dtype(labels, name, "iuU", "be integers or strings")
+    if labels.dtype.kind == "u" and labels.size and labels.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must fit into int64, got {labels.max()}")
+    if labels.ndim == 0:
+        labels = np.broadcast_to(labels, n_rows)
+    if labels.size != n_rows:
+        raise ValueError(f"{name} must be one label, or one per row ({n_rows}), got shape {labels.shape}")
+    labels = labels.reshape(-1)
+    return labels if labels.dtype.kind == "U" else labels.astype(np.int64)
+
+
+def check_weights(weights: npt.ArrayLike, name: str, n_rows: int) -> npt.NDArray[np.float64]:
+    """Return one finite number that is not negative for each row, as contiguous float64."""
+    array = np.asarray(weights)
+    check_dtype(array, name, "biuf", "be numbers")
+    if array.size != n_rows:
+        raise ValueError(f"{name} must have one number per row ({n_rows}), got shape {array.shape}")
+    array = np.ascontiguousarray(array, np.float64).reshape(-1)
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(f"{name} must be finite and not negative, got {array.min()} to {array.max()}")
+    return array

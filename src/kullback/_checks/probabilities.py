@@ -1,0 +1,213 @@
+"""Checks of probability distributions that lie along an axis of arrays, and of what goes with each of their rows."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import check_dtype
+
+_KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int8": 4, "uint8": 5, "int16": 6, "uint16": 7,
+          "int32": 8, "uint32": 9, "int64": 10, "uint64": 11}  # fmt: skip
+"""The kernels' number for each dtype."""
+
+_KIND_OF = {np.dtype(name): kind for name, kind in _KINDS.items() if name != "bfloat16"}
+
+_TOLERANCES = [2**-11.5, 2**-26.0, 2**-5.0, 2**-3.5, *[np.inf] * 8]
+"""How far sums may be off one: the square root of each floating dtype's eps. Integers are counts of any sum."""
+
+
+class Distribution(NamedTuple):
+    """Checked probabilities: the array, the kernels' number for its dtype, and how far sums may be off one."""
+
+    array: npt.NDArray[Any]
+    kind: int
+    tolerance: float
+
+
+def check_distribution(value: npt.ArrayLike, name: str, from_logits: bool = False) -> Distribution:
+    """Return ``value`` as an array of at least one axis, of a dtype that the kernels read.
+
+    An array of uint16 holds the bits of bfloat16 where logits are asked for, and counts elsewhere.
+    """
+    array = value if type(value) is np.ndarray else np.asarray(value)
+    kind = _KIND_OF.get(array.dtype)
+    if kind is not None and array.ndim and not from_logits:
+        return Distribution(array, kind, _TOLERANCES[kind])
+    if kind is None:
+        if array.dtype.name == "bfloat16":
+            array, kind = array.view(np.uint16), _KINDS["bfloat16"]
+        elif array.dtype.kind in "fiu" and array.dtype.newbyteorder("=") in _KIND_OF:
+            array = array.astype(array.dtype.newbyteorder("="))
+            kind = _KIND_OF[array.dtype]
+        else:
+            raise TypeError(
+                f"{name} must hold float16, bfloat16, float32, float64 or integers, got dtype {array.dtype}"
+            )
+    if array.ndim == 0:
+        raise ValueError(f"{name} must have at least one axis, got a scalar")
+    if from_logits and kind == _KINDS["uint16"]:
+        kind = _KINDS["bfloat16"]
+    return Distribution(array, kind, _TOLERANCES[kind])
+
+
+def check_same_rows(
+    first: Distribution, second: Distribution | None, axis: int, names: tuple[str, str]
+) -> tuple[tuple[int, ...], int]:
+    """Return the common shape of two operands whose rows lie along ``axis``, and that axis."""
+    shape = first.array.shape
+    if second is not None and second.array.shape != shape:
+        other = second.array.shape
+        try:
+            shape = np.broadcast_shapes(shape, other)
+        except ValueError:
+            raise ValueError(
+                f"{names[0]} and {names[1]} must have shapes that broadcast, got {first.array.shape} and {other}"
+            ) from None
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an int, got {axis!r}") from None
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis must be in [{-len(shape)}, {len(shape) - 1}] for shape {shape}, got {axis}")
+    if second is not None and first.array.shape != second.array.shape:
+        from_end = axis - len(shape) if axis >= 0 else axis  # broadcasting aligns the last axes of the shapes
+        lengths = [part.array.shape[from_end] if -from_end <= part.array.ndim else 1 for part in (first, second)]
+        if lengths[0] != lengths[1]:
+            raise ValueError(
+                f"{names[0]} and {names[1]} must have equally many elements along axis {axis}, "
+                f"got {lengths[0]} and {lengths[1]}"
+            )
+    return shape, axis
+
+
+def raise_bad_row(
+    status: int,
+    operands: tuple[Distribution, Distribution | None],
+    arrays: Sequence[npt.NDArray[Any]],
+    row: tuple[int, ...],
+    names: tuple[str, str],
+    from_logits: bool = False,
+) -> None:
+    """Raise the error of the row that failed ``normalize="check"``.
+
+    ``status`` is the kernel's code of what is wrong with which operand; ``arrays`` are the operands with their rows
+    along the last axis.
+    """
+    side = (status - 1) % 2
+    operand = operands[side]
+    assert operand is not None
+    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
+    if from_logits:
+        what = "a NaN or +inf entry" if status <= 2 else "only -inf"
+        raise ValueError(f"{names[side]} must hold logits < inf, at least one of them finite, got {what}{where}")
+    if status <= 2:
+        raise ValueError(f"{names[side]} must hold probabilities >= 0, got a negative or NaN entry{where}")
+    values = _widen_bfloat16(arrays[side][row], operand.kind)
+    raise ValueError(
+        f"{names[side]} must sum to 1 within {operand.tolerance:.2g} along its axis, "
+        f"got {values.sum(dtype=np.float64):.9g}"
+        f"{where}; pass normalize=True to divide by the sum"
+    )
+
+
+def _widen_bfloat16(array: npt.NDArray[Any], kind: int) -> npt.NDArray[Any]:
+    """Return float32 for the bits of bfloat16, and any other array as it is."""
+    return (array.astype(np.uint32) << 16).view(np.float32) if kind == _KINDS["bfloat16"] else array
+
+
+def check_rows(value: npt.ArrayLike, name: str, normalize: object) -> npt.NDArray[np.float64]:
+    """Return a matrix of distributions, one in each row, in float64 and divided by their sums."""
+    if normalize is not True and normalize != "check":
+        raise ValueError(f"normalize must be 'check' or True, got {normalize!r}")
+    operand = check_distribution(value, name)
+    if operand.array.ndim != 2 or operand.array.shape[1] == 0:
+        raise ValueError(f"{name} must have shape (n_rows, n_elements), got {operand.array.shape}")
+    rows = np.array(_widen_bfloat16(operand.array, operand.kind), dtype=np.float64, order="C")
+    sums = rows.sum(axis=1)
+    has_wrong_entry: npt.NDArray[np.bool_] = np.logical_not((rows >= 0).all(axis=1))
+    is_wrong = has_wrong_entry | (sums == 0) | ~np.isfinite(sums)
+    if normalize == "check":
+        is_wrong |= ~(np.abs(sums - 1) <= operand.tolerance)
+    if is_wrong.any():
+        row = int(np.flatnonzero(is_wrong)[0])
+        if has_wrong_entry[row]:
+            raise ValueError(f"{name} must hold probabilities >= 0, got a negative or NaN entry in row {row}")
+        raise ValueError(f"{name} must have rows that sum to 1, got {sums[row]:.9g} in row {row}")
+    rows /= sums[:, None]
+    return rows
+
+
+def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[int, ...], n_classes: int) -> Any:
+    """Return the largest k log-probabilities of each row of P, in descending order, and the classes they belong to.
+
+    The classes of a row are distinct, and its probabilities add up to at most 1.
+    """
+    index, logs = np.asarray(indices), np.asarray(log_probs)
+    check_dtype(index, "indices", "iu", "be integers")
+    check_dtype(logs, "log_probs", "fiu")
+    if index.shape != logs.shape or index.shape[:-1] != shape or not 1 <= index.shape[-1] <= n_classes:
+        raise ValueError(
+            f"indices and log_probs must have shape {(*shape, 'k')} with k in [1, {n_classes}], "
+            f"got {index.shape} and {logs.shape}"
+        )
+    is_wrong = (index < 0) | (index >= n_classes)
+    if is_wrong.any():
+        raise ValueError(f"indices must be in [0, {n_classes}), got {index[is_wrong].flat[0]}")
+    if index.shape[-1] > 1 and (np.diff(np.sort(index, axis=-1), axis=-1) == 0).any():
+        raise ValueError("indices must be distinct in every row, got a repeated one")
+    logs = logs.astype(np.float64)
+    if np.isnan(logs).any() or (logs[..., 1:] > logs[..., :-1]).any():
+        raise ValueError("log_probs must be in descending order in every row, got an increase or NaN")
+    mass = np.exp(logs).sum(axis=-1)
+    if (mass > 1 + 1e-3).any():
+        raise ValueError(f"log_probs must have a mass of at most 1, got {mass.max():.9g}")
+    return index.astype(np.intp), logs
+
+
+def check_tables(value: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    """Return joint tables as float64 of at least two axes, finite and not negative."""
+    array = np.asarray(value)
+    check_dtype(array, name, "fiu")
+    if array.ndim < 2:
+        raise ValueError(f"{name} must have at least two axes, got shape {array.shape}")
+    array = array.astype(np.float64)
+    if array.size and not (np.isfinite(array).all() and array.min() >= 0):
+        raise ValueError(f"{name} must be finite and >= 0, got a negative, infinite or NaN entry")
+    return array
+
+
+# ---- Masks and weights of rows -------------------------------------------------------------------
+
+
+def check_where(where: npt.ArrayLike, batch: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return a mask of rows, broadcast to the shape ``batch`` of the rows."""
+    array = np.asarray(where)
+    if array.dtype != np.bool_:
+        raise TypeError(f"where must be boolean, one value a row, got dtype {array.dtype}")
+    try:
+        return np.broadcast_to(array, batch)
+    except ValueError:
+        raise ValueError(f"where must broadcast to the rows' shape {batch}, got {array.shape}") from None
+
+
+def check_row_weights(
+    weights: npt.ArrayLike | None, batch: tuple[int, ...], reduction: str
+) -> npt.NDArray[np.float64] | None:
+    """Return finite weights that are not negative, broadcast to the shape ``batch`` of the rows; or None."""
+    if weights is None:
+        return None
+    array = np.asarray(weights)
+    check_dtype(array, "weights", "fiu")
+    if reduction == "none":
+        raise ValueError("weights need reduction='mean' or 'sum', got reduction='none'")
+    if array.size and not (np.isfinite(array).all() and array.min() >= 0):
+        raise ValueError("weights must be finite and >= 0, got a negative, infinite or NaN one")
+    try:
+        return np.broadcast_to(array.astype(np.float64), batch)
+    except ValueError:
+        raise ValueError(f"weights must broadcast to the rows' shape {batch}, got {array.shape}") from None
