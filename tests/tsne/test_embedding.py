@@ -12,7 +12,7 @@ from kullback.tsne import Embedding, State
 
 
 def test_a_number_is_a_constant_function(few_digits):
-    """Numbers and functions that return them give one path, bit for bit."""
+    """Numbers and functions that return them give the same path, bit for bit."""
     numbers = Embedding(*few_digits).optimize(60, exaggeration=4, learning_rate=50, momentum=0.6)
     functions = Embedding(*few_digits).optimize(
         60, exaggeration=lambda i: 4, learning_rate=lambda i: 50, momentum=lambda i: 0.6
@@ -21,7 +21,7 @@ def test_a_number_is_a_constant_function(few_digits):
 
 
 def test_schedules_see_the_iterations_of_the_embedding(few_digits):
-    """A function is asked once for every iteration, and goes on counting in the next call: two calls are one."""
+    """A function is asked once for every iteration. The next call goes on counting, so two calls are like one."""
     asked = []
 
     def anneal(iteration):
@@ -63,13 +63,13 @@ def test_auto_learning_rate_follows_the_exaggeration(few_digits):
     ],
 )
 def test_bad_options_are_named(few_digits, options, error, message):
-    """Numbers are refused before the first iteration, values of functions when they come."""
+    """Bad numbers are refused before the first iteration, and bad values of functions when they are returned."""
     with pytest.raises(error, match=message):
         Embedding(*few_digits).optimize(5, **options)
 
 
 def test_a_callback_sees_one_moment(few_digits):
-    """Positions, loss and gradient of a state belong together, and looking changes no bit of the path."""
+    """The positions, loss and gradient of a state belong together. To look at them changes no bit of the path."""
     seen = []
 
     def look(state: State):
@@ -80,7 +80,7 @@ def test_a_callback_sees_one_moment(few_digits):
     assert [row[0] for row in seen] == [10, 20, 30, 40, 50]
     assert [row[4] for row in seen] == [4, 4, 1, 1, 1]
     for _, positions, loss, gradient_norm, exaggeration in seen:
-        # the callback's are of float32 positions that have not been centred
+        # What the callback sees is computed from float32 positions before they are centred.
         expected = gradient.tsne_loss(few_digits[0].P, positions)
         assert loss.kl_divergence == pytest.approx(expected.kl_divergence, rel=1e-5)
         slope = gradient.tsne_gradient(few_digits[0].P, positions, exaggeration=exaggeration)
@@ -92,7 +92,7 @@ def test_a_callback_sees_one_moment(few_digits):
 
 
 def test_a_true_value_stops(few_digits):
-    """The descent stays where the callback said stop, and records the loss there."""
+    """The descent stops where the callback returns a true value, and records the loss there."""
     embedding = Embedding(*few_digits).optimize(100, callback=lambda s: s.iteration == 30, callback_every=15)
     assert (embedding.n_iter, embedding.stop_reason) == (30, "callback")
     assert embedding.loss["iteration"][-1] == 30
@@ -104,7 +104,7 @@ def test_a_true_value_stops(few_digits):
 
 
 def test_one_iteration_allocates_nothing(sorted_points):
-    """Thirty iterations between two sorts take no more memory than a few Python objects."""
+    """Thirty iterations between two sorts allocate no more memory than a few Python objects take."""
     embedding = Embedding(*sorted_points, n_threads=1, method="barnes_hut").optimize(60)
     tracemalloc.start()
     try:
@@ -116,13 +116,13 @@ def test_one_iteration_allocates_nothing(sorted_points):
 
 
 def test_affinities_or_their_matrix(few_digits):
-    """An Affinities object stands for its P."""
+    """An embedding takes an Affinities object or its P."""
     P, init = few_digits[0].P, few_digits[1]
     assert Embedding(P, init).optimize(5).positions.tobytes() == Embedding(*few_digits).optimize(5).positions.tobytes()
 
 
 def test_progress_is_a_bar(few_digits, capsys):
-    """On standard error, with the phase, the iterations and KL; nothing on standard output."""
+    """The bar is on standard error and shows the phase, the iterations and KL. Nothing is on standard output."""
     Embedding(*few_digits).optimize(60, exaggeration=4, progress=True)
     captured = capsys.readouterr()
     assert "exaggeration 4" in captured.err

@@ -17,7 +17,7 @@ from kullback.tsne import Embedding
 @pytest.mark.parametrize("stop", [0, 50, 73, 130])
 @pytest.mark.parametrize("method", ["auto", "exact", "barnes_hut", "fft"])
 def test_a_file_resumes_bit_for_bit(sorted_points, method, stop, tmp_path):
-    """Before, at and between sorts of the points; saving changes nothing either."""
+    """A file resumes the descent before, at and between sorts of the points. To save it changes nothing."""
     whole = Embedding(*sorted_points, n_threads=1, method=method).optimize(160, exaggeration=4)
     first = Embedding(*sorted_points, n_threads=1, method=method).optimize(stop, exaggeration=4)
     first.save(tmp_path / "map.npz")
@@ -27,7 +27,7 @@ def test_a_file_resumes_bit_for_bit(sorted_points, method, stop, tmp_path):
     for embedding in (first, again):
         embedding.optimize(160 - stop, exaggeration=4)
         assert embedding.positions.tobytes() == whole.positions.tobytes()
-        # records at the end of a call are one more; the others have the same bits
+        # The end of a call adds a record. The other records have the same bits.
         common = np.isin(embedding.loss["iteration"], whole.loss["iteration"])
         assert embedding.loss[common].tobytes() == whole.loss.tobytes()
 
@@ -38,7 +38,7 @@ def test_the_grid_that_is_kept_is_in_the_file(sorted_points, tmp_path):
     embedding = Embedding(P, init * 3e5, method="fft", n_threads=1)
     embedding.optimize(20, exaggeration=30)
     fresh = Embedding(P, embedding.positions, method="fft", n_threads=1).optimize(0)
-    assert fresh._repulsion.n_nodes != embedding._repulsion.n_nodes  # else this tests nothing
+    assert fresh._repulsion.n_nodes != embedding._repulsion.n_nodes  # otherwise this tests nothing
     embedding.save(tmp_path / "map.npz")
     again = Embedding.load(tmp_path / "map.npz", n_threads=1).optimize(20)
     assert again.positions.tobytes() == embedding.optimize(20).positions.tobytes()
@@ -47,7 +47,7 @@ def test_the_grid_that_is_kept_is_in_the_file(sorted_points, tmp_path):
 @pytest.mark.parametrize("n_components", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_kind_of_map_is_kept(few_digits, n_components, dtype, tmp_path):
-    """Dimensions, precision, options and momentum come back."""
+    """The dimensions, the precision, the options and the momentum are restored."""
     init = np.random.default_rng(0).normal(size=(300, n_components)).astype(dtype)
     embedding = Embedding(few_digits[0], init, dof=0.7, theta=0.3).optimize(30)
     embedding.save(str(tmp_path / "map.npz"))
@@ -57,7 +57,7 @@ def test_every_kind_of_map_is_kept(few_digits, n_components, dtype, tmp_path):
 
 
 def test_copies_and_pickles_go_on_alike(sorted_points):
-    """Both are the embedding again, and independent of it."""
+    """A copy and a pickle go on as the embedding does, and are independent of it."""
     embedding = Embedding(*sorted_points, n_threads=1).optimize(60, exaggeration=4)
     twins = copy.deepcopy(embedding), pickle.loads(pickle.dumps(embedding))
     embedding.optimize(20)
@@ -74,7 +74,7 @@ def members(path):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Return a file with a small map, and its arrays."""
+    """Return the path of a file with a small map, and its arrays."""
     rng = np.random.default_rng(0)
     P = affinities.perplexity(rng.normal(size=(20, 3)), 4)
     path = tmp_path_factory.mktemp("embedding") / "map.npz"
@@ -83,7 +83,7 @@ def saved(tmp_path_factory):
 
 
 def damages(arrays):
-    """Yield arrays that are wrong in one way each."""
+    """Yield the arrays of files, each of which is wrong in one way."""
     header = json.loads(str(arrays["header"]))
     for name in arrays:
         yield {key: value for key, value in arrays.items() if key != name}
@@ -117,12 +117,12 @@ def damages(arrays):
 
 
 def test_damaged_arrays_are_refused(saved, tmp_path):
-    """Each of about a hundred wrong files raises a ValueError; the right one is read."""
+    """Each of about a hundred wrong files raises a ValueError, and the right one is read."""
     path, arrays = saved
     count = 0
     for damaged in damages(arrays):
         np.savez(tmp_path / "bad.npz", **damaged)
-        harmless = {"rates", "gains", "velocity", "loss", "centre"}  # any finite numbers will do there
+        harmless = {"rates", "gains", "velocity", "loss", "centre"}  # which may be any finite numbers
         changed = {key for key in damaged if damaged[key] is not arrays.get(key)}
         shapes = all(damaged[key].shape == arrays[key].shape for key in changed & set(arrays))
         if changed and changed <= harmless and shapes and all(
@@ -139,7 +139,7 @@ def test_damaged_arrays_are_refused(saved, tmp_path):
 
 
 def test_damaged_files_are_refused(saved, tmp_path):
-    """Every truncation and every flipped bit raises a ValueError or changes nothing that counts."""
+    """Every truncation and every flipped bit raises a ValueError or leaves the arrays as they were."""
     path, arrays = saved
     content = path.read_bytes()
     rng = np.random.default_rng(0)
@@ -161,7 +161,7 @@ def test_damaged_files_are_refused(saved, tmp_path):
 
 
 def test_hostile_files(saved, tmp_path):
-    """Pickles are never opened, nor what claims to be larger than it is."""
+    """Pickles are never opened, and neither are arrays that claim to be larger than they are."""
     _, arrays = saved
     path = tmp_path / "bad.npz"
     np.savez(path, **(arrays | {"positions": np.array([print, open], object)}))

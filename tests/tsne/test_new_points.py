@@ -15,7 +15,7 @@ from kullback.tsne import equal_rows, placement
 
 
 def test_new_digits_are_placed_among_their_like(old_and_new_digits, fitted_digits):
-    """By 1 neighbour in the map, new digits are recognised as well as when all are embedded together."""
+    """1 nearest neighbour classifies new digits as well as when all digits are embedded together."""
     X, y, X_new, y_new = old_and_new_digits
     placed = fitted_digits.transform(X_new)
     assert placed.dtype == np.float32
@@ -25,7 +25,7 @@ def test_new_digits_are_placed_among_their_like(old_and_new_digits, fitted_digit
 
 
 def test_a_row_does_not_depend_on_its_batch(old_and_new_digits, fitted_digits):
-    """The same bits alone, in any order, any part, any chunk and on any number of threads."""
+    """A row gets the same bits alone, in any order, in any part, and on any number of threads."""
     X_new = old_and_new_digits[2]
     expected, scores = fitted_digits.transform(X_new, return_scores=True)
     order = np.random.default_rng(1).permutation(200)
@@ -42,7 +42,7 @@ def test_a_row_does_not_depend_on_its_batch(old_and_new_digits, fitted_digits):
 
 
 def test_chunks_and_out(old_and_new_digits, fitted_digits, tmp_path, monkeypatch):
-    """Chunks of 64 rows, a memory-mapped input and an output that is given change nothing."""
+    """Chunks of 64 rows, a memory-mapped input and a given output change nothing."""
     X_new = old_and_new_digits[2]
     expected = fitted_digits.transform(X_new)
     np.save(tmp_path / "new.npy", X_new)
@@ -76,7 +76,7 @@ def test_dask_arrays_map_block_by_block(old_and_new_digits, fitted_digits):
 
 
 def test_parts_give_what_the_estimator_gives(old_and_new_digits, fitted_digits):
-    """An index, its affinities and positions from anywhere make a map to place points in."""
+    """An index, its affinities and any positions make a map in which points can be placed."""
     X, _, X_new, _ = old_and_new_digits
     index = NeighborIndex(X)
     reference = placement.ReferenceMap(index, affinities.perplexity(index, 30).neighbors, fitted_digits.embedding_)
@@ -90,7 +90,7 @@ def test_parts_give_what_the_estimator_gives(old_and_new_digits, fitted_digits):
 
 
 def test_rows_of_the_map_get_their_positions(old_and_new_digits, fitted_digits):
-    """Bit for bit, in any order, as float32 or sparse, with -0 for 0; a row that differs at all is new."""
+    """Rows of the map get their positions in any order, as float32, sparse, or with -0 for 0. Other rows are new."""
     X = old_and_new_digits[0]
     rows = X[::-3]
     np.testing.assert_array_equal(fitted_digits.transform(rows), fitted_digits.embedding_[::-3])
@@ -105,14 +105,14 @@ def test_rows_of_the_map_get_their_positions(old_and_new_digits, fitted_digits):
 
 
 def test_equal_rows_of_the_map_share_the_first_position():
-    """Where the map holds a row twice, the row gets the position of the first."""
+    """If the map holds a row twice, the row gets the position of the first."""
     X = np.repeat(np.random.default_rng(0).normal(size=(30, 3)), 2, axis=0)
     model = kullback.TSNE(perplexity=5, max_iter=260, random_state=0).fit(X)
     np.testing.assert_array_equal(model.transform(X), np.repeat(model.embedding_[::2], 2, axis=0))
 
 
 def test_find_compares_rows_and_not_only_keys(monkeypatch):
-    """Rows whose keys collide are told apart; sparse rows are found as dense ones are."""
+    """Rows with the same key are told apart, and sparse rows are found as dense ones are."""
     X = np.random.default_rng(0).integers(0, 3, size=(50, 4)).astype(float)
     X = np.unique(X, axis=0)
     large = sparse.hstack([sparse.csr_array((len(X), 2**27)), sparse.csr_array(X)], format="csr")
@@ -126,7 +126,7 @@ def test_find_compares_rows_and_not_only_keys(monkeypatch):
 
 
 def test_affinities_and_position_against_reference(blobs):
-    """On a small map, transform is the twin's descent from the twin's affinities."""
+    """On a small map, transform gives the positions of the reference's descent from the reference's affinities."""
     X, model = blobs
     rows = X[:6] + 0.3 * np.random.default_rng(1).normal(size=(6, 5))
     placed = model.transform(rows)
@@ -140,12 +140,12 @@ def test_affinities_and_position_against_reference(blobs):
         expected, _ = ref.place_point(
             p[0], near, Y, mean_sum=sum_q / 80, box=box, tolerance=1e-6 * np.ptp(Y, axis=0).max(), max_iter=200
         )
-        # distances are float32: p is off by 1e-6, and the point by that over the curvature of F
+        # Distances are float32, so p is off by 1e-6, and the point by that divided by the curvature of F.
         np.testing.assert_allclose(y, expected, rtol=0, atol=1e-3)
 
 
 def test_scores(old_and_new_digits, fitted_digits):
-    """About 1 for digits, in the map or not; larger the farther a row is; infinite beside duplicates."""
+    """Scores are about 1 for digits, larger for rows farther away, and infinite beside duplicates."""
     X, _, X_new, _ = old_and_new_digits
     scores = fitted_digits.transform(X_new, return_scores=True)[1]
     own = fitted_digits.transform(X, return_scores=True)[1]
@@ -163,7 +163,7 @@ def test_scores(old_and_new_digits, fitted_digits):
 
 
 def test_scores_are_ratios_of_distances(blobs):
-    """The distance to the last neighbour, over the median of the neighbours' own, by plain arithmetic."""
+    """A score is the distance to the last neighbour, divided by the median of those of the neighbours."""
     X, model = blobs
     rows = X[:5] + 0.5
     between = np.linalg.norm(X[:, None] - X, axis=2)

@@ -21,7 +21,7 @@ METRICS = [
 @pytest.mark.parametrize("metric", METRICS, ids=[m if isinstance(m, str) else "callable" for m in METRICS])
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
 def test_metrics(metric, form):
-    """Every metric, dense and sparse: finite places, by themselves, on any number of threads; own rows their own."""
+    """In every metric, rows get finite positions that depend on nothing else, and rows of the map get their own."""
     rng = np.random.default_rng(0)
     X = rng.poisson(1.0, size=(60, 6)).astype(float) + np.eye(6)[np.arange(60) % 6] * 3  # with ties and duplicates
     X_new = rng.poisson(1.0, size=(12, 6)).astype(float) + 3 * np.eye(6)[0]
@@ -38,7 +38,7 @@ def test_metrics(metric, form):
 
 
 def test_distances_that_are_given(blobs):
-    """Distances of new rows, dense and sparse, give the places that the rows give; a distance of 0 is the row."""
+    """Distances, dense and sparse, give the positions that rows give. A row at distance 0 is that row."""
     X, _ = blobs
     rows = np.vstack([X[5] + 0.2, X[7] - 0.1, X[3]])
     options = {"perplexity": 8, "max_iter": 260, "random_state": 0, "n_jobs": 1, "init": "random"}
@@ -51,7 +51,9 @@ def test_distances_that_are_given(blobs):
         model._keep_map(model._map.index)
         given = between if form is np.asarray else sparse.csr_matrix(np.maximum(between, 1e-300))
         placed = model.transform(given)
-        np.testing.assert_allclose(placed[:2], by_rows.transform(rows)[:2], atol=1e-2)  # distances in float32 there
+        np.testing.assert_allclose(
+            placed[:2], by_rows.transform(rows)[:2], atol=1e-2
+        )  # the rows have float32 distances
         if form is np.asarray:
             np.testing.assert_array_equal(placed[2], model.embedding_[3])
         with pytest.raises(ValueError, match="Negative values"):
@@ -64,7 +66,7 @@ def test_distances_that_are_given(blobs):
 
 
 def test_pipeline_with_a_transformer_of_neighbours(old_and_new_digits):
-    """A graph of scikit-learn's leads to the places that our own neighbours give, closely."""
+    """In a map of a graph from scikit-learn, new digits are classified well, and do not depend on their batch."""
     X, y, X_new, y_new = (
         old_and_new_digits[0][:400],
         old_and_new_digits[1][:400],
@@ -81,19 +83,19 @@ def test_pipeline_with_a_transformer_of_neighbours(old_and_new_digits):
 
 @pytest.mark.parametrize("n_components", [1, 3, 4])
 def test_other_dimensions(n_components):
-    """One to three dimensions by the grid, four by all points."""
+    """The repulsion is read off a grid in one to three dimensions, and summed over all points in four."""
     X = np.random.default_rng(0).normal(size=(1010, 4))
     options = {"max_iter": 5, "perplexity": 5, "random_state": 0, "init": 5 * X[:, :n_components]}
     model = kullback.TSNE(n_components, **options).fit(X)
     rows = np.random.default_rng(1).normal(size=(20, 4))
     placed = model.transform(rows)
     assert placed.shape == (20, n_components)
-    # the map is nearly its start, so that places are near five times the first coordinates
+    # The map is nearly its start, so positions are near five times the first coordinates.
     assert np.median(np.abs(placed - 5 * rows[:, :n_components])) < 5
 
 
 def test_pickle_and_output_containers(old_and_new_digits, fitted_digits):
-    """A pickle transforms to the same bits; data frames come out on request, with scores beside them."""
+    """A pickle transforms to the same bits. Data frames are returned on request, with scores beside them."""
     pandas = pytest.importorskip("pandas")
     X_new = old_and_new_digits[2][:20]
     expected = fitted_digits.transform(X_new)
@@ -125,7 +127,7 @@ HARD = {
 
 @pytest.mark.parametrize("name", HARD)
 def test_hard_rows(blobs, name):
-    """A finite place within the margin of the map, and equal rows at one place."""
+    """Hard rows get finite positions within the margin of the map, and equal rows get the same position."""
     X, model = blobs
     rows = HARD[name](X)
     placed, scores = model.transform(rows, return_scores=True)
@@ -152,7 +154,7 @@ MAPS = {
 
 @pytest.mark.parametrize("name", MAPS)
 def test_hard_maps(name):
-    """New rows on every scale in maps of hard data: finite, and the same alone."""
+    """In maps of hard data, new rows of every scale get finite positions, the same as each gets alone."""
     X = MAPS[name]
     model = kullback.TSNE(perplexity=min(5, len(X) - 1), max_iter=260, random_state=0).fit(X)
     rows = np.vstack([X[:2] * 1.01, [[0.5, 0.5], [1e31, 1e3], [-1e305, 3], [1e-320, 0]]])
@@ -163,7 +165,7 @@ def test_hard_maps(name):
 
 
 def test_errors(blobs):
-    """What is wrong is said: an unfitted estimator, NaN, infinity, features, shapes, strings."""
+    """Errors name an unfitted estimator, NaN, infinity, wrong features and shapes, and strings."""
     X, model = blobs
     with pytest.raises(NotFittedError):
         kullback.TSNE().transform(X)

@@ -13,7 +13,7 @@ from kullback.tsne import placement
 
 
 def test_partial_fit_anchors_the_old_points(old_and_new_digits):
-    """Old positions stay to the bit, new points join their like, the loss is that of all; it grows again."""
+    """Old positions keep their bits, new points join their class, and the loss is that of all points."""
     X, y, X_new, _ = old_and_new_digits
     model = kullback.TSNE(random_state=0, max_iter=300).fit(X[:800])
     before = model.embedding_.copy()
@@ -27,7 +27,7 @@ def test_partial_fit_anchors_the_old_points(old_and_new_digits):
     fresh = kullback.TSNE(random_state=0, max_iter=550).fit(X)
     np.testing.assert_allclose(model.affinities_.P.toarray(), fresh.affinities_.P.toarray(), rtol=1e-5, atol=1e-12)
     assert model.kl_divergence_ < 1.25 * fresh.kl_divergence_
-    np.testing.assert_array_equal(model.transform(X), model.embedding_)  # the new rows are known from now on
+    np.testing.assert_array_equal(model.transform(X), model.embedding_)  # the new rows are now rows of the map
     grown = model.embedding_.copy()
     model.partial_fit(X_new)
     np.testing.assert_array_equal(model.embedding_[:1200], grown)
@@ -35,7 +35,7 @@ def test_partial_fit_anchors_the_old_points(old_and_new_digits):
 
 
 def test_partial_fit_gives_a_new_class_a_place_of_its_own(old_and_new_digits):
-    """Digits of a kind that the map has never seen settle together."""
+    """Digits of a class that the map does not hold settle together."""
     X, y, _, _ = old_and_new_digits
     known = y != 3
     model = kullback.TSNE(random_state=0, max_iter=300).fit(X[known]).partial_fit(X[~known])
@@ -46,7 +46,7 @@ def test_partial_fit_gives_a_new_class_a_place_of_its_own(old_and_new_digits):
 
 
 def test_partial_fit_repeats_on_any_threads(blobs):
-    """The first call is fit; equal new rows part; the bits do not depend on threads."""
+    """The first call is fit. Equal new rows part. The bits do not depend on the number of threads."""
     X, _ = blobs
     options = {"perplexity": 8, "max_iter": 60, "random_state": 0}
     first = kullback.TSNE(**options).partial_fit(X)
@@ -62,7 +62,7 @@ def test_partial_fit_repeats_on_any_threads(blobs):
 
 
 def test_growing_takes_the_steps_of_the_reference(blobs, monkeypatch):
-    """Three iterations of new points beside fixed ones are three of the twin's descent, row for row."""
+    """Three iterations of new points beside fixed ones are three steps of the reference's descent."""
     X, model = blobs
     monkeypatch.setattr(placement, "GROW_ITER", 3)
     rows = X[:6] + 0.7
@@ -74,15 +74,19 @@ def test_growing_takes_the_steps_of_the_reference(blobs, monkeypatch):
     for _ in range(3):
         repulsion, sum_q = ref.repulsive_forces(Y)
         attraction = ref.attractive_forces(copy.affinities_.P, Y)
-        rates, centre, new = np.array([1, 1 / sum_q, 86, 0.8, 5]), np.zeros(2), Y[80:]  # a view: moved in place
+        rates, centre, new = (
+            np.array([1, 1 / sum_q, 86, 0.8, 5]),
+            np.zeros(2),
+            Y[80:],
+        )  # a view, which is moved in place
         ref.descend(new, velocity, gains, attraction[80:], repulsion[80:], rates, centre)
-    # positions of size 20 in float32, moved by less than 1
+    # Positions of magnitude 20 in float32 have moved by less than 1.
     np.testing.assert_allclose(grown[80:], Y[80:], rtol=0, atol=1e-4)
     assert np.abs(Y[80:] - start).max() > 1e-2
 
 
 def test_other_tails(blobs):
-    """A map of heavier tails places points with its own kernel, and audits follow a map that has grown."""
+    """A map of heavier tails places points with its own kernel, and audits are of the map that has grown."""
     X, _ = blobs
     model = kullback.TSNE(perplexity=8, max_iter=260, random_state=0, n_jobs=1, dof=0.5).fit(X)
     row = X[:1] + 0.3
@@ -95,7 +99,7 @@ def test_other_tails(blobs):
         box=np.stack([Y.min(axis=0) - placement.MARGIN, Y.max(axis=0) + placement.MARGIN]),
         tolerance=1e-6 * np.ptp(Y, axis=0).max(),
     )  # fmt: skip
-    # as for dof = 1 above
+    # The tolerance is that of dof = 1 in test_new_points.py.
     np.testing.assert_allclose(model.transform(row)[0], expected, rtol=0, atol=1e-3)
     before = model.exact_kl_
     model.partial_fit(row)

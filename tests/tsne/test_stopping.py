@@ -15,7 +15,7 @@ from kullback.tsne.stop_rules import StopRules
 
 
 def test_the_first_plateau_is_no_rest(few_digits):
-    """A small map in small steps is flat for 150 iterations, with a gradient below 1e-7: nothing stops it."""
+    """KL of a small map in small steps is flat for 150 iterations, with a gradient below 1e-7. No rule stops it."""
     P, init = few_digits
     embedding = Embedding(P, init * 1e-6)
     coinciding = np.log(300 * 299) - P.entropy
@@ -32,7 +32,7 @@ def test_the_first_plateau_is_no_rest(few_digits):
 
 
 def test_rest_is_rest(few_digits):
-    """Where the run ends by ``tol``, five hundred further iterations gain little."""
+    """After a run ends by ``tol``, five hundred more iterations gain little."""
     embedding = Embedding(*few_digits).optimize(100, exaggeration=12).optimize(5000, tol=0.002)
     assert embedding.stop_reason == "tol"
     assert embedding.n_iter < 2000
@@ -42,7 +42,7 @@ def test_rest_is_rest(few_digits):
 
 
 def rules_on(kl, gradient_norm, sum_q=5000.0, tol=0.01):
-    """Return at which of the given looks, ten iterations apart, the descent of 100 points ends."""
+    """Return at which of the given records, ten iterations apart, the descent of 100 points ends, or None."""
     rules = StopRules(100, tol, None, 0.0)
     for look, (value, norm) in enumerate(zip(kl, gradient_norm, strict=True)):
         if rules.apply(1 + 10 * look, value, sum_q, norm):
@@ -51,21 +51,24 @@ def rules_on(kl, gradient_norm, sum_q=5000.0, tol=0.01):
 
 
 def test_rules_of_rest():
-    """A level KL is rest after a window to measure and one to wait; not while the gradient grows, or before Z falls."""
+    """A level KL ends a descent after a window to measure it and one to wait.
+
+    It does not while the gradient grows, or before Z has fallen.
+    """
     level, calm = np.ones(60), np.full(60, 1e-3)
     assert rules_on(level, calm) == 9
-    assert rules_on(level, 1e-6 * 1.1 ** np.arange(60)) is None  # 1.6 times in a window
+    assert rules_on(level, 1e-6 * 1.1 ** np.arange(60)) is None  # it grows 1.6 times in a window
     assert rules_on(level, calm, sum_q=9500.0) is None
-    assert rules_on(0.99 ** np.arange(60), calm) is None  # 5 % in a window
+    assert rules_on(0.99 ** np.arange(60), calm) is None  # it falls by 5 % in a window
     assert rules_on(0.9999 ** np.arange(60), calm) == 9
-    step = np.r_[np.ones(8), np.full(52, 0.9)]  # a fall within the wait starts it anew
+    step = np.r_[np.ones(8), np.full(52, 0.9)]  # a fall during the wait starts it anew
     assert rules_on(step, calm) == 8 + 5 + 4
-    noisy = 1 + 0.02 * (np.arange(60) % 4 == 0)  # looks that differ by more than tol, up and down
+    noisy = 1 + 0.02 * (np.arange(60) % 4 == 0)  # records that differ by more than tol, up and down
     assert rules_on(noisy, calm) is None
 
 
 def test_automatic_end_of_exaggeration(few_digits):
-    """Exaggeration ends once the map is at rest under it, no later than half of the iterations; all others run."""
+    """Exaggeration ends when the map is at rest, at the latest after half of the iterations. All iterations run."""
     X = load_digits().data[:300]
     seen = []
     estimator = kullback.TSNE(
@@ -96,7 +99,7 @@ def press(state):
 
 
 def test_ctrl_c_keeps_the_map(few_digits):
-    """The iteration that runs is finished, the state is whole, and the handler is the usual one again."""
+    """The running iteration is finished, the state is complete, and the usual handler is back."""
     embedding = Embedding(*few_digits).optimize(100, callback=press, callback_every=10)
     assert (embedding.n_iter, embedding.stop_reason) == (21, "interrupt")
     assert embedding.loss["iteration"][-1] == 21
@@ -106,7 +109,7 @@ def test_ctrl_c_keeps_the_map(few_digits):
 
 
 def test_ctrl_c_from_outside(sorted_points):
-    """A signal to the process ends a descent that would take hours, in far less than the time limit of a test."""
+    """A signal to the process ends a descent that would take hours."""
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     embedding = Embedding(*sorted_points, n_threads=1)
     timer.start()
@@ -118,7 +121,7 @@ def test_ctrl_c_from_outside(sorted_points):
 
 
 def test_a_second_ctrl_c_raises(few_digits):
-    """Who presses twice wants out."""
+    """A second Ctrl-C raises KeyboardInterrupt, and the usual handler is back."""
 
     def twice(state):
         press(state)
@@ -130,7 +133,7 @@ def test_a_second_ctrl_c_raises(few_digits):
 
 
 def test_other_threads_leave_signals_alone(few_digits):
-    """Outside the main thread a descent runs and installs no handler."""
+    """Outside the main thread a descent runs, and installs no handler."""
     found = []
     thread = threading.Thread(target=lambda: found.append(Embedding(*few_digits).optimize(10).n_iter))
     thread.start()
@@ -139,7 +142,7 @@ def test_other_threads_leave_signals_alone(few_digits):
 
 
 def test_an_interrupted_fit_keeps_its_map():
-    """The estimator warns, and has everything that a whole fit has; the second phase does not begin."""
+    """The estimator warns and has all attributes of a complete fit. The second phase does not begin."""
     with pytest.warns(ConvergenceWarning, match="interrupted after 21 of 1000 iterations"):
         estimator = kullback.TSNE(callback=press, callback_every=10, random_state=0).fit(load_digits().data[:100])
     assert (estimator.n_iter_, estimator.stop_reason_) == (21, "interrupt")
