@@ -26,9 +26,10 @@ from ..divergence import Decomposition
 from .affinities import Affinities
 from .gradient import entropy_of, loss_of
 from .progress import progress_bar
+from .rates import Rates
 from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, ZOrder, get_grid, make_repulsion, set_grid
 from .saved_embedding import LossRecord, SavedEmbedding, pack, unpack
-from .schedules import Schedule, Schedules, Step
+from .schedules import Schedule, Schedules
 from .state import State
 from .stop_rules import CHECK_EVERY, StopRules
 
@@ -125,7 +126,7 @@ class Embedding:
         self._centre = np.zeros(n_components)
         self._attraction = np.empty_like(start)
         self._repelled = np.empty_like(start)
-        self._rates = np.zeros(5)
+        self._rates = Rates()
         self._block_sums = np.empty((-(-n_points // descent.BLOCK_POINTS), n_components + 1))
         self._row_sums = np.empty(-(-n_points // attraction.BLOCK_ROWS))
         self._loss: list[LossRecord] = []
@@ -148,7 +149,7 @@ class Embedding:
     @property
     def learning_rate(self) -> float:
         """Learning rate of the last iteration. It is 0 before the first one."""
-        return float(self._rates[2])
+        return self._rates.learning_rate
 
     @property
     def loss(self) -> npt.NDArray[Any]:
@@ -247,7 +248,7 @@ class Embedding:
                         bar.set_postfix_str(f"KL {kl:.4f}", refresh=False)
                 if self.n_iter == last:
                     break
-                gradient_norm = self._descend(sum_q, schedules.step(self.n_iter))
+                gradient_norm = self._descend(schedules.rates(self.n_iter, sum_q))
                 self.n_iter += 1
                 if bar is not None:
                     bar.update()
@@ -346,11 +347,11 @@ class Embedding:
             )
         return sum_q
 
-    def _descend(self, sum_q: float, step: Step) -> float:
+    def _descend(self, rates: Rates) -> float:
         """Take a step along the forces, and return the Euclidean norm of the gradient."""
-        self._rates[:] = step.exaggeration, 1 / sum_q, step.learning_rate, step.momentum, step.max_step
+        self._rates = rates
         return descent.descend(
-            self._positions, self._velocity, self._gains, self._attraction, self._repelled, self._rates,
+            self._positions, self._velocity, self._gains, self._attraction, self._repelled, np.array(rates),
             self._centre, self._block_sums, self._n_descent_threads,
         )  # fmt: skip
 

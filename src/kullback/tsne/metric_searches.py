@@ -156,6 +156,7 @@ class AllPairsSearch:
         return X != 0 if self.boolean else X
 
     def _search(self, rows: Any, k: int, n_threads: int, *, own_rows: bool) -> Found:
+        """Return the k nearest rows of the data for every row. With ``own_rows``, the rows are those of the data."""
         n_rows = rows.shape[0]
         indices, found = np.empty((n_rows, k), dtype=np.int64), np.empty((n_rows, k), dtype=self.dtype)
         step = max(1, BLOCK_ELEMENTS // self.rows.shape[0])

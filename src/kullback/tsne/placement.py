@@ -25,6 +25,7 @@ from . import affinities
 from .gradient import tsne_loss
 from .initialization import START_STD
 from .neighbors import Graph, NeighborIndex
+from .rates import Rates
 from .repulsion import EXACT_POINTS, FFTRepulsion, Spline, make_repulsion
 
 LARGEST_PERPLEXITY = 10.0
@@ -320,9 +321,11 @@ def grow(
     for _ in range(GROW_ITER):
         attraction.accumulate_attraction(values, columns, starts, positions, reference.dof, attracted, n_threads)
         sum_q = repel(positions, repelled)
-        rates = np.array([1.0, 1 / sum_q, n_old + n_new, GROW_MOMENTUM, GROW_MAX_STEP])
+        rates = Rates(1.0, 1 / sum_q, n_old + n_new, momentum=GROW_MOMENTUM, max_step=GROW_MAX_STEP)
         centre = np.zeros(positions.shape[1])  # it must stay where it is
-        descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, centre, sums, n_threads)
+        descent.descend(
+            moving, velocity, gains, attracted[:n_new], repelled[:n_new], np.array(rates), centre, sums, n_threads
+        )
     grown = np.concatenate([reference.positions, moving])
     return grown, tsne_loss(joint.P, grown, **engine, n_threads=n_threads)
 

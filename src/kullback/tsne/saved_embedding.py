@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .._arrays import FloatArray
 from .._checks.scalars import check_integer
 from .._states import Arrays, refuse_rest, take
+from .rates import Rates
 
 FORMAT, VERSION = "kullback.tsne.Embedding", 1
 
@@ -44,8 +45,8 @@ class SavedEmbedding:
         State of the descent.
     centre : ndarray of shape (n_components,), float64
         Centre of the positions.
-    rates : ndarray of shape (5,), float64
-        The numbers that the last iteration was taken with.
+    rates : Rates
+        Rates of the last iteration.
     grid : list of float
         The grid of the FFT, as `kullback.tsne.repulsion.get_grid` returns it.
     loss : list of tuple
@@ -63,7 +64,7 @@ class SavedEmbedding:
     velocity: FloatArray
     gains: FloatArray
     centre: npt.NDArray[np.float64]
-    rates: npt.NDArray[np.float64]
+    rates: Rates
     grid: list[float]
     loss: list[LossRecord]
 
@@ -79,7 +80,7 @@ def pack(saved: SavedEmbedding) -> dict[str, Any]:
     return {
         "header": header, "values": saved.values, "columns": saved.columns, "row_starts": saved.row_starts,
         "order": saved.order, "positions": saved.positions, "velocity": saved.velocity, "gains": saved.gains,
-        "centre": saved.centre, "rates": saved.rates, "grid": np.array(saved.grid),
+        "centre": saved.centre, "rates": np.array(saved.rates), "grid": np.array(saved.grid),
         "loss_iterations": iterations, "loss": loss,
     }  # fmt: skip
 
@@ -111,20 +112,20 @@ def unpack(state: dict[str, Any]) -> SavedEmbedding:
         "velocity": take(arrays, "velocity", dtype, (n_points, n_components)),
         "gains": take(arrays, "gains", dtype, (n_points, n_components)),
         "centre": take(arrays, "centre", "float64", (n_components,)),
-        "rates": take(arrays, "rates", "float64", (5,)),
     }
+    rates = take(arrays, "rates", "float64", (5,))
     grid = take(arrays, "grid", "float64", (None,))
     iterations = take(arrays, "loss_iterations", "int64", (None,))
     loss = take(arrays, "loss", "float64", (len(iterations), 3))
     refuse_rest(arrays)
-    for name, array in {**numbers, "grid": grid, "loss": loss}.items():
+    for name, array in {**numbers, "rates": rates, "grid": grid, "loss": loss}.items():
         if not (np.abs(array) <= LARGEST_NUMBER).all():
             raise ValueError(f"its {name} must be finite and at most 1e37 in magnitude")
     n_iter = _check_iterations(header["n_iter"], iterations)
     records = [(i, *row) for i, row in zip(iterations.tolist(), loss.tolist(), strict=True)]
     return SavedEmbedding(
         header["options"], n_iter, header["stop_reason"], values, columns, row_starts, order, positions,
-        **numbers, grid=grid.tolist(), loss=records,
+        **numbers, rates=Rates(*rates.tolist()), grid=grid.tolist(), loss=records,
     )  # fmt: skip
 
 

@@ -7,21 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._checks.scalars import check_real
+from .rates import Rates
 
 Schedule = float | Callable[[int], float]
 """A number, or a function of the iteration. Iterations are counted from the first one of the embedding."""
-
-
-class Step(NamedTuple):
-    """The numbers that one iteration is taken with."""
-
-    exaggeration: float
-    learning_rate: float
-    momentum: float
-    max_step: float
 
 
 class Schedules:
@@ -63,14 +55,14 @@ class Schedules:
             self._learning_rate_at = _check_schedule(learning_rate, name, open_low=True)
         self._max_step = check_real(max_step, "max_step", low=0, open_low=True)
 
-    def step(self, iteration: int) -> Step:
-        """Return the numbers of one iteration. Each function is asked once."""
+    def rates(self, iteration: int, sum_q: float) -> Rates:
+        """Return the rates of one iteration at whose positions Z is ``sum_q``. Each function is asked once."""
         exaggeration = self._exaggeration_at(iteration)
         if self._learning_rate_at is None:
             learning_rate = self._n_points / exaggeration
         else:
             learning_rate = self._learning_rate_at(iteration)
-        return Step(exaggeration, learning_rate, self._momentum_at(iteration), self._max_step)
+        return Rates(exaggeration, 1 / sum_q, learning_rate, self._momentum_at(iteration), self._max_step)
 
 
 def _check_schedule(value: Any, name: str, *, high: float = math.inf, open_low: bool = False) -> Callable[[int], float]:

@@ -37,7 +37,8 @@ class State:
     def __init__(self, embedding: Embedding, sum_q: float) -> None:
         self._embedding, self._sum_q = embedding, sum_q
         self.iteration = embedding.n_iter
-        self.exaggeration, _, self.learning_rate, self.momentum, _ = map(float, embedding._rates)
+        rates = embedding._rates
+        self.exaggeration, self.learning_rate, self.momentum = rates.exaggeration, rates.learning_rate, rates.momentum
 
     @property
     def loss(self) -> Decomposition:
