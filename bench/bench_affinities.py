@@ -1,6 +1,6 @@
-"""Neighbours, bandwidths and P beside peers; run with ``--full --benchmark-enable`` for figures.
+"""Neighbours, bandwidths and P beside peers. Run with ``--full --benchmark-enable`` to get figures.
 
-The data are clusters of Gaussians of 50 features, 63,000 rows (full) or 400.
+The data are clusters of Gaussians with 50 features. There are 63,000 rows with ``--full``, and 400 without.
 """
 
 import numpy as np
@@ -9,6 +9,7 @@ from scipy import sparse
 
 from kullback import affinities, neighbors
 from kullback.reference import affinities as reference
+from kullback.tsne import joint
 
 THREADS = 2
 
@@ -30,7 +31,7 @@ def graph(data):
 
 @pytest.mark.parametrize("method", ["exact", "approximate"])
 def bench_neighbors(benchmark, data, full, method):
-    """Search for 90 neighbours; the recall of 500 rows is in extra_info."""
+    """Search for 90 neighbours. The recall of 500 rows is in extra_info."""
     options = {"rounds": 1 if method == "exact" else 3, "warmup_rounds": 0 if full else 1}
     run = benchmark.pedantic(
         neighbors.nearest_neighbors, (data, 90), {"method": method, "n_threads": THREADS}, **options
@@ -46,15 +47,15 @@ def bench_neighbors(benchmark, data, full, method):
 
 
 def bench_bandwidths(benchmark, graph, full):
-    """Search the bandwidths of 90 neighbours: the figure to reach is 0.15 s at 63,000 rows."""
-    conditional, _ = benchmark(affinities._search_bandwidths, graph, 30.0, THREADS)
+    """Search the bandwidths of 90 neighbours. The aim is 0.15 s for 63,000 rows."""
+    conditional, _ = benchmark(joint.search_bandwidths, graph, 30.0, THREADS)
     rows = slice(0, 90 * 50)
     expected, _ = reference.conditional_probabilities(graph.distances[rows].reshape(50, 90), 30.0)
     np.testing.assert_allclose(conditional[rows].reshape(50, 90), expected, rtol=1e-4, atol=1e-30)
 
 
 def bench_bandwidths_scikit_learn(benchmark, graph):
-    """Time scikit-learn's search of the same bandwidths, on one thread as it has it."""
+    """Time scikit-learn's search of the same bandwidths, which has one thread."""
     utils = pytest.importorskip("sklearn.manifold._utils")
     squared = graph.distances.reshape(-1, 90) ** 2
     found = benchmark.pedantic(utils._binary_search_perplexity, (squared, 30.0, 0), rounds=1)
@@ -62,15 +63,15 @@ def bench_bandwidths_scikit_learn(benchmark, graph):
 
 
 def bench_symmetrize(benchmark, graph):
-    """Join conditional into joint probabilities."""
-    conditional, _ = affinities._search_bandwidths(graph, 30.0, THREADS)
-    P = benchmark(affinities._symmetrize, conditional, graph, THREADS)
+    """Time the step from conditional to joint probabilities."""
+    conditional, _ = joint.search_bandwidths(graph, 30.0, THREADS)
+    P = benchmark(joint.symmetrize, conditional, graph, THREADS)
     expected = join_with_scipy(conditional, graph)
     assert abs(P - expected).max() <= 1e-6 * expected.max()
 
 
 def join_with_scipy(conditional, graph):
-    """Return (C + C^T) / 2n with sorted indices."""
+    """Return (C + C^T) / 2n with sorted indices, by SciPy."""
     n_points = len(graph.row_starts) - 1
     C = sparse.csr_array((conditional, graph.columns, graph.row_starts), shape=(n_points, n_points))
     P = (C + C.T.tocsr()) / (2 * n_points)
@@ -79,20 +80,20 @@ def join_with_scipy(conditional, graph):
 
 
 def bench_symmetrize_scipy(benchmark, graph):
-    """Time the same with SciPy's operators."""
-    conditional, _ = affinities._search_bandwidths(graph, 30.0, THREADS)
+    """Time the same step with SciPy's operators."""
+    conditional, _ = joint.search_bandwidths(graph, 30.0, THREADS)
     P = benchmark.pedantic(join_with_scipy, (conditional, graph), rounds=1)
     assert P.has_sorted_indices
 
 
 def bench_perplexity(benchmark, data):
-    """From data to P."""
+    """Time the way from data to P."""
     found = benchmark.pedantic(affinities.perplexity, (data, 30), {"n_threads": THREADS}, rounds=1)
     assert found.P.sum() == pytest.approx(1, abs=1e-5)
 
 
 def bench_perplexity_openTSNE(benchmark, data):
-    """Time openTSNE from data to P."""
+    """Time openTSNE's way from data to P."""
     openTSNE = pytest.importorskip("openTSNE")
     found = benchmark.pedantic(
         openTSNE.affinity.PerplexityBasedNN, (data,), {"perplexity": 30, "n_jobs": THREADS}, rounds=1

@@ -1,6 +1,6 @@
-"""Repulsion, attraction and the descent step beside openTSNE's kernels; run with ``--full --benchmark-enable``.
+"""Repulsion, attraction and the loss, beside openTSNE's kernels. Run with ``--full --benchmark-enable``.
 
-The map is a mixture of 2-D Gaussians with the density of an embedding half-way: MNIST itself is in mnist.py.
+The map is a mixture of 2-D Gaussians, as dense as an embedding in the middle of a run. mnist.py runs MNIST itself.
 """
 
 import numpy as np
@@ -9,19 +9,19 @@ from scipy import sparse
 
 from kullback import gradient
 from kullback import reference as ref
-from kullback.tsne import repulsion as _repulsion
+from kullback.tsne import repulsion
 
 THREADS = 2
 
 
 def peer(name):
-    """Return a module of a peer, or skip the one benchmark that needs it."""
+    """Return a module of a peer, or skip the benchmark that needs it."""
     return pytest.importorskip(name, reason=f"{name} is not installed")
 
 
 @pytest.fixture(scope="module")
 def map_points(full):
-    """Return a map of 63,000 points (full) or 300, in float32."""
+    """Return a map in float32, of 63,000 points with ``--full`` and of 300 without."""
     n_points = 63_000 if full else 300
     rng = np.random.default_rng(0)
     centres = rng.uniform(-60, 60, size=(100, 2))
@@ -30,10 +30,10 @@ def map_points(full):
 
 @pytest.fixture(scope="module")
 def affinities(map_points):
-    """Return a symmetric P of about 125 entries a row between points that are near on the Z-order curve."""
+    """Return a symmetric P with about 125 entries a row, between points that are near on the Z-order curve."""
     n_points = len(map_points)
     rng = np.random.default_rng(1)
-    order = _repulsion.ZOrder(map_points.shape, map_points.dtype, 1)(map_points).copy()
+    order = repulsion.ZOrder(map_points.shape, map_points.dtype, 1)(map_points).copy()
     rows = np.repeat(np.arange(n_points), 62)
     columns = np.clip(rows + rng.integers(1, 300, size=rows.size), 0, n_points - 1)
     keep = rows != columns
@@ -43,13 +43,13 @@ def affinities(map_points):
 
 
 def relative_error(forces, Y, rows):
-    """Return the error of some rows against the exact float64 sum, relative to its norm."""
+    """Return the error of some rows relative to the norm of the exact sum in float64."""
     Y = Y.astype(float)
-    exact = np.array([ref_row(Y, i) for i in rows])
+    exact = np.array([exact_repulsion(Y, i) for i in rows])
     return np.linalg.norm(forces[rows] - exact) / np.linalg.norm(exact)
 
 
-def ref_row(Y, i):
+def exact_repulsion(Y, i):
     """Return the exact repulsion on one point."""
     difference = Y[i] - Y
     return ((1 + (difference**2).sum(axis=1)) ** -2.0) @ difference
@@ -57,10 +57,10 @@ def ref_row(Y, i):
 
 @pytest.mark.parametrize(("method", "theta"), [("exact", 0.5), ("barnes_hut", 0.5), ("barnes_hut", 0.25), ("fft", 0.5)])
 def bench_repulsion(benchmark, map_points, full, method, theta):
-    """Our repulsion; its error is in extra_info."""
+    """Time our repulsion. Its error is in extra_info."""
     if full and method == "exact":
         map_points = map_points[:2000]
-    engine = _repulsion.make_repulsion(
+    engine = repulsion.make_repulsion(
         map_points.shape, np.float32, method=method, theta=theta, dof=1.0, n_threads=THREADS
     )
     forces = np.empty_like(map_points)
@@ -75,7 +75,7 @@ def bench_repulsion(benchmark, map_points, full, method, theta):
 
 @pytest.mark.parametrize("method", ["barnes_hut", "fft"])
 def bench_repulsion_opentsne(benchmark, map_points, method):
-    """OpenTSNE's repulsion of the same map, in float64 as it wants it."""
+    """Time openTSNE's repulsion of the same map, in float64, which it needs."""
     kernels, quad_tree = peer("openTSNE._tsne"), peer("openTSNE.quad_tree")
     Y = map_points.astype(np.float64)
     forces = np.zeros_like(Y)
@@ -97,7 +97,7 @@ def bench_repulsion_opentsne(benchmark, map_points, method):
 
 
 def bench_attraction(benchmark, affinities, map_points, full):
-    """Attraction over P in the order of the user."""
+    """Time the attraction over P, in the order of the user's points."""
     forces = benchmark(gradient.attractive_forces, affinities, map_points, n_threads=THREADS)
     if not full:
         np.testing.assert_allclose(forces, ref.attractive_forces(affinities, map_points), atol=1e-6)
@@ -105,7 +105,7 @@ def bench_attraction(benchmark, affinities, map_points, full):
 
 @pytest.mark.parametrize("exact", [False, True])
 def bench_loss(benchmark, affinities, map_points, full, exact):
-    """H(P), H(P, Q) and KL of the map."""
+    """Time H(P), H(P, Q) and KL of the map."""
     loss = benchmark(gradient.tsne_loss, affinities, map_points, exact=exact, n_threads=THREADS)
     if not full:
         np.testing.assert_allclose(loss, ref.tsne_loss(affinities, map_points), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Benchmarks run at tiny size, once, as part of the tests; ``--full`` gives the sizes that are reported."""
+"""Benchmarks run once at tiny sizes as part of the tests. ``--full`` gives the sizes that are reported."""
 
 import pytest
 

@@ -2,10 +2,10 @@
 
     python bench/mnist.py --data mnist63k.npz [--systems kullback openTSNE sklearnex sklearn] [--points 63000]
 
-Each system runs in a process of its own on the same 50 principal components. Reported are the times of its
-stages, the peak memory above what the process had once data and modules were loaded, the exact KL in
-float64 (Z over all pairs, P from exact neighbours: the same P for all) and the 10-neighbour recall.
-scikit-learn alone is left out unless it is named: it takes many minutes.
+Each system runs in a process of its own on the same 50 principal components. The report has the times of its
+stages; the peak memory, less what the process had when data and modules were loaded; the exact KL in float64, with Z
+over all pairs and the same P from exact neighbours for all; and the recall of 10 neighbours. scikit-learn takes many
+minutes, and runs only if it is named.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEFAULT = ("kullback", "sklearnex", "openTSNE")
 
 
 def principal_components(path: str, n_points: int, n_components: int = 50) -> np.ndarray:
-    """Return the first components of the images, float32."""
+    """Return the first principal components of the images, in float32."""
     images = np.load(path)["images"][:n_points].reshape(n_points, -1).astype(np.float32)
     images -= images.mean(axis=0)
     values = np.linalg.eigh(images.T @ images)[1][:, : -n_components - 1 : -1]
@@ -42,7 +42,7 @@ def principal_components(path: str, n_points: int, n_components: int = 50) -> np
 
 
 def run_kullback(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, dict[str, float]]:
-    """Ours, by the estimator."""
+    """Run our estimator."""
     from kullback import TSNE
 
     estimator = TSNE(perplexity=30, max_iter=n_iter, random_state=0, n_jobs=n_jobs, n_iter_without_progress=n_iter)
@@ -50,7 +50,7 @@ def run_kullback(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, d
 
 
 def run_openTSNE(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, dict[str, float]]:
-    """Take the steps that openTSNE recommends, FFT interpolation as its default at this size."""
+    """Take the steps that openTSNE recommends. At this size it interpolates by FFT."""
     import openTSNE
 
     clock = [time.perf_counter()]
@@ -65,7 +65,7 @@ def run_openTSNE(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, d
 
 
 def run_sklearn(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, dict[str, float]]:
-    """Run scikit-learn's estimator, patched or not."""
+    """Run scikit-learn's estimator, which may be patched."""
     from sklearn.manifold import TSNE
 
     start = time.perf_counter()
@@ -92,7 +92,7 @@ def memory_in_use() -> int:
 
 
 class PeakMemory:
-    """The most resident memory seen, in bytes above the start, looked at every 20 ms."""
+    """The most resident memory, in bytes above the start, looked at every 20 ms."""
 
     def __enter__(self) -> PeakMemory:
         self.start = self.peak = memory_in_use()
@@ -115,7 +115,7 @@ def run_system(name: str, folder: Path, n_iter: int, n_jobs: int) -> None:
     """Run one system in this process and leave its embedding and its report in the folder."""
     X = np.load(folder / "X.npy")
     warm_up = globals()[f"run_{name}"]
-    warm_up(X[:500].copy(), 260, n_jobs)  # imports and compilation are no part of the time
+    warm_up(X[:500].copy(), 260, n_jobs)  # so that imports and compilation are not timed
     with PeakMemory() as memory:
         start = time.perf_counter()
         embedding, stages = globals()[f"run_{name}"](X, n_iter, n_jobs)

@@ -1,20 +1,19 @@
-"""Answer: cross-entropy or KL, is there any difference in learning speed.
+"""Whether cross-entropy and KL differ in learning speed, in three cases.
 
     python examples/kl_or_cross_entropy.py            # writes kl_or_cross_entropy.png
 
     D_KL(P || Q) = H(P, Q) - H(P)
 
-t-SNE moves points Y so that Q(Y) comes near P. Three cases, all on scikit-learn's digits:
+t-SNE moves points Y so that Q(Y) comes near P. There are three cases, which are run on scikit-learn's digits:
 
-1. P is fixed. H(P) does not depend on Y, so both losses have the same gradient: the same steps and the same
-   path, bit for bit. The curves differ by the constant H(P). There is no difference in learning speed.
-2. P follows a schedule: its perplexity is annealed. At every step the gradients are still the same, and so is
-   the path. But the distance between the curves, H(P), now changes: cross-entropy falls because P becomes
-   sharper, even while KL rises. Only KL says how far the map is from its P.
-3. P is learned as well: a teacher ``P_b`` proportional to ``P^b`` whose sharpness b takes part in the
-   descent. Now H(P) depends on what is learned, and the gradients part. Cross-entropy rewards a teacher that
-   is certain, whatever the map, so b grows and the map follows less and less of the data; KL asks both to
-   agree.
+1. P is fixed. H(P) does not depend on Y, so both losses have the same gradient. The steps and the path are the same,
+   bit for bit, and the curves differ by the constant H(P). There is no difference in learning speed.
+2. P follows a schedule: its perplexity is annealed. At every step the gradients are still the same, and so is the
+   path. But the distance between the curves, H(P), now changes. Cross-entropy falls because P becomes sharper, even
+   while KL rises. Only KL tells how far the map is from its P.
+3. P is learned as well. A teacher ``P_b`` is proportional to ``P^b``, and its sharpness b takes part in the descent.
+   Now H(P) depends on what is learned, and the gradients differ. Cross-entropy rewards a teacher that is certain,
+   whatever the map is, so b grows and the map follows less and less of the data. KL makes both agree.
 """
 
 from __future__ import annotations
@@ -54,8 +53,8 @@ def sharpen(P: sparse.csr_array, sharpness: float) -> sparse.csr_array:
 def position_gradient(loss: str, P: sparse.csr_array, Y: np.ndarray, dP_dY: float = 0.0) -> np.ndarray:
     """Return the derivative of a loss by Y.
 
-    That of the cross-entropy is the gradient of t-SNE. KL is less H(P), whose derivative by Y is
-    ``- (1 + log P) dP / dY``: 0, as P does not depend on Y, in each of the three cases.
+    The derivative of the cross-entropy is the gradient of t-SNE. KL is the cross-entropy minus H(P), whose derivative
+    by Y is ``- (1 + log P) dP / dY``. It is 0 in all three cases, because P does not depend on Y.
     """
     by_cross_entropy = gradient.tsne_gradient(P, Y, method="exact")
     if loss == "cross_entropy":
@@ -67,13 +66,13 @@ def position_gradient(loss: str, P: sparse.csr_array, Y: np.ndarray, dP_dY: floa
 def sharpness_gradient(loss: str, P: sparse.csr_array, sharpness: float, Y: np.ndarray) -> float:
     """Return the derivative of a loss by b, with ``dP_b / db = P_b (log P - mean of log P under P_b)``.
 
-    Cross-entropy: ``- sum dP/db log Q``. KL: ``sum dP/db (log P_b - log Q)``; here the losses part.
+    It is ``- sum dP/db log Q`` for the cross-entropy and ``sum dP/db (log P_b - log Q)`` for KL. So they differ.
     """
     sharper = sharpen(P, sharpness)
     log_p = np.log(P.data)
     dP_db = sharper.data * (log_p - sharper.data @ log_p)
     rows, columns = sharper.nonzero()
-    # log Q but for log Z, which drops out as dP / db sums to 0
+    # This is log Q without log Z, which drops out because dP / db sums to 0.
     log_q = -np.log1p(((Y[rows] - Y[columns]) ** 2).sum(axis=1))
     by_cross_entropy = -float(dP_db @ log_q)
     if loss == "cross_entropy":
@@ -106,10 +105,10 @@ def descend(
 
 
 def compare(X: np.ndarray, n_iter: int = 300, perplexity: float = 30.0) -> dict[str, dict[str, Run]]:
-    """Run the three cases with both losses; return {case: {loss: run}}."""
+    """Run the three cases with both losses, and return {case: {loss: run}}."""
     P = affinities.perplexity(X, perplexity).P
     start = initialization.pca(X, 2, random_state=0).astype(np.float64) * 100
-    # from four times the perplexity down to it, on one neighbour graph
+    # The perplexity falls from four times its value, on one neighbour graph.
     wide = affinities.perplexity(X, min(4 * perplexity, (len(X) - 1) / 3))
     stages = [
         affinities.perplexity(wide.neighbors, value, metric="precomputed").P
@@ -124,7 +123,7 @@ def compare(X: np.ndarray, n_iter: int = 300, perplexity: float = 30.0) -> dict[
 
 
 def draw(runs: dict[str, dict[str, Run]]) -> Any:
-    """Draw one column for each case: both losses of both descents above, H(P) below."""
+    """Draw a column for each case, with both losses of both descents above and H(P) below."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6.4), dpi=150, layout="constrained")
@@ -136,7 +135,7 @@ def draw(runs: dict[str, dict[str, Run]]) -> Any:
         same = np.array_equal(pair[LOSSES[0]].positions, pair[LOSSES[1]].positions)
         above.set_title(f"{case}: {'one path, bit for bit' if same else 'two paths'}", loc="left", fontsize=11)
         for descent, run in pair.items():
-            # where both are one path, the second is dotted so that the first shows through
+            # If both paths are the same, the first one shows through the second, which is dotted.
             style = {
                 "color": colours[descent],
                 "linewidth": 2,
@@ -157,7 +156,7 @@ def draw(runs: dict[str, dict[str, Run]]) -> Any:
 
 
 def main() -> None:
-    """Print what happened and draw it."""
+    """Print what happened, and draw it."""
     from sklearn.datasets import load_digits
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

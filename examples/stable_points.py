@@ -1,10 +1,11 @@
-"""Which points of a map can be believed: those whose surroundings are the same in maps of other settings and seeds.
+"""Which points of a map can be believed? Those whose surroundings are the same in maps of other settings and seeds.
 
     python examples/stable_points.py [--output stable_points.png]
 
-Twelve maps of the digits are made from one neighbour graph: three perplexities, two exaggerations, two seeds. Left,
-the first map with its classes; right, the same map with the share of each point's map neighbours that are its
-neighbours in the other maps too. Small tight groups keep theirs; points between clusters, or inside broad ones, do not.
+Twelve maps of the digits are made from one neighbour graph, with three perplexities, two exaggerations and two seeds.
+On the left is the first map with its classes. On the right is the same map with the stability of each point: the share
+of its neighbours that are its neighbours in the other maps too. Points in small tight groups keep their neighbours.
+Points between clusters, or inside broad ones, do not.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def draw(X: np.ndarray, labels: np.ndarray, **options: object) -> Figure:
 
 
 def main() -> None:
-    """Read the arguments, draw, write."""
+    """Read the arguments, draw the picture and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default="stable_points.png")
     arguments = parser.parse_args()

@@ -19,7 +19,7 @@ def test_identical_rows_give_exactly_zero(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_identity_and_sign(dtype):
-    """KL >= 0 and H(p, q) = H(p) + KL, both alone and decomposed."""
+    """KL >= 0 and H(p, q) = H(p) + KL, for single measures and for the decomposition."""
     rng = np.random.default_rng(1)
     p, q = rng.dirichlet(np.ones(200), (2, 300))
     q = np.where(rng.random((300, 1)) < 0.5, p * (1 + 1e-6 * rng.standard_normal((300, 200))), q)
@@ -29,7 +29,7 @@ def test_identity_and_sign(dtype):
     np.testing.assert_array_equal(parts.cross_entropy, parts.entropy + parts.kl_divergence)
     np.testing.assert_array_equal(parts.kl_divergence, kullback.kl_divergence(p, q))
     np.testing.assert_array_equal(parts.entropy, kullback.entropy(p))
-    # each float32 term of the one-pass cross-entropy errs by up to 4 ulp
+    # Each float32 term of the one-pass cross-entropy has an error of up to 4 ulp.
     np.testing.assert_allclose(parts.cross_entropy, kullback.cross_entropy(p, q), rtol=4 * np.finfo(dtype).eps)
     assert (parts.entropy <= np.log(200)).all()
 
@@ -37,7 +37,7 @@ def test_identity_and_sign(dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("repeat", [1, 700])
 def test_zeros_follow_scipy(dtype, repeat):
-    """0 log 0 = 0; p > 0 with q = 0 is infinite; both zero add nothing."""
+    """0 log 0 is 0, p > 0 with q = 0 gives infinity, and two zeros add nothing."""
     p = np.tile(np.array([[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], [0, 1, 0, 0]], dtype), repeat) / dtype(repeat)
     q = np.tile(np.array([[0.25, 0.5, 0.25, 0], [0.5, 0, 0.5, 0], [0, 1, 0, 0]], dtype), repeat) / dtype(repeat)
     rtol = 1e-6 if dtype is np.float32 else 1e-14
@@ -80,16 +80,18 @@ def test_a_bad_row_is_nan_alone(bad, size):
 
 
 def test_empty_batches():
-    """No rows give no values."""
+    """An array without rows gives an array without values."""
     assert kullback.kl_divergence(np.ones((0, 3)), np.ones((0, 3))).shape == (0,)
     assert kullback.entropy(np.ones((4, 0, 3))).shape == (4, 0)
     assert kullback.entropy(np.ones((4, 1, 1))).shape == (4, 1)
 
 
 def test_rows_without_elements():
-    """Rows of no elements have the sums 0: NaN where they would be divided, 0 where they are not, never leftovers."""
+    """Rows without elements sum to 0, so they give NaN if they are to be divided by their sums, and 0 if not."""
     for _ in range(3):
-        kullback.kl_divergence(*np.random.default_rng(0).dirichlet(np.ones(9), (2, 40)))  # fills what scratch reuses
+        kullback.kl_divergence(
+            *np.random.default_rng(0).dirichlet(np.ones(9), (2, 40))
+        )  # leaves numbers in memory that scratch may reuse
         empty = np.ones((40, 0))
         assert np.isnan(kullback.kl_divergence(empty, empty, normalize=True)).all()
         np.testing.assert_array_equal(kullback.kl_divergence(empty, empty, normalize=False), np.zeros(40))

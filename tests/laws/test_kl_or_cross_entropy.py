@@ -27,30 +27,30 @@ def runs(example):
 
 
 def test_a_fixed_p_gives_one_path(runs):
-    """Descent on KL and on cross-entropy ends at the same bits; the curves are H(P) apart at every step."""
+    """Descents on KL and on cross-entropy end at the same bits, and their curves differ by H(P) at every step."""
     on_kl, on_cross_entropy = runs["P fixed"].values()
     assert on_kl.positions.tobytes() == on_cross_entropy.positions.tobytes()
     for run in (on_kl, on_cross_entropy):
         assert np.ptp(run.entropy) == 0
-        # the three numbers are rounded once each, at about 10 nats
+        # Each of the three numbers is rounded once, at about 10 nats.
         np.testing.assert_allclose(run.cross_entropy - run.kl_divergence, run.entropy, atol=1e-14 * 10)
     assert on_kl.kl_divergence[-1] < 0.5 * on_kl.kl_divergence[0]
     np.testing.assert_array_equal(on_kl.kl_divergence, on_cross_entropy.kl_divergence)
 
 
 def test_an_annealed_p_gives_one_path_but_curves_that_part(runs):
-    """The path is still one; H(P), the distance of the curves, falls by more than half a nat."""
+    """The paths are still the same. H(P), the distance of the curves, falls by more than half a nat."""
     on_kl, on_cross_entropy = runs["P annealed"].values()
     assert on_kl.positions.tobytes() == on_cross_entropy.positions.tobytes()
     assert on_kl.entropy[0] - on_kl.entropy[-1] > 0.5
-    # once the map has formed, cross-entropy goes on falling while KL to the sharper P does not
+    # When the map has formed, cross-entropy goes on falling, while KL to the sharper P does not.
     half = len(on_kl.entropy) // 2
     assert on_kl.cross_entropy[-1] < on_kl.cross_entropy[half]
     assert on_kl.cross_entropy[half] - on_kl.cross_entropy[-1] > on_kl.kl_divergence[half] - on_kl.kl_divergence[-1]
 
 
 def test_a_learned_p_parts_the_paths(runs):
-    """Cross-entropy sharpens its teacher and ends at less entropy and more KL; KL does the opposite."""
+    """Cross-entropy sharpens its teacher and ends at less entropy and more KL, and KL does the opposite."""
     on_kl, on_cross_entropy = runs["P learned"].values()
     assert np.abs(on_kl.positions - on_cross_entropy.positions).max() > 1
     assert on_cross_entropy.sharpness[-1] > 1.2 > 1 > on_kl.sharpness[-1]
@@ -61,7 +61,7 @@ def test_a_learned_p_parts_the_paths(runs):
 
 @pytest.mark.parametrize("loss", ["kl_divergence", "cross_entropy"])
 def test_the_gradients_are_those_of_the_losses(example, loss):
-    """Central differences of each loss, by the positions and by the sharpness."""
+    """Central differences of each loss give its gradients by the positions and by the sharpness."""
     rng = np.random.default_rng(0)
     P = affinities.perplexity(rng.normal(size=(30, 3)), 5).P
     Y = rng.normal(size=(30, 2))
@@ -72,7 +72,7 @@ def test_the_gradients_are_those_of_the_losses(example, loss):
     found = example.position_gradient(loss, P, Y)
     direction, h = rng.normal(size=Y.shape), 1e-5
     expected = (value(Y + h * direction) - value(Y - h * direction)) / (2 * h)
-    # truncation is h^2, rounding eps * 10 / h = 2e-10
+    # The truncation error is h^2, and the rounding error eps * 10 / h = 2e-10.
     assert np.sum(found * direction) == pytest.approx(expected, abs=1e-8)
     for sharpness in (0.5, 1.0, 2.0):
         found = example.sharpness_gradient(loss, P, sharpness, Y)
@@ -81,7 +81,7 @@ def test_the_gradients_are_those_of_the_losses(example, loss):
 
 
 def test_the_plot_is_drawn(example, runs, tmp_path):
-    """Three columns, with the verdict in their titles."""
+    """The picture has three columns, with the verdicts in their titles."""
     pytest.importorskip("matplotlib")
     figure = example.draw(runs)
     titles = [axis.get_title(loc="left") for axis in figure.axes[:3]]

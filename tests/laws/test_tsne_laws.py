@@ -17,7 +17,7 @@ def problem():
 
 @pytest.mark.parametrize("method", ["exact", "barnes_hut"])
 def test_forces_are_free_of_translation(problem, method):
-    """Only differences of positions matter: a shift by a power of two times an integer loses 3 bits at most."""
+    """Only differences of positions matter. A shift by 32 loses at most 3 bits."""
     P, Y = problem
     before, after = (gradient.tsne_gradient(P, y, method=method, theta=0) for y in (Y, Y + 32))
     np.testing.assert_allclose(after, before, atol=1e-13)
@@ -25,7 +25,7 @@ def test_forces_are_free_of_translation(problem, method):
 
 @pytest.mark.parametrize("method", ["exact", "barnes_hut"])
 def test_forces_follow_a_permutation(problem, method):
-    """Points have no order: permuting them permutes the gradient."""
+    """Points have no order: to permute them permutes the gradient."""
     P, Y = problem
     order = np.random.default_rng(0).permutation(len(Y))
     before = gradient.tsne_gradient(P, Y, method=method)
@@ -41,7 +41,7 @@ def test_forces_follow_a_rotation(problem):
 
 
 def test_exact_forces_sum_to_zero(problem):
-    """Every action has its reaction."""
+    """The forces between two points are opposite, so all forces sum to 0."""
     P, Y = problem
     assert np.abs(gradient.attractive_forces(P, Y).sum(axis=0)).max() < 1e-14
     assert np.abs(gradient.repulsive_forces(Y)[0].sum(axis=0)).max() < 1e-10
@@ -59,7 +59,7 @@ def test_kl_is_never_negative_and_zero_for_its_own_q(problem):
 
 
 def test_theta_zero_is_exact(problem):
-    """Barnes-Hut that opens every cell is the sum over all pairs."""
+    """With theta = 0, Barnes-Hut opens every cell and gives the sum over all pairs."""
     _, Y = problem
     exact, sum_q = gradient.repulsive_forces(Y, method="exact")
     opened, sum_q_opened = gradient.repulsive_forces(Y, method="barnes_hut", theta=0)
@@ -68,7 +68,7 @@ def test_theta_zero_is_exact(problem):
 
 
 def test_kl_and_cross_entropy_have_one_gradient(problem):
-    """While P is fixed H(P) is a constant: differences of KL are differences of cross-entropy."""
+    """While P is fixed, H(P) is constant, so differences of KL are differences of cross-entropy."""
     P, Y = problem
     first, second = gradient.tsne_loss(P, Y), gradient.tsne_loss(P, Y * 1.1)
     assert first.entropy == second.entropy

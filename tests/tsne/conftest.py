@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.datasets import load_digits
 
-from kullback import _kernels
-from kullback.tsne import embedding, gradient
+import kullback
+from kullback import _kernels, affinities
+from kullback.tsne import embedding, gradient, initialization
 from kullback.tsne import repulsion as _repulsion
 
 KERNELS = (
@@ -35,3 +37,38 @@ def make_affinities():
         return sparse.csr_array((weights + weights.T) / (2 * weights.sum()))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def few_digits():
+    """Return the affinities of 300 digits, and their principal components as a start."""
+    X = load_digits().data[:300]
+    return affinities.perplexity(X, 15), initialization.pca(X, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def sorted_points():
+    """Return the affinities of 1,300 digits and a start. So many points are sorted along the Z-order curve."""
+    X = load_digits().data[:1300]
+    return affinities.perplexity(X, 10), initialization.pca(X, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def old_and_new_digits():
+    """Return 1,200 digits for a map and their labels, and 200 new digits and their labels."""
+    X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(X))[:1400]
+    return X[order[:1200]], y[order[:1200]], X[order[1200:]], y[order[1200:]]
+
+
+@pytest.fixture(scope="session")
+def fitted_digits(old_and_new_digits):
+    """Return an estimator whose map has enough points for the grid of the potential."""
+    return kullback.TSNE(random_state=0, max_iter=500).fit(old_and_new_digits[0])
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    """Return 80 points in five blobs, and an estimator with a small map of them."""
+    X = np.random.default_rng(0).normal(size=(80, 5)) + 6 * np.eye(5)[np.arange(80) % 5]
+    return X, kullback.TSNE(perplexity=8, max_iter=260, random_state=0, n_jobs=1).fit(X)

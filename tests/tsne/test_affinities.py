@@ -27,18 +27,18 @@ def at_level(level, monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("value", [1, 5, 30, 399])
 def test_against_reference(at_level, digits, dtype, value):
-    """P is the reference's; distances are computed in float32."""
+    """P is that of the reference, to the rounding of float32 distances."""
     found = affinities.perplexity(digits.astype(dtype), value)
     assert found.P.dtype == dtype
     expected = reference.perplexity(digits, value)
-    # distances are off by 1e-6 relative, beta d^2 reaches about 20
+    # Distances have a relative error of 1e-6, and beta d^2 reaches about 20.
     np.testing.assert_allclose(found.P.toarray(), expected, rtol=1e-3 if value > 1 else 1, atol=1e-9)
     values = expected[expected > 0]
     assert found.entropy == pytest.approx(-np.sum(values * np.log(values)), rel=1e-6)
 
 
 def test_laws(digits):
-    """P is symmetric to the bit, sums to 1, has no diagonal and sorted columns; rows have the perplexity."""
+    """P is symmetric to the bit, sums to 1 and has an empty diagonal, and rows have the perplexity."""
     found = affinities.perplexity(digits, 20)
     P = found.P
     assert P.has_canonical_format
@@ -58,7 +58,7 @@ def test_threads_change_no_bit(digits):
 
 
 def test_one_graph_serves_many_perplexities(digits):
-    """The neighbour graph given back gives the P that the data give."""
+    """The neighbour graph that is given back leads to the P of the data."""
     wide = affinities.perplexity(digits, 30)
     np.testing.assert_array_equal(
         affinities.perplexity(wide.neighbors, 30, metric="precomputed").P.toarray(), wide.P.toarray()
@@ -75,7 +75,9 @@ def test_precomputed_forms(digits):
     graphs = [search.kneighbors_graph(mode="distance"), search.kneighbors_graph(digits, mode="distance")]
     for given in (dense, *graphs, sparse.csr_array(graphs[0]), graphs[0].sorted_indices()):
         found = affinities.perplexity(given, 15, metric="precomputed").P.toarray()
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-8)  # ties at the last neighbour may differ
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-3, atol=1e-8
+        )  # of several last neighbours at one distance, another may be taken
 
 
 def test_ragged_graph():
@@ -118,7 +120,7 @@ def test_ragged_graph():
     ],
 )
 def test_hard_data(X):
-    """P is finite and sums to 1, whatever the data."""
+    """P is finite and sums to 1 for all data."""
     value = min(8, len(X) - 1)
     found = affinities.perplexity(X, value)
     assert np.isfinite(found.P.data).all()
@@ -128,7 +130,7 @@ def test_hard_data(X):
 
 
 def test_errors(digits):
-    """A perplexity out of range, and data that are no numbers."""
+    """A perplexity out of range and data that are no numbers are refused."""
     with pytest.raises(ValueError, match=r"perplexity must be less than n_points = 400, got 400"):
         affinities.perplexity(digits, 400)
     with pytest.raises(ValueError, match="perplexity must be in"):
@@ -163,7 +165,7 @@ def test_multiscale_is_the_mean_over_perplexities(digits):
 
 
 def test_uniform(digits):
-    """Every one of k neighbours weighs 1 / k."""
+    """Each of k neighbours has the weight 1 / k."""
     found = affinities.uniform(digits, 15)
     indices = reference.nearest_neighbors(digits, 15)[0]
     expected = reference.joint_probabilities(indices, np.full(indices.shape, 1 / 15))
@@ -174,7 +176,7 @@ def test_uniform(digits):
 
 @pytest.mark.parametrize("sigma", [1e-100, 0.1, 10, 1e300])
 def test_fixed_sigma(digits, sigma):
-    """Gaussians of one bandwidth; a tiny one leaves the nearest neighbour, a huge one all alike."""
+    """With a tiny bandwidth only the nearest neighbour has a weight, and with a huge one all have the same."""
     found = affinities.fixed_sigma(digits, sigma, n_neighbors=20)
     indices, distances, _ = conditionals(digits, 20, 5)
     with np.errstate(over="ignore"):
@@ -182,14 +184,14 @@ def test_fixed_sigma(digits, sigma):
     exponents[distances == distances[:, :1]] = 0
     weights = np.exp(-np.minimum(exponents, 708))
     expected = reference.joint_probabilities(indices, weights / weights.sum(axis=1, keepdims=True))
-    # distances are off by 1e-7, their squares over sigma^2 reach 1e5
+    # Distances have an error of 1e-7, and their squares over sigma^2 reach 1e5.
     np.testing.assert_allclose(found.P.toarray(), expected, rtol=2e-2, atol=1e-9)
     with pytest.raises(ValueError, match=r"sigma must be in \(0, inf\], got 0"):
         affinities.fixed_sigma(digits, 0)
 
 
 def test_lists_of_neighbors(digits):
-    """(indices, distances) in any order within a row, as other libraries return them."""
+    """Lists (indices, distances), as other libraries return them, may have any order within a row."""
     indices, distances = reference.nearest_neighbors(digits, 60)
     expected = affinities.perplexity(digits, 20).P.toarray()
     for order in (slice(None), slice(None, None, -1)):
@@ -209,7 +211,7 @@ def test_lists_of_neighbors(digits):
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.coo_array])
 def test_given(digits, form):
-    """A joint P comes back; anything else is made symmetric and divided by its sum."""
+    """A joint P is returned as it is. Anything else is made symmetric and divided by its sum."""
     P = affinities.perplexity(digits, 10).P
     found = affinities.given(form(P.toarray()))
     np.testing.assert_allclose(found.P.toarray(), P.toarray(), rtol=1e-12)
@@ -225,7 +227,7 @@ def test_given(digits, form):
 
 @pytest.mark.parametrize("strength", [0, 0.4, 1])
 def test_supervise(digits, strength):
-    """Pairs of different known classes weigh less; the object that was given is left as it was."""
+    """Pairs of different known classes get less weight, and the given object is not changed."""
     labels = load_digits().target[:400].copy()
     labels[:50] = -1
     old = affinities.perplexity(digits, 10)
@@ -247,7 +249,7 @@ def test_supervise(digits, strength):
 
 
 def test_a_graph_serves_every_function(digits):
-    """A graph that was searched once gives what the data give, for as many neighbours as it has or fewer."""
+    """A graph gives the affinities of the data, for as many neighbours as it has or fewer."""
     graph = neighbors.neighbor_graph(digits, 90)
     for make in (
         lambda X: affinities.perplexity(X, 30),
@@ -284,12 +286,14 @@ def test_bandwidths_converge_at_any_scale(value, scale):
     dense = np.sqrt(((X[:, None] - X) ** 2).sum(axis=2)) * scale
     found = affinities.perplexity(dense, value, metric="precomputed")
     nearest = np.sort(dense + np.where(np.eye(200), np.inf, 0), axis=1)
-    ties = (nearest == nearest[:, :1]).sum(axis=1)  # a row cannot have less perplexity than equally near neighbours
+    ties = (nearest == nearest[:, :1]).sum(
+        axis=1
+    )  # the least perplexity of a row is its number of equally near neighbours
     np.testing.assert_allclose(np.log(found.row_perplexity), np.log(np.maximum(value, ties)), atol=1e-5)
 
 
 def test_scanpys_graph(digits):
-    """``obsp["distances"]``: k - 1 stored distances a row, float32 or 64, zeros of duplicates perhaps left out."""
+    """Scanpy's ``obsp["distances"]`` serve: k - 1 distances a row, in which zeros of duplicates may be missing."""
     indices, distances = reference.nearest_neighbors(digits, 29)
     stored = sparse.csr_matrix((distances.ravel(), indices.ravel(), np.arange(401) * 29), shape=(400, 400))
     expected = affinities.perplexity((indices, distances), 9).P.toarray()
@@ -298,7 +302,7 @@ def test_scanpys_graph(digits):
     uneven.data[::50] = 0
     uneven.eliminate_zeros()
     assert affinities.perplexity(uneven, 9, metric="precomputed").P.sum() == pytest.approx(1)
-    joint = affinities.given(stored.power(2) > 0)  # obsp["connectivities"], any weights
+    joint = affinities.given(stored.power(2) > 0)  # like obsp["connectivities"], which may be any weights
     assert joint.P.sum() == pytest.approx(1)
 
 
@@ -319,7 +323,7 @@ def test_scanpys_graph(digits):
     ],
 )
 def test_a_graph_that_is_none_is_refused(change, error, message):
-    """No index reaches a kernel unchecked."""
+    """Indices that are out of range are refused before they reach a kernel."""
     good = {"columns": [1, 2, 0, 1], "distances": [1.0, 2, 1, 1], "row_starts": [0, 2, 3, 4]}
     assert affinities.perplexity(neighbors.Graph(**good), 1).P.sum() == pytest.approx(1)
     with pytest.raises(error, match=message):

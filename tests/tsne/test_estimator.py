@@ -1,4 +1,4 @@
-"""``kullback.TSNE``: the contract, the loss it reports, determinism, and inputs that break others."""
+"""``kullback.TSNE``: its contract, the loss that it reports, determinism, and inputs that break others."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def fitted(digits):
 
 
 def test_digits_keep_their_neighbours(digits, fitted):
-    """A map of digits separates them: 1-neighbour accuracy in two dimensions stays above 90 %."""
+    """A map of digits separates them: the accuracy of 1 nearest neighbour in two dimensions is above 90 %."""
     _, y = digits
     assert fitted.embedding_.shape == (500, 2)
     assert fitted.embedding_.dtype == np.float32
@@ -37,7 +37,7 @@ def test_digits_keep_their_neighbours(digits, fitted):
 
 
 def test_kl_is_no_worse_than_scikit_learn(digits, fitted):
-    """By the same exact measure, on the same P, our map is at least as good as scikit-learn's, within 3 %."""
+    """By the same exact measure on the same P, our map is as good as scikit-learn's, within 3 %."""
     theirs = SklearnTSNE(random_state=0, max_iter=500).fit_transform(digits[0])
     P = fitted.affinities_.P
     ours = gradient.tsne_loss(P, fitted.embedding_, exact=True).kl_divergence
@@ -48,7 +48,7 @@ def test_loss_is_the_true_loss_at_the_positions_returned(fitted):
     """The last record is the reference's loss of ``embedding_``, without exaggeration."""
     expected = ref.tsne_loss(fitted.affinities_.P, fitted.embedding_)
     last = fitted.loss_[-1]
-    # 500 points are summed exactly, in float32 within tiles
+    # Z of 500 points is summed exactly, in float32 within tiles.
     assert last.kl_divergence == fitted.kl_divergence_ == pytest.approx(expected.kl_divergence, rel=1e-5)
     assert last.entropy == pytest.approx(expected.entropy, rel=1e-6)
     assert last.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-6)
@@ -56,7 +56,7 @@ def test_loss_is_the_true_loss_at_the_positions_returned(fitted):
 
 
 def test_loss_trace(fitted):
-    """H(P) is constant, KL = H(P, Q) - H(P), and the descent goes down after exaggeration ends."""
+    """H(P) is constant, KL = H(P, Q) - H(P), and the loss falls after exaggeration ends."""
     loss = fitted.loss_
     assert list(loss.iteration) == list(range(0, 501, 50))
     assert len(set(loss.entropy)) == 1
@@ -68,7 +68,7 @@ def test_loss_trace(fitted):
 
 @pytest.mark.parametrize("method", ["auto", "exact", "barnes_hut", "fft"])
 def test_the_thread_count_changes_no_bit(digits, method):
-    """A whole run has the same bytes on 1, 2, 3 and 5 threads."""
+    """A run gives the same bytes on 1, 2, 3 and 5 threads."""
     options = {"max_iter": 100, "random_state": 0, "method": method}
     runs = [kullback.TSNE(n_jobs=n, **options).fit(digits[0]) for n in (1, 2, 3, 5)]
     assert len({run.embedding_.tobytes() for run in runs}) == 1
@@ -85,7 +85,7 @@ def test_a_run_repeats(digits):
 
 @pytest.mark.parametrize("n_components", [1, 3, 4])
 def test_other_dimensions(digits, n_components):
-    """One and three dimensions by any method, four by the exact one."""
+    """Any method gives maps of one and three dimensions, and the exact one gives maps of four."""
     embedding = kullback.TSNE(n_components, max_iter=300, random_state=0).fit_transform(digits[0])
     assert embedding.shape == (500, n_components)
     assert np.isfinite(embedding).all()
@@ -125,7 +125,7 @@ AWKWARD = {
 @pytest.mark.parametrize("case", AWKWARD)
 @pytest.mark.parametrize("method", ["exact", "barnes_hut", "fft"])
 def test_awkward_data_gives_a_finite_map(case, method):
-    """No NaN, no crash, a loss that is finite and not negative."""
+    """Hard inputs give a finite map, and a loss that is finite and not negative."""
     X = AWKWARD[case](np.random.default_rng(0))
     model = kullback.TSNE(perplexity=15, max_iter=300, random_state=0, method=method).fit(X)
     assert np.isfinite(model.embedding_).all()
@@ -142,7 +142,7 @@ def test_few_points(n_samples):
 
 
 def test_sparse_input(digits):
-    """CSR rows give neighbours, P and a map."""
+    """Sparse rows give neighbours, P and a map."""
     X, _ = digits
     embedding = kullback.TSNE(init="random", random_state=0, max_iter=60).fit_transform(sparse.csr_matrix(X))
     assert np.isfinite(embedding).all()
@@ -175,19 +175,19 @@ BAD = [
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD)
 def test_bad_parameters_are_named(digits, options, error, message):
-    """Every parameter says what came and what is accepted."""
+    """The error of each parameter says what came and what is accepted."""
     with pytest.raises(error, match=message):
         kullback.TSNE(**options).fit(digits[0])
 
 
 def test_unknown_parameters_raise():
-    """Nothing is swallowed."""
+    """Unknown keywords are refused."""
     with pytest.raises(TypeError, match="n_itr"):
         kullback.TSNE(n_itr=5)
 
 
 def test_nan_is_refused(digits):
-    """NaN in the data is named by scikit-learn's own check."""
+    """NaN in the data is reported by scikit-learn's check."""
     X = digits[0].copy()
     X[3, 5] = np.nan
     with pytest.raises(ValueError, match="NaN"):
@@ -195,7 +195,7 @@ def test_nan_is_refused(digits):
 
 
 def test_scikit_learn_conventions(digits, fitted):
-    """Clone, parameters, feature names, pandas output."""
+    """Clones, parameters, feature names and pandas output follow scikit-learn."""
     copy = clone(fitted)
     assert copy.get_params() == fitted.get_params()
     assert not hasattr(copy, "embedding_")
@@ -212,7 +212,7 @@ def test_verbose_shows_progress(digits, capsys):
 
 
 def test_embedding_continues_where_it_stopped(fitted):
-    """100 iterations are 50 and 50, bit for bit."""
+    """100 iterations in one call and in two calls of 50 give the same bits."""
     P = fitted.affinities_.P
     init = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32) * 1e-4
     whole = Embedding(P, init, method="barnes_hut").optimize(100).positions
@@ -221,24 +221,24 @@ def test_embedding_continues_where_it_stopped(fitted):
 
 
 def test_embedding_returns_the_order_of_the_user(fitted):
-    """Sorting along the Z-order curve is undone: equal runs on permuted input give permuted maps, closely."""
+    """The sort along the Z-order curve is undone: permuted input gives a permuted map, to rounding."""
     P = fitted.affinities_.P
     init = np.random.default_rng(0).normal(size=(500, 2)) * 1e-4
     order = np.random.default_rng(1).permutation(500)
     plain = Embedding(P, init, method="barnes_hut").optimize(20).positions
     permuted = Embedding(P[order][:, order], init[order], method="barnes_hut").optimize(20).positions
-    # in float64, twenty iterations from the same start: only the order of sums differs
+    # After twenty iterations in float64 from the same start, only the order of sums differs.
     np.testing.assert_allclose(permuted, plain[order], atol=1e-9 * np.abs(plain).max())
 
 
 def test_audits_are_computed_when_asked_for(digits, fitted):
-    """The exact KL, each point's share, the gradient's error: by definition, once, and forgotten by a new fit."""
+    """The exact KL, the points' shares and the gradient's error are computed once for each fit."""
     P, Y = fitted.affinities_.P, fitted.embedding_
     assert fitted.exact_kl_ == pytest.approx(ref.tsne_loss(P, Y).kl_divergence, rel=1e-12)
     assert fitted.point_kl_.shape == (500,)
     assert fitted.point_kl_.sum() == pytest.approx(fitted.kl_divergence_, rel=1e-6)
     assert fitted.point_kl_ is fitted.point_kl_
-    assert 0 <= fitted.gradient_error_ < 1e-3  # 500 points are summed exactly, in float32
+    assert 0 <= fitted.gradient_error_ < 1e-3  # 500 points are summed exactly, but in float32
     rough = kullback.TSNE(method="barnes_hut", angle=0.8, max_iter=300, random_state=0).fit(digits[0])
     expected = gradient.gradient_error(rough.affinities_.P, rough.embedding_, method="barnes_hut", theta=0.8)
     assert rough.gradient_error_ == expected > 1e-3
@@ -248,13 +248,13 @@ def test_audits_are_computed_when_asked_for(digits, fitted):
 
 
 def test_timings(fitted):
-    """Each stage took some time."""
+    """Each stage has a time above 0."""
     assert list(fitted.timings_) == ["neighbours", "affinities", "initialisation", "optimisation"]
     assert all(seconds > 0 for seconds in fitted.timings_.values())
 
 
 def test_the_estimator_is_its_parts(digits):
-    """All keywords of the descent arrive: the map is that of an embedding with the same options, bit for bit."""
+    """All options reach the descent: the map has the bits of an embedding with the same options."""
     X = digits[0][:200]
 
     def anneal(iteration):
@@ -274,14 +274,14 @@ def test_the_estimator_is_its_parts(digits):
 
 
 def test_a_run_that_is_at_rest_ends(digits):
-    """``tol`` ends the run where the map has come to rest."""
+    """``tol`` ends the run when the map is at rest."""
     estimator = kullback.TSNE(max_iter=5000, tol=0.005, random_state=0).fit(digits[0][:200])
     assert estimator.stop_reason_ == "tol"
     assert estimator.n_iter_ < 3000
 
 
 def test_spectral_start_of_precomputed_distances(digits):
-    """A graph of neighbours can start from its own eigenvectors; principal components need the data."""
+    """A graph of neighbours can start from its eigenvectors, while principal components need the data."""
     distances = np.sqrt(((digits[0][:, None] - digits[0]) ** 2).sum(axis=2))
     estimator = kullback.TSNE(metric="precomputed", init="spectral", max_iter=100).fit(distances)
     assert np.isfinite(estimator.embedding_).all()
@@ -290,7 +290,7 @@ def test_spectral_start_of_precomputed_distances(digits):
 
 
 def test_an_array_starts_at_its_own_scale(digits):
-    """As in scikit-learn; points that coincide are parted, and the array is not written to."""
+    """An array is taken as it is, but points that coincide are parted. It is not written to."""
     init = np.random.default_rng(0).normal(size=(500, 2)) * 10
     init[3] = init[4]
     before = init.copy()

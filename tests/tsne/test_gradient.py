@@ -61,7 +61,7 @@ def test_gradient_is_the_derivative_of_the_loss(module, n_components, dof, make_
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_loss_is_the_reference(at_level, n_threads, dtype, exact, make_affinities):
-    """Loss from kernels and NumPy agree; in float32 to the rounding of P and of Z."""
+    """The losses of kernels and NumPy agree, in float32 to the rounding of P and of Z."""
     P = make_affinities(257)
     Y = np.random.default_rng(0).normal(size=(257, 2)).astype(dtype)
     loss = gradient.tsne_loss(P, Y, exact=exact, n_threads=n_threads)
@@ -71,14 +71,14 @@ def test_loss_is_the_reference(at_level, n_threads, dtype, exact, make_affinitie
 
 
 def test_exaggeration_scales_attraction_only(make_affinities):
-    """The gradient is affine in the exaggeration."""
+    """The gradient is an affine function of the exaggeration."""
     P, Y = make_affinities(30), np.random.default_rng(0).normal(size=(30, 2))
     one, three = (gradient.tsne_gradient(P, Y, exaggeration=x) for x in (1.0, 3.0))
     np.testing.assert_allclose(three - one, 8 * gradient.attractive_forces(P, Y), atol=1e-15)
 
 
 def test_two_points_have_a_gradient_of_zero():
-    """Two points hold all of P and all of Q, wherever they are: KL is 0 and so is its gradient."""
+    """With two points, P and Q are equal wherever the points are, so KL and its gradient are 0."""
     P, Y = np.array([[0, 0.5], [0.5, 0]]), np.array([[0.0, 0.0], [3.0, 4.0]])
     assert np.abs(gradient.tsne_gradient(P, Y)).max() < 4 * np.finfo(float).eps
     assert gradient.tsne_loss(P, Y).kl_divergence == pytest.approx(0, abs=4 * np.finfo(float).eps)
@@ -95,7 +95,7 @@ BAD_POSITIONS = [
 
 @pytest.mark.parametrize(("Y", "error", "message"), BAD_POSITIONS)
 def test_bad_positions_are_named(Y, error, message):
-    """Every function that takes Y says what came and what is accepted."""
+    """The error of each function that takes Y says what came and what is accepted."""
     with pytest.raises(error, match=message):
         gradient.repulsive_forces(Y)
 
@@ -112,7 +112,7 @@ BAD_AFFINITIES = [
 @pytest.mark.parametrize(("P", "message"), BAD_AFFINITIES)
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.coo_array])
 def test_bad_affinities_are_named(form, P, message):
-    """A P that is no joint distribution is refused in every form."""
+    """A P that is not a joint distribution is refused in every form."""
     with pytest.raises(ValueError, match=message):
         gradient.attractive_forces(form(P), np.zeros((2, 2)))
 
@@ -132,14 +132,14 @@ BAD_OPTIONS = [
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD_OPTIONS)
 def test_bad_options_are_named(options, error, message):
-    """Options outside their range are refused, unknown ones too."""
+    """Options out of their range are refused, and so are unknown ones."""
     with pytest.raises(error, match=message):
         gradient.repulsive_forces(np.zeros((5, 2)), **options)
 
 
 @pytest.mark.parametrize("method", ["barnes_hut", "fft"])
 def test_too_many_components_for_a_method(method):
-    """Trees and grids stop at three dimensions."""
+    """Trees and grids are refused above three dimensions."""
     with pytest.raises(ValueError, match=f'method="{method}" needs at most 3 components, got 4'):
         gradient.repulsive_forces(np.zeros((5, 4)), method=method)
 
@@ -159,7 +159,7 @@ def test_gradient_error_is_the_error(method, make_affinities):
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 @pytest.mark.parametrize("method", ["auto", "barnes_hut", "fft"])
 def test_tolerance_is_held(method, n_components, tolerance):
-    """The error of the repulsion stays within the tolerance, whatever the engine."""
+    """The error of the repulsion is within the tolerance, for every method."""
     Y = np.random.default_rng(0).normal(size=(4000, n_components)) * {1: 30, 2: 8, 3: 3}[n_components]
     exact, _ = gradient.repulsive_forces(Y, method="exact")
     forces, _ = gradient.repulsive_forces(Y, method=method, tolerance=tolerance)
@@ -168,7 +168,7 @@ def test_tolerance_is_held(method, n_components, tolerance):
 
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 def test_tolerance_is_held_in_a_map_smaller_than_the_kernel(n_components):
-    """Barnes-Hut does not open cells that are small against the kernel: there its error falls with theta squared."""
+    """Barnes-Hut does not open cells that are smaller than the kernel, and its error falls with theta squared."""
     Y = np.random.default_rng(0).normal(size=(4000, n_components)) * 0.1
     exact, _ = gradient.repulsive_forces(Y, method="exact")
     forces, _ = gradient.repulsive_forces(Y, method="barnes_hut", tolerance=0.001)
@@ -176,7 +176,7 @@ def test_tolerance_is_held_in_a_map_smaller_than_the_kernel(n_components):
 
 
 def test_input_is_not_written_to(make_affinities):
-    """Neither P nor Y changes, whatever their layout."""
+    """P and Y are not changed, whatever their layout."""
     P, Y = make_affinities(50), np.asfortranarray(np.random.default_rng(0).normal(size=(50, 2)))
     before = P.copy(), Y.copy()
     P.data.flags.writeable = Y.flags.writeable = False
@@ -189,7 +189,7 @@ def test_input_is_not_written_to(make_affinities):
 @pytest.mark.parametrize("dof", [1.0, 0.5])
 @pytest.mark.parametrize("exact", [True, False])
 def test_point_kl_adds_up(exact, dof, make_affinities):
-    """Contributions are those of the definition, and their sum is the loss of the same arguments."""
+    """Contributions are as defined, and their sum is the loss for the same arguments."""
     P, Y = make_affinities(400), np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32) * 3
     points = gradient.point_kl(P, Y, exact=exact, dof=dof, method="barnes_hut")
     loss = gradient.tsne_loss(P, Y, exact=exact, dof=dof, method="barnes_hut").kl_divergence
@@ -200,12 +200,12 @@ def test_point_kl_adds_up(exact, dof, make_affinities):
     q = w / w.sum()
     terms = np.zeros_like(dense)
     terms[dense > 0] = dense[dense > 0] * np.log(dense[dense > 0] / q[dense > 0])
-    # Barnes-Hut's Z is off by less than 1 %, which each point feels in proportion to its share of P
+    # Z of Barnes-Hut has an error below 1 %, of which each point gets a part in proportion to its share of P.
     np.testing.assert_allclose(points, terms.sum(axis=1), atol=1e-14 if exact else 1e-2 * dense.sum(axis=1).max())
 
 
 def test_point_kl_in_blocks(make_affinities, monkeypatch):
-    """Pairs are handled in blocks, and nothing is lost between them."""
+    """Pairs are handled in blocks, and no pair is lost between them."""
     P, Y = make_affinities(100), np.random.default_rng(0).normal(size=(100, 2))
     whole = gradient.point_kl(P, Y)
     monkeypatch.setattr(gradient, "BLOCK_PAIRS", 7)
@@ -214,6 +214,6 @@ def test_point_kl_in_blocks(make_affinities, monkeypatch):
 
 @pytest.mark.parametrize("method", ["newton", None, ["fft"], 3])
 def test_methods_that_there_are_not(method):
-    """They are named, whatever their type."""
+    """Methods that do not exist are named in the error, whatever their type."""
     with pytest.raises(ValueError, match="method must be one of 'auto', 'exact', 'barnes_hut', 'fft', got"):
         gradient.repulsive_forces(np.zeros((5, 2)), method=method)

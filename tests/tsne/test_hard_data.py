@@ -1,4 +1,4 @@
-"""Data sets that broke other implementations: a sane map or a clear error, never NaN, a crash or a hang."""
+"""Data sets that broke other implementations give a sane map or a clear error, and never NaN, a crash or a hang."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ ERRORS = {
 @pytest.mark.parametrize("name", SANE)
 @pytest.mark.parametrize("method", ["auto", "barnes_hut"])
 def test_a_sane_map(name, method):
-    """Finite positions that have parted, and a finite loss that did not grow."""
+    """Positions are finite and have parted, and the loss is finite and did not grow."""
     X, options = SANE[name]
     options = {"perplexity": 10, "max_iter": 300, "random_state": 0, "n_jobs": 1, **options}
     with np.errstate(all="ignore"):
@@ -83,7 +83,7 @@ def test_a_sane_map(name, method):
     assert np.isfinite(estimator.embedding_).all()
     assert np.isfinite(estimator.kl_divergence_)
     assert np.abs(estimator.embedding_).max() < 1e5
-    if name != "coinciding init":  # duplicates may end at one place, but not all points
+    if name != "coinciding init":  # duplicates may end at one position, but not all points may
         assert len(np.unique(estimator.embedding_, axis=0)) > 1
     trace = estimator.loss_.kl_divergence
     assert trace[-1] <= trace[0] + 1e-6

@@ -1,4 +1,4 @@
-"""Where the descent starts: scale, sign, jitter, seeds."""
+"""Where the descent starts: the scale, the signs, the jitter and the seeds."""
 
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ def test_pca_is_scikit_learns(form, scale):
 
 
 def test_wide_data_and_missing_components():
-    """Above 2,000 features a randomised method finds the same; components that are missing are noise."""
+    """Above 2,000 features a randomised method finds the same components. One component alone has its usual scale."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(50, 3)) @ (rng.normal(size=(3, 2500)) * [[9], [3], [1]])
     expected = PCA(2, svd_solver="full").fit_transform(X)
@@ -41,7 +41,7 @@ def test_wide_data_and_missing_components():
 
 
 def test_seeds():
-    """One seed, one start."""
+    """Equal seeds give equal starts, and other seeds give others."""
     assert np.array_equal(initialization.random(9, 2, random_state=3), initialization.random(9, 2, random_state=3))
     assert not np.array_equal(initialization.random(9, 2, random_state=3), initialization.random(9, 2, random_state=4))
     assert initialization.random(4000, 3, random_state=0).std() == pytest.approx(1e-4, rel=0.05)
@@ -50,7 +50,7 @@ def test_seeds():
 
 
 def test_points_that_coincide_are_parted():
-    """Duplicates get a jitter, others none; constant data become noise of that size."""
+    """Duplicates get a jitter, and other points none. Constant data become noise of the size of the jitter."""
     X = np.array([[0.0, 0], [1, 2], [1, 2], [3, 1]])
     found = initialization.rescale(X, random_state=0)
     plain = (X - X.mean(axis=0)) * 1e-4 / X[:, 0].std()
@@ -63,7 +63,7 @@ def test_points_that_coincide_are_parted():
 
 
 def test_no_warnings_or_overflow_at_extremes():
-    """One outlier at 1e30, subnormal data and n < n_components stay finite."""
+    """One outlier at 1e30, subnormal data and n < n_components give finite starts."""
     for X in (
         np.array([[0.0, 0], [1, 1], [1e30, 2]]),
         np.arange(6.0).reshape(3, 2) * 1e-320,
@@ -73,7 +73,7 @@ def test_no_warnings_or_overflow_at_extremes():
 
 
 def ring(n_points, gap=0):
-    """Return P of points on a circle, each tied to the next; without ``gap`` of the ties, it is open."""
+    """Return P of points on a circle, each tied to the next one. ``gap`` leaves out ties, which opens the circle."""
     step = np.arange(n_points - gap)
     weights = sparse.coo_array((np.ones(len(step)), (step, (step + 1) % n_points)), shape=(n_points, n_points))
     return sparse.csr_array((weights + weights.T) / (2 * len(step)))
@@ -85,7 +85,7 @@ def test_spectral_unrolls_a_chain(n_points):
     found = initialization.spectral(ring(n_points, gap=1), 2, random_state=0)
     assert found.dtype == np.float32
     assert found[:, 0].std() == pytest.approx(1e-4, rel=1e-5)
-    # an end of the chain has half the degree: eigenvectors of the random walk are cosines of period n - 1
+    # An end of the chain has half the degree, so eigenvectors of the random walk are cosines of period n - 1.
     expected = np.cos(np.pi * np.arange(n_points) / (n_points - 1))
     expected *= 1e-4 / expected.std()
     np.testing.assert_allclose(found[:, 0], expected, atol=2e-8)  # a residual of 1e-6 at gaps of 1e-5
@@ -93,7 +93,7 @@ def test_spectral_unrolls_a_chain(n_points):
 
 @pytest.mark.parametrize("n_points", [60, 500, 1200])
 def test_spectral_is_the_generalised_eigenvector(n_points):
-    """Each component solves P y = lambda D y, for the largest lambda below 1; signs are fixed."""
+    """Each component solves P y = lambda D y, for the largest lambda below 1, and its sign is fixed."""
     P = affinities.perplexity(load_digits().data[:n_points], 15)
     found = initialization.spectral(P, 2, random_state=0).astype(float)
     degrees = P.P.sum(axis=1)
@@ -101,14 +101,14 @@ def test_spectral_is_the_generalised_eigenvector(n_points):
     largest = np.sort(eigsh(scale @ P.P @ scale, 3, which="LA")[0])[::-1]
     for k in range(2):
         y = found[:, k] - degrees @ found[:, k] / degrees.sum()  # rescale has subtracted the plain mean
-        # the residual allowed is 1e-6 of the vector; in float32, positions have another 1e-7
+        # The residual may be 1e-6 of the vector, and float32 positions add another 1e-7.
         assert np.linalg.norm(P.P @ y - largest[k + 1] * degrees * y) < 1e-5 * np.linalg.norm(degrees * y)
         assert found[np.abs(y).argmax(), k] > 0
 
 
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 def test_spectral_keeps_parts_of_a_graph_apart(n_components):
-    """Parts that are not connected do not overlap, the same bits come twice, and no point meets another."""
+    """Parts that are not connected do not overlap, no two points coincide, and the bits repeat."""
     sizes = (30, 12, 2, 1100)
     P = sparse.block_diag([ring(n, gap=n < 3) * n for n in sizes], format="csr")
     P /= P.sum()
@@ -125,7 +125,7 @@ def test_spectral_keeps_parts_of_a_graph_apart(n_components):
 
 
 def test_given_positions_are_kept_but_for_duplicates():
-    """Scale and place stay; coinciding points part by a hundredth of 1e-4; the array that was given stays."""
+    """The scale and the place are kept, coinciding points part by 1e-6, and the given array is not changed."""
     Y = np.array([[5.0, 0], [1, 2], [1, 2], [3, 1]])
     before = Y.copy()
     found = initialization.part_coinciding(Y, random_state=0)
@@ -138,7 +138,7 @@ def test_given_positions_are_kept_but_for_duplicates():
 
 @pytest.mark.parametrize(("shape", "serial"), [((40, 3), True), ((40, 1100), False)])
 def test_blas_has_one_thread_for_small_data_only(monkeypatch, shape, serial):
-    """Small principal components leave no spinning threads behind; the setting is restored, after an error too."""
+    """Small principal components leave no spinning threads behind. The setting is restored, also after an error."""
     _threads._controller.cache_clear()  # it knows the libraries that were there when it was made, faiss's perhaps not
     controller = ThreadpoolController()
     seen = []

@@ -1,4 +1,4 @@
-"""Nearest neighbours: against the plain search, at any scale, with ties, for any thread count."""
+"""Nearest neighbours: against the plain search, at any scale, with ties, on any number of threads."""
 
 import numpy as np
 import pytest
@@ -21,16 +21,16 @@ def digits():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("n", "d", "k"), [(2, 1, 1), (9, 3, 4), (257, 5, 20), (300, 50, 299)])
 def test_exact_against_reference(n, d, k, dtype):
-    """Indices are those of the plain search; distances to the rounding of float32."""
+    """Indices are those of the plain search, and so are distances, to the rounding of float32."""
     X = np.random.default_rng(n).normal(size=(n, d)).astype(dtype)
     indices, distances = nearest_neighbors(X, k)
     expected, true = reference.nearest_neighbors(X, k)
     assert indices.dtype == np.int64
     assert distances.dtype == dtype
     assert indices.shape == expected.shape
-    # a coordinate is rounded to eps / 2 of the scaled row, relative to a distance that is not much smaller
+    # A coordinate has a rounding error of eps / 2 of the scaled row, and distances are not much smaller than it.
     np.testing.assert_allclose(distances, true, rtol=2e-5)
-    if k < 100:  # among more, some are as near as that to each other
+    if k < 100:  # among more, some distances differ by less than that
         np.testing.assert_array_equal(indices, expected)
 
 
@@ -45,12 +45,12 @@ def test_scales_and_offsets(scale, offset):
     _, true = reference.nearest_neighbors(X, 10)
     found = np.sqrt(((X[:, None] - X[indices]) ** 2).sum(axis=2))
     np.testing.assert_array_equal(np.sort(found), np.sort(true))
-    # rounding of the data themselves: 1e-3 on 1e6 keeps 7 digits of 100, and so does 1e-310
+    # The data themselves are rounded: 100 keeps 7 digits beside 1e6, and so it does at 1e-310.
     np.testing.assert_allclose(distances / abs(scale), true, rtol=1e-5)
 
 
 def test_one_far_outlier():
-    """A row at 1e30 leaves the neighbours of the others as they were, and has neighbours itself."""
+    """A row at 1e30 does not change the neighbours of the others, and has neighbours itself."""
     X = np.random.default_rng(0).normal(size=(100, 3))
     alone = nearest_neighbors(X, 5)
     outlier = np.vstack([X, [1e30, -1e30, 1e30]])
@@ -64,7 +64,7 @@ def test_one_far_outlier():
 
 
 def test_ties_are_sorted_by_index():
-    """Equal distances are in the order of the index, on a grid where most are equal."""
+    """On a grid, where most distances are equal, equal distances are in the order of the index."""
     X = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), axis=-1).reshape(-1, 2)
     indices, distances = nearest_neighbors(X, 24)
     keys = distances * 1e6 + indices
@@ -73,7 +73,7 @@ def test_ties_are_sorted_by_index():
 
 
 def test_duplicates():
-    """Copies of a row are its neighbours at distance 0; the row itself never is."""
+    """Copies of a row are its neighbours at distance 0. The row itself is not."""
     X = np.repeat(np.random.default_rng(0).normal(size=(4, 3)), 10, axis=0)
     indices, distances = nearest_neighbors(X, 5)
     assert (distances == 0).all()
@@ -86,7 +86,7 @@ def test_duplicates():
 
 @pytest.mark.parametrize("method", ["exact", "approximate"])
 def test_threads_change_no_bit(digits, method):
-    """The same bytes on 1, 2, 3 and 5 threads, and faiss is left with the threads that it had."""
+    """Results have the same bytes on 1, 2, 3 and 5 threads, and the settings of faiss are restored."""
     import faiss
 
     before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
@@ -99,7 +99,7 @@ def test_threads_change_no_bit(digits, method):
 
 
 def test_recall_of_the_approximate_search(digits):
-    """At least 98 % of 30 neighbours in clustered data, with complete rows even in tiny lists."""
+    """The approximate search finds 98 % of 30 neighbours in clustered data, and rows are complete in tiny lists."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(10_000, 8)) + 8 * rng.normal(size=(40, 8)).repeat(250, axis=0)
     exact = nearest_neighbors(X, 30, method="exact")[0][::50]
@@ -113,7 +113,7 @@ def test_recall_of_the_approximate_search(digits):
 
 
 def test_k_is_at_most_the_other_rows():
-    """More neighbours than other rows gives all other rows."""
+    """If more neighbours are wanted than there are other rows, all other rows are returned."""
     indices, _ = nearest_neighbors(np.arange(5.0)[:, None], 50)
     assert indices.shape == (5, 4)
 
@@ -130,7 +130,7 @@ def test_other_metrics(digits, metric):
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
 def test_metrics_of_distributions(digits, form):
-    """Rows are divided by their sums; Hellinger and Jensen-Shannon distances by their definitions."""
+    """Rows are divided by their sums. Hellinger and Jensen-Shannon distances follow their definitions."""
     counts = digits[:60]
     p = counts / counts.sum(axis=1, keepdims=True)
     middle = (p[:, None] + p) / 2
@@ -154,7 +154,7 @@ def test_metrics_of_distributions(digits, form):
 @pytest.mark.parametrize("scale", [1.0, 1e300, 1e-300])
 @pytest.mark.parametrize("method", ["exact", "approximate"])
 def test_inner_product(scale, method):
-    """Neighbours by the largest product, for rows of all lengths, and distances whose Gaussian is its softmax."""
+    """Neighbours have the largest products, and Gaussian weights of the distances are a softmax of the products."""
     X = np.random.default_rng(0).gamma(1, size=(200, 1)) * np.random.default_rng(1).normal(size=(200, 6))
     indices, distances = nearest_neighbors(X * scale, 10, metric="inner_product", method=method)
     products = X @ X.T
@@ -168,7 +168,7 @@ def test_inner_product(scale, method):
 
 
 def test_zero_and_constant_rows():
-    """Cosine of a row of zeros and correlation of a constant one: 1 from all others, never NaN; 0 among zeros."""
+    """Zeros are at cosine distance 1 from other rows, as constant rows are at correlation distance 1."""
     X = np.vstack([np.random.default_rng(0).normal(size=(20, 4)), np.zeros((2, 4))])
     indices, distances = nearest_neighbors(X, 21, metric="cosine")
     assert indices[20, 0] == 21
@@ -187,7 +187,7 @@ def test_zero_and_constant_rows():
 @pytest.mark.parametrize("method", ["exact", "approximate"])
 @pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e300, 0), (1e-310, 0), (1e-3, 1e6)])
 def test_new_rows_against_plain_search(scale, offset, method):
-    """Near rows and rows farther out than float32 reaches: indices and distances of the plain search."""
+    """New rows, even farther out than float32 reaches, get the indices and distances of the plain search."""
     rng = np.random.default_rng(0)
     X, rows = rng.integers(-100, 100, size=(300, 4)).astype(float), rng.integers(-150, 150, size=(40, 4)).astype(float)
     index = NeighborIndex(X * scale + offset, method=method)
@@ -195,7 +195,7 @@ def test_new_rows_against_plain_search(scale, offset, method):
     between = np.sqrt(((rows[:, None] - X) ** 2).sum(axis=2))
     true = np.take_along_axis(between, found.columns.reshape(40, 12).astype(int), axis=1)
     np.testing.assert_array_equal(true, np.sort(between, axis=1)[:, :12])
-    # 1e-3 on 1e6 keeps 7 digits of 100, and so does 1e-310
+    # 100 keeps 7 digits beside 1e6, and so it does at 1e-310.
     np.testing.assert_allclose(found.distances.reshape(40, 12) / scale, true, rtol=1e-5)
     if scale == 1:
         far = np.vstack([rows[:2], rows[:3] * 1e30, rows[:2] * 1e300])
@@ -206,7 +206,7 @@ def test_new_rows_against_plain_search(scale, offset, method):
 
 @pytest.mark.parametrize("metric", ["cityblock", "hamming", "correlation", "jaccard", "seuclidean", "mahalanobis"])
 def test_other_metrics_of_new_rows(digits, metric):
-    """SciPy's distances from new rows, ties by index, whatever the batch and the threads; parameters from the data."""
+    """Distances from new rows are SciPy's, with parameters from the data, whatever the batch and the threads."""
     from scipy.spatial.distance import cdist
 
     X, rows = digits[:300, 10:40] > 6, digits[300:330, 10:40] > 6
@@ -227,7 +227,7 @@ def test_other_metrics_of_new_rows(digits, metric):
 
 
 def test_an_index_serves_every_perplexity(digits):
-    """Affinities take an index, and its rows can grow."""
+    """Affinities take an index, and an index can be extended."""
     index = NeighborIndex(digits[:300])
     expected = affinities.perplexity(digits[:300], 10)
     np.testing.assert_array_equal(affinities.perplexity(index, 10).P.toarray(), expected.P.toarray())
@@ -241,7 +241,7 @@ def test_an_index_serves_every_perplexity(digits):
 
 
 def test_sparse_and_callable(digits):
-    """CSR data and a Python function as the metric."""
+    """Data may be sparse, and the metric a Python function."""
     X = digits[:100]
     expected = nearest_neighbors(X, 5)[1]
     np.testing.assert_allclose(nearest_neighbors(sparse.csr_matrix(X), 5)[1], expected, rtol=1e-5)
@@ -250,7 +250,7 @@ def test_sparse_and_callable(digits):
 
 
 def test_precomputed():
-    """Dense and sparse distances give the same neighbours as the data; the diagonal is not a neighbour."""
+    """Dense and sparse distances give the neighbours of the data, and the diagonal is not a neighbour."""
     X = np.random.default_rng(0).integers(0, 4, size=(60, 2)).astype(float)  # many ties and duplicates
     dense = np.sqrt(((X[:, None] - X) ** 2).sum(axis=2))
     expected = reference.nearest_neighbors(X, 12)
@@ -286,7 +286,7 @@ def test_precomputed():
     ],
 )
 def test_errors(X, options, message):
-    """Bad input is named, with what came."""
+    """Errors name the input and say what came."""
     with pytest.raises(ValueError, match=message):
         nearest_neighbors(X, **{"k": 2, **options})
     with pytest.raises(TypeError, match="X must hold real numbers"):

@@ -21,9 +21,9 @@ def pair():
 
 @pytest.mark.parametrize("k", [1, 5, 30, 149])
 def test_trustworthiness_is_scikit_learns(pair, k):
-    """The same number, and continuity is the same with data and map exchanged."""
+    """Trustworthiness is that of scikit-learn, and continuity is the same with data and map exchanged."""
     X, Y = pair
-    # ties among the digits' whole-number distances may be ranked in another order: k ranks of 300 at most
+    # Equal distances between digits may be ranked in another order, by at most k ranks of 300.
     expected = manifold.trustworthiness(X, Y, n_neighbors=k)
     assert quality.trustworthiness(X, Y, n_neighbors=k) == pytest.approx(expected, abs=2e-3)
     expected = manifold.trustworthiness(Y, X, n_neighbors=k)
@@ -31,7 +31,7 @@ def test_trustworthiness_is_scikit_learns(pair, k):
 
 
 def test_trustworthiness_without_ties():
-    """On data without ties the agreement with scikit-learn is to rounding, in any metric."""
+    """On data without ties, the measures agree with scikit-learn's to rounding, in any metric."""
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(200, 5)), rng.normal(size=(200, 2))
     for metric in ("euclidean", "cosine", "manhattan"):
@@ -42,7 +42,7 @@ def test_trustworthiness_without_ties():
 
 
 def test_recall_against_sets(pair):
-    """The share of common neighbours, counted with sets."""
+    """Recall is the share of common neighbours, counted with sets."""
     X, Y = pair
     true, found = (reference.nearest_neighbors(rows, 10)[0] for rows in (X, Y))
     expected = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(true, found, strict=True)])
@@ -51,17 +51,17 @@ def test_recall_against_sets(pair):
 
 
 def test_distance_correlation_against_scipy(pair):
-    """Spearman's correlation over all pairs; a sample comes near."""
+    """The measure is Spearman's correlation over all pairs, and a sample comes near it."""
     X, Y = pair
     for metric in ("euclidean", "cosine", "chebyshev"):
         expected = spearmanr(pdist(X, metric), pdist(Y)).statistic
         assert quality.distance_correlation(X, Y, metric=metric) == pytest.approx(expected, abs=1e-7)
-        # rounding parts tied distances; the error of a correlation over m pairs is about 1 / sqrt(m)
+        # Rounding parts equal distances. The error of a correlation over m pairs is about 1 / sqrt(m).
         assert quality.distance_correlation(X, Y, metric=metric, sample=5000) == pytest.approx(expected, abs=0.06)
 
 
 def test_a_perfect_map():
-    """Data mapped onto themselves, moved and scaled, have every measure 1."""
+    """Every measure is 1 if the map is the data, moved and scaled."""
     X = np.random.default_rng(0).normal(size=(400, 2))
     for measure in (quality.trustworthiness, quality.continuity, quality.neighborhood_recall):
         assert measure(X, X * 1e-3 + 5) == 1
@@ -69,7 +69,7 @@ def test_a_perfect_map():
 
 
 def test_samples_are_seeded_and_near(pair):
-    """A sample of rows gives nearly the same, and one seed the same number."""
+    """A sample of rows gives nearly the same number, and the same seed gives the same number."""
     X, Y = pair
     whole = quality.trustworthiness(X, Y)
     parts = [quality.trustworthiness(X, Y, sample=100, random_state=seed) for seed in (1, 1, 2)]
@@ -78,7 +78,7 @@ def test_samples_are_seeded_and_near(pair):
 
 
 def test_recall_of_a_sample(pair):
-    """All rows as a sample give the whole recall; a part of them nearly that; one seed one number."""
+    """A sample of all rows gives the full recall, a part gives nearly that, and the same seed the same number."""
     X, Y = pair
     whole = quality.neighborhood_recall(X, Y)
     assert quality.neighborhood_recall(X, Y, sample=300) == pytest.approx(whole, abs=2e-3)  # ties
@@ -88,7 +88,7 @@ def test_recall_of_a_sample(pair):
 
 
 def test_ranks_counted_and_sorted(pair, monkeypatch):
-    """Few neighbours are ranked by counting, many by sorting: the same number."""
+    """Few neighbours are ranked by counting and many by sorting, with the same result."""
     X, Y = pair
     counted = quality.trustworthiness(X, Y, n_neighbors=20)
     monkeypatch.setattr(quality, "COUNTED_NEIGHBORS", 0)
@@ -96,7 +96,7 @@ def test_ranks_counted_and_sorted(pair, monkeypatch):
 
 
 def test_duplicates_and_constant_data():
-    """Nothing is NaN but the correlation of equal distances."""
+    """Only the correlation of equal distances is NaN."""
     X, Y = np.ones((30, 3)), np.random.default_rng(0).normal(size=(30, 2))
     assert 0 <= quality.trustworthiness(X, Y) <= 1
     assert 0 <= quality.neighborhood_recall(X, Y) <= 1
@@ -104,7 +104,7 @@ def test_duplicates_and_constant_data():
 
 
 def test_errors(pair):
-    """Sizes that do not fit are named."""
+    """Errors name sizes that do not fit."""
     X, Y = pair
     with pytest.raises(ValueError, match="embedding must have the 300 rows of X, got 299"):
         quality.trustworthiness(X, Y[:-1])

@@ -24,12 +24,12 @@ def digits():
 
 @pytest.fixture(scope="module")
 def swept(digits):
-    """Return a sweep over all three settings, not in order."""
+    """Return a sweep over all three settings, which are not in order."""
     return kullback.sweep(digits, perplexities=[5, 20], exaggerations=[1, 4], seeds=[3, 0], **FEW)
 
 
 def test_one_map_for_each_combination(digits, swept):
-    """Settings come in the order given, and KL is that of their own P, which alignment leaves as it is."""
+    """Settings are in the order given. KL is that of their own P, and alignment does not change it."""
     settings = swept.settings
     assert list(settings.seed) == [3] * 4 + [0] * 4
     assert list(settings.perplexity) == [5, 5, 20, 20] * 2
@@ -39,11 +39,13 @@ def test_one_map_for_each_combination(digits, swept):
     for setting, positions in zip(settings, swept.maps, strict=True):
         P = affinities.perplexity(digits, setting.perplexity).P
         expected = gradient.tsne_loss(P, positions).kl_divergence
-        assert setting.kl_divergence == pytest.approx(expected, rel=1e-4)  # float32 positions, turned
+        assert setting.kl_divergence == pytest.approx(
+            expected, rel=1e-4
+        )  # the positions are float32 and have been turned
 
 
 def test_the_first_map_is_plain_and_the_others_start_from_it(digits):
-    """The largest perplexity has 250 iterations of early exaggeration; the next descends from its map."""
+    """The largest perplexity has 250 iterations of early exaggeration, and the next one descends from its map."""
     found = kullback.sweep(digits, perplexities=[5, 20], init="random", max_iter=300, warm_iter=40)
     start = kullback.tsne.initialization.random(200, random_state=0)
     wide = Embedding(affinities.perplexity(digits, 20), start).optimize(250, exaggeration=12).optimize(50)
@@ -53,7 +55,7 @@ def test_the_first_map_is_plain_and_the_others_start_from_it(digits):
 
 
 def test_alignment_undoes_a_motion():
-    """Turned, mirrored and moved maps coincide again; sizes are left alone; nothing else comes nearer."""
+    """Turned, mirrored and moved maps coincide again, sizes do not change, and no other motion comes nearer."""
     rng = np.random.default_rng(0)
     for n_components in (1, 2, 3):
         Y = rng.normal(size=(50, n_components))
@@ -72,7 +74,7 @@ def test_alignment_undoes_a_motion():
 
 
 def test_stability_and_spread_by_definition(swept):
-    """The mean share of common neighbours over pairs of maps, and the spread of scaled positions, point by point."""
+    """Stability is the mean share of common neighbours over pairs of maps. Spread is that of scaled positions."""
     lists = [
         [set(np.argsort(((y - y[i]) ** 2).sum(axis=1), kind="stable")[1:16]) for i in range(200)]
         for y in swept.maps.astype(float)
@@ -86,18 +88,18 @@ def test_stability_and_spread_by_definition(swept):
 
 
 def test_a_stray_point_is_not_stable():
-    """Members of clusters keep their neighbours from seed to seed; a point midway between two does not."""
+    """Members of clusters keep their neighbours from seed to seed. A point midway between two clusters does not."""
     rng = np.random.default_rng(0)
     blobs = np.concatenate([rng.normal(size=(60, 5)) + 30 * i for i in range(2)])
     X = np.vstack([blobs, np.full(5, 15.0)])
     found = kullback.sweep(X, perplexities=[10], seeds=range(4), n_neighbors=59, init="random", max_iter=300)
     assert found.stability[:120].mean() > 0.9
-    # the least of 120 is chance: with other seeds, 6 of 20 such sweeps have a member below the stray point
+    # The smallest of 120 depends on chance: with other seeds, 6 of 20 sweeps have a member below the stray point.
     assert found.stability[120] < np.quantile(found.stability[:120], 0.05)
 
 
 def test_one_map_has_no_stability(digits):
-    """There is nothing to compare it with."""
+    """The stability of a single map is NaN, and its spread is 0."""
     found = kullback.sweep(digits, max_iter=20)
     assert np.isnan(found.stability).all()
     assert (found.spread == 0).all()
@@ -105,7 +107,7 @@ def test_one_map_has_no_stability(digits):
 
 @pytest.mark.parametrize("n_jobs", [1, 3])
 def test_threads_change_no_bit(digits, swept, n_jobs):
-    """The same maps and scores on any number of threads."""
+    """The maps and the scores have the same bits on any number of threads."""
     options = {"perplexities": [5, 20], "exaggerations": [1, 4], "seeds": [3, 0], **FEW}
     found = kullback.sweep(digits, n_jobs=n_jobs, **options)
     assert found.maps.tobytes() == swept.maps.tobytes()
@@ -113,7 +115,7 @@ def test_threads_change_no_bit(digits, swept, n_jobs):
 
 
 def test_other_starts_and_distances(digits):
-    """A spectral start and precomputed distances."""
+    """A sweep can have a spectral start and precomputed distances."""
     distances = np.sqrt(((digits[:, None] - digits) ** 2).sum(axis=2))
     found = kullback.sweep(distances, metric="precomputed", init="spectral", perplexities=[10], **FEW)
     expected = kullback.sweep(digits, init="spectral", perplexities=[10], **FEW)
@@ -121,7 +123,7 @@ def test_other_starts_and_distances(digits):
 
 
 def test_ctrl_c_keeps_the_maps_that_are_finished(digits, monkeypatch):
-    """The map that was interrupted is left out; before the first, there is nothing to return."""
+    """The interrupted map is left out. If it is the first, there is nothing to return."""
     optimize = Embedding.optimize
     calls = []
 
@@ -156,13 +158,13 @@ def test_ctrl_c_keeps_the_maps_that_are_finished(digits, monkeypatch):
     ],
 )
 def test_errors(digits, options, error, message):
-    """Each argument is named."""
+    """Errors name the argument."""
     with pytest.raises(error, match=message):
         kullback.sweep(digits, **options)
 
 
 def test_the_example_draws(tmp_path):
-    """The gallery's picture of stable points: two maps and a colour bar."""
+    """The example of stable points draws two maps and a colour bar."""
     pytest.importorskip("matplotlib")
     path = Path(__file__).parents[2] / "examples" / "stable_points.py"
     spec = importlib.util.spec_from_file_location("stable_points", path)

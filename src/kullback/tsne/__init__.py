@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .embedding import Embedding, State
+    from .embedding import Embedding
     from .estimator import TSNE
+    from .state import State
     from .sweeps import Sweep, align, sweep
 
 __all__ = ["TSNE", "Embedding", "State", "Sweep", "align", "sweep"]
@@ -16,19 +17,21 @@ __all__ = ["TSNE", "Embedding", "State", "Sweep", "align", "sweep"]
 _MODULE_OF = {
     "TSNE": "estimator",
     "Embedding": "embedding",
-    "State": "embedding",
+    "State": "state",
     "Sweep": "sweeps",
     "align": "sweeps",
     "sweep": "sweeps",
 }
 
+if not TYPE_CHECKING:  # a type checker would take any name for one that this function returns
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Load a public name."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

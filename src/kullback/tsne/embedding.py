@@ -1,11 +1,13 @@
-"""The descent: an embedding of fixed affinities that can be optimised step by step, stopped, kept and resumed."""
+"""The descent: an embedding of fixed affinities that is optimised step by step, and can be stopped, saved and resumed.
+
+The arrays of an embedding are kept in an order in which points that are near in the map are near in memory. Every
+50 iterations they are sorted anew along a Z-order curve. What a user sees is in the order of the user's points.
+"""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,97 +20,75 @@ from .._checks.graphs import check_affinities
 from .._checks.scalars import check_integer, check_real, check_tolerance
 from .._interrupts import note_interrupts
 from .._kernels import attraction, descent
-from .._states import Arrays, load_state, refuse_unknown, save_state, take
+from .._states import load_state, save_state
 from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
 from .affinities import Affinities
 from .gradient import entropy_of, loss_of
+from .progress import progress_bar
+from .rates import Rates
 from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, ZOrder, get_grid, make_repulsion, set_grid
+from .saved_embedding import LossRecord, SavedEmbedding, pack, unpack
+from .schedules import Schedule, Schedules
+from .state import State
+from .stop_rules import CHECK_EVERY, StopRules
 
-Schedule = float | Callable[[int], float]
-"""A number, or a function of the iteration, counted from the first one of the embedding."""
+__all__ = ["CHECK_EVERY", "Embedding", "Schedule", "State"]
 
 LOSS_DTYPE = np.dtype([("iteration", np.int64), ("entropy", float), ("cross_entropy", float), ("kl_divergence", float)])
 
-CHECK_EVERY = 50
-"""Iterations between two records of the loss, as in scikit-learn, and between two sorts of the points."""
-
-REST_EVERY = 10
-"""Iterations between two looks at the KL divergence where ``tol`` is set: a look costs about one attraction."""
-
-FORMAT, VERSION = "kullback.tsne.Embedding", 1
-
-
-class State:
-    """An embedding as a callback sees it, after ``iteration`` iterations.
-
-    Attributes
-    ----------
-    iteration : int
-        Iterations so far, of all calls of `Embedding.optimize`.
-    exaggeration, learning_rate, momentum : float
-        What the last step was taken with.
-    loss : Decomposition
-        H(P), H(P, Q) and KL of the true P at these positions; computed when it is asked for.
-    positions : ndarray of shape (n_points, n_components)
-        A copy in the user's order; made when it is asked for.
-    gradient_norm : float
-        Euclidean norm of the gradient at these positions, with exaggeration; computed when it is asked for.
-
-    Notes
-    -----
-    It looks at the embedding itself: what is not asked for during the callback is gone after it.
-    """
-
-    def __init__(self, embedding: Embedding, sum_q: float) -> None:
-        self._embedding, self._sum_q = embedding, sum_q
-        self.iteration = embedding.n_iter
-        self.exaggeration, _, self.learning_rate, self.momentum, _ = map(float, embedding._rates)
-
-    @property
-    def loss(self) -> Decomposition:
-        """The loss of the true P."""
-        return self._embedding._record_loss(self._sum_q)
-
-    @property
-    def positions(self) -> FloatArray:
-        """The positions, centred, in the user's order."""
-        return self._embedding.positions
-
-    @property
-    def gradient_norm(self) -> float:
-        """The norm of 4 (exaggeration * attraction - repulsion / Z)."""
-        attracted, repelled = self._embedding._attraction, self._embedding._repelled
-        return 4 * float(np.linalg.norm(self.exaggeration * attracted - repelled / self._sum_q))
+DESCENT_POINTS_PER_THREAD = 50_000
+"""Points of a step of the descent that are worth a thread. With fewer points it is bound by memory."""
 
 
 class Embedding:
-    """Positions of points, their P, and the state of the descent.
+    """Positions of points, their affinities P, and the state of a gradient descent.
+
+    `TSNE` is the estimator that does everything. An embedding is for those who want to run the descent in phases of
+    their own, look at it while it runs, or save it and go on later.
 
     Parameters
     ----------
     P : Affinities, sparse matrix, sparse array or array-like of shape (n_points, n_points)
-        Joint probabilities: symmetric, non-negative, no diagonal, sum 1.
+        Joint probabilities: symmetric, non-negative, with an empty diagonal and a sum of 1.
     init : array-like of shape (n_points, n_components)
-        Where the descent starts. It is copied.
+        Positions at which the descent starts. They are copied. float32 stays float32, and anything else is taken as
+        float64; the descent runs in that precision.
     method, theta, tolerance, dof, n_threads
         As in `kullback.gradient.repulsive_forces`.
 
     Attributes
     ----------
     n_iter : int
-        Iterations so far.
+        Number of iterations so far.
     loss : ndarray of records (iteration, entropy, cross_entropy, kl_divergence)
-        The trace of the loss: of the true P, without exaggeration, every 50 iterations, wherever else it was
-        looked at, and at the end of every call of `optimize`.
+        Trace of the loss in nats. It is the loss of the true P, without exaggeration. It is recorded every 50
+        iterations, at the end of every call of `optimize`, and whenever a callback looks at it.
     stop_reason : str
         Why the last call of `optimize` ended: "iterations" (all of them ran), "tol", "n_iter_without_progress",
-        "min_grad_norm", "callback" or "interrupt"; "" before the first.
+        "min_grad_norm", "callback" or "interrupt". It is "" before the first call.
 
-    Notes
-    -----
-    Points, P and everything else are kept in Z-order, sorted anew every 50 iterations, so that neighbours
-    are near in memory; `positions` gives them in the user's order.
+    Raises
+    ------
+    ValueError, TypeError
+        If P is not a joint distribution over the points, positions are not finite, or an option is out of its range.
+
+    References
+    ----------
+    van der Maaten and Hinton (2008), "Visualizing data using t-SNE", for the loss; Jacobs (1988), "Increased rates of
+    convergence through learning rate adaptation", for the gains.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from kullback import affinities
+    >>> from kullback.tsne import Embedding, initialization
+    >>> X = load_digits().data[:300]
+    >>> P = affinities.perplexity(X, 15)
+    >>> embedding = Embedding(P, initialization.pca(X, random_state=0))
+    >>> _ = embedding.optimize(250, exaggeration=12).optimize(500)
+    >>> embedding.n_iter, embedding.stop_reason, embedding.positions.shape
+    (750, 'iterations', (300, 2))
     """
 
     def __init__(
@@ -126,7 +106,7 @@ class Embedding:
         n_points, n_components = start.shape
         threads = resolve_threads(n_threads)
         self._n_threads = useful_threads(threads, n_points, POINTS_PER_THREAD)
-        self._n_descent_threads = useful_threads(threads, n_points, 50_000)  # bound by memory below that
+        self._n_descent_threads = useful_threads(threads, n_points, DESCENT_POINTS_PER_THREAD)
         self._dof = check_real(dof, "dof", low=0, open_low=True)
         self._options: dict[str, Any] = {
             "method": method, "theta": check_real(theta, "theta", low=0, high=1),
@@ -137,6 +117,7 @@ class Embedding:
         self._affinities = check_affinities(P, "P", n_points, start.dtype)
         self._entropy = entropy_of(self._affinities[0])
         self._order = np.arange(n_points, dtype=np.int32)
+        # The points of a small map are all near each other in memory, whatever their order.
         sorts = n_points > EXACT_POINTS and n_components <= 3
         self._z_order = ZOrder(start.shape, start.dtype, self._n_threads) if sorts else None
         self._positions = start.copy()
@@ -145,11 +126,11 @@ class Embedding:
         self._centre = np.zeros(n_components)
         self._attraction = np.empty_like(start)
         self._repelled = np.empty_like(start)
-        self._rates = np.zeros(5)
+        self._rates = Rates()
         self._block_sums = np.empty((-(-n_points // descent.BLOCK_POINTS), n_components + 1))
         self._row_sums = np.empty(-(-n_points // attraction.BLOCK_ROWS))
-        self._loss: list[tuple[int, float, float, float]] = []
-        self._measured = False  # whether the last record is of the forces as they are
+        self._loss: list[LossRecord] = []
+        self._loss_is_current = False  # whether the last record is the loss at the present positions
         self.n_iter = 0
         self.stop_reason = ""
 
@@ -162,17 +143,17 @@ class Embedding:
 
     @property
     def n_points(self) -> int:
-        """How many points there are."""
+        """Number of points."""
         return len(self._positions)
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the last iteration; 0 before the first."""
-        return float(self._rates[2])
+        """Learning rate of the last iteration. It is 0 before the first one."""
+        return self._rates.learning_rate
 
     @property
     def loss(self) -> npt.NDArray[Any]:
-        """The trace of the loss so far."""
+        """Trace of the loss so far."""
         return np.array(self._loss, dtype=LOSS_DTYPE)
 
     def optimize(
@@ -197,87 +178,81 @@ class Embedding:
         n_iter : int >= 0
             Iterations to run.
         exaggeration : float > 0 or callable, default 1
-            Factor on P in the gradient. The loss that is recorded is always that of the true P.
-            A callable is given the iteration, counted from the first one of the embedding, and returns the
-            number: ``lambda i: max(1, 12 - 11 * i / 500)`` anneals. So for the next two.
+            Factor on P in the gradient. The recorded loss is always that of the true P. A callable gets the number of
+            the iteration, counted from the first one of the embedding, and returns the factor. For example,
+            ``lambda i: max(1, 12 - 11 * i / 500)`` anneals it. ``learning_rate`` and ``momentum`` may be callables too.
         learning_rate : float > 0, callable or "auto", default "auto"
-            ``"auto"`` is n_points / exaggeration (Belkina et al. 2019), at every iteration.
+            ``"auto"`` is n_points / exaggeration at every iteration (Belkina et al. 2019).
         momentum : float in [0, 1] or callable, default 0.8
             Share of the last step that is kept.
         max_step : float > 0, default 5
-            Longest step of a point in one iteration.
+            Largest distance that a point moves in one iteration, in units of the map.
         tol : float > 0, optional
-            Stop when the KL divergence of the true P is at rest: over 50 iterations it has fallen by less than
-            this share of itself, the gradient has not grown, and both have held for 50 iterations. See Notes.
+            Stop when the descent has been at rest for 50 iterations. It is at rest if the KL divergence of the true P
+            fell by less than this share of itself during the last 50 iterations, and the gradient did not grow.
         n_iter_without_progress : int >= 0, optional
-            Stop when the KL divergence, looked at every 50 iterations, has had no new minimum for so many.
+            Stop when the KL divergence, recorded every 50 iterations, has had no new minimum for so many iterations.
         min_grad_norm : float >= 0, default 0
-            Stop when the Euclidean norm of the gradient, looked at every 50 iterations, is not above this and
-            the map has left its first plateau.
+            Stop when the Euclidean norm of the gradient, looked at every 50 iterations, is not above this value and
+            the map has unfolded.
         callback : callable, optional
-            ``callback(state)`` with a `State` after every ``callback_every`` iterations of the embedding;
-            a true value stops the descent.
+            ``callback(state)`` is called with a `State` every ``callback_every`` iterations of the embedding. If it
+            returns a true value, the descent stops.
         callback_every : int >= 1, default 50
             Iterations between two calls.
         progress : bool, default False
-            A bar on standard error.
+            Whether to show a progress bar on standard error.
 
         Returns
         -------
         Embedding
-            self, so that phases can be chained. Ctrl-C ends the call after the iteration that runs, with
-            ``stop_reason = "interrupt"``, in the main thread; a second one raises KeyboardInterrupt.
+            The embedding itself, so that calls can be chained.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an option is out of its range.
+        ArithmeticError
+            If the points have moved so far apart that Z is nothing but rounding errors.
 
         Notes
         -----
-        A flat KL divergence is no sign of rest while a map is small: where all points are at one place, it is flat
-        for as long as the map needs to unfold, and the gradient is near 0, the more so the more points there are.
-        There Z is n (n - 1). Neither ``tol`` nor ``min_grad_norm`` ends a descent before Z has fallen by a tenth,
-        nor does ``tol`` while the gradient grows, as it does wherever a map leaves a saddle.
+        Ctrl-C ends the call after the iteration that is running, with ``stop_reason = "interrupt"``. A second Ctrl-C
+        raises KeyboardInterrupt. Both hold in the main thread only.
+
+        The KL divergence of a small map is flat although the descent is not at rest. As long as all points are at
+        about one place, Z is about n (n - 1), and the gradient is near 0; the more points there are, the smaller it
+        is. Therefore neither ``tol`` nor ``min_grad_norm`` ends a descent before Z has fallen by a tenth. While a map
+        leaves a saddle, its gradient grows, and ``tol`` does not end the descent.
+
+        One iteration takes O(nnz(P)) time, and the time of `kullback.gradient.repulsive_forces`.
         """
         last = self.n_iter + check_integer(n_iter, "n_iter", low=0)
-        n_points = self.n_points
-        exaggeration_at = _schedule(exaggeration, "exaggeration", open_low=True)
-        momentum_at = _schedule(momentum, "momentum", high=1)
-        if isinstance(learning_rate, str) and learning_rate == "auto":
-            learning_rate_at = None
-        else:
-            learning_rate_at = _schedule(learning_rate, 'learning_rate (a number or "auto")', open_low=True)
-        max_step = check_real(max_step, "max_step", low=0, open_low=True)
+        schedules = Schedules(self.n_points, exaggeration, learning_rate, momentum, max_step)
         callback_every = check_integer(callback_every, "callback_every", low=1)
-        rules = _StopRules(n_points, tol, n_iter_without_progress, min_grad_norm)
+        rules = StopRules(self.n_points, tol, n_iter_without_progress, min_grad_norm)
+        phase = "" if callable(exaggeration) or exaggeration == 1 else f", exaggeration {exaggeration:g}"
         first, reason = self.n_iter, "iterations"
-        with note_interrupts() as interrupted, _bar(n_iter, exaggeration, progress) as bar:
+        with note_interrupts() as interrupted, progress_bar(n_iter, f"t-SNE{phase}", "it", show=progress) as bar:
             while True:
                 if self.n_iter < last and self.n_iter % CHECK_EVERY == 0:
                     self._sort_points()
                 sum_q = self._evaluate_forces()
-                if not sum_q > 0:
-                    raise ArithmeticError(
-                        f"the points are so far apart that Z = {sum_q} is all rounding after {self.n_iter} iterations;"
-                        ' lower the learning rate or use method="exact"'
-                    )
-                due = self.n_iter > first and self.n_iter % callback_every == 0
-                if due and callback is not None and callback(State(self, sum_q)):
+                callback_is_due = self.n_iter > first and self.n_iter % callback_every == 0
+                if callback_is_due and callback is not None and callback(State(self, sum_q)):
                     last, reason = self.n_iter, "callback"
-                check = self.n_iter % rules.every == 0
-                if check or self.n_iter == last:
+                rules_are_due = self.n_iter % rules.every == 0
+                if rules_are_due or self.n_iter == last:
                     kl = self._record_loss(sum_q).kl_divergence
                     if bar is not None:
                         bar.set_postfix_str(f"KL {kl:.4f}", refresh=False)
                 if self.n_iter == last:
                     break
-                factor = exaggeration_at(self.n_iter)
-                rate = n_points / factor if learning_rate_at is None else learning_rate_at(self.n_iter)
-                self._rates[:] = factor, 1 / sum_q, rate, momentum_at(self.n_iter), max_step
-                gradient_norm = descent.descend(
-                    self._positions, self._velocity, self._gains, self._attraction, self._repelled, self._rates,
-                    self._centre, self._block_sums, self._n_descent_threads,
-                )  # fmt: skip
+                gradient_norm = self._descend(schedules.rates(self.n_iter, sum_q))
                 self.n_iter += 1
                 if bar is not None:
                     bar.update()
-                if check and (rule := rules.apply(self.n_iter, kl, sum_q, gradient_norm)):
+                if rules_are_due and (rule := rules.apply(self.n_iter, kl, sum_q, gradient_norm)):
                     last, reason = self.n_iter, rule
                 if interrupted.is_set():
                     last, reason = self.n_iter, "interrupt"
@@ -285,40 +260,20 @@ class Embedding:
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write P, positions and the state of the descent as an npz without pickle.
+        """Write P, the positions and the state of the descent to a file.
 
-        The file appears under its name only when it is complete. `load` goes on from it bit for bit, whenever it
-        was written; a rule that stops, such as ``tol``, starts to count again with the next call of `optimize`.
+        The file is an npz without pickles. It appears under its name only when it is complete. A descent that `load`
+        resumes gives the same bits as one that was never interrupted. A rule that stops the descent, such as
+        ``tol``, starts to count anew at the next call of `optimize`, as it always does.
 
         Parameters
         ----------
         path : str or path-like
-            About 8 bytes for each non-zero of P, and 12 for each coordinate, in float32.
+            Name of the file. In float32 it takes about 8 bytes for each non-zero element of P, and 12 for each
+            coordinate.
         """
-        state = self._to_state()
+        state = pack(self._to_saved())
         save_state(path, state.pop("header"), state, compress=False)
-
-    def _to_state(self) -> dict[str, Any]:
-        """Return everything as arrays in the user's order, and a header that JSON can hold."""
-        rank = _inverse(self._order)
-        values, columns, row_starts = self._permute(rank, self._order)
-        header = {
-            "format": FORMAT, "version": VERSION, "n_iter": self.n_iter, "stop_reason": self.stop_reason,
-            "options": self._options,
-        }  # fmt: skip
-        loss = np.array([row[1:] for row in self._loss], dtype=float).reshape(-1, 3)
-        return {
-            "header": header, "values": values, "columns": columns, "row_starts": row_starts, "order": self._order,
-            "positions": self._positions[rank], "velocity": self._velocity[rank], "gains": self._gains[rank],
-            "centre": self._centre, "rates": self._rates, "grid": np.array(get_grid(self._repulsion)),
-            "loss_iterations": np.array([row[0] for row in self._loss], dtype=np.int64), "loss": loss,
-        }  # fmt: skip
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self._to_state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ = self._from_state(dict(state), None).__dict__
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, n_threads: int | None = None) -> Embedding:
@@ -327,98 +282,98 @@ class Embedding:
         Parameters
         ----------
         path : str or path-like
-            The file.
+            Name of the file.
         n_threads : int, optional
-            Default: all. The bits of what follows do not depend on it.
+            Number of threads, by default all. The bits of further results do not depend on it.
+
+        Returns
+        -------
+        Embedding
+            An embedding that goes on where the saved one was.
 
         Raises
         ------
         ValueError
-            For a file that is damaged, truncated, of another version or no embedding at all.
+            If the file is damaged or truncated, has another version, or does not hold an embedding.
         """
         try:
-            return cls._from_state(load_state(path), n_threads)
+            return cls._from_saved(unpack(load_state(path)), n_threads)
         except (TypeError, ValueError, OverflowError, MemoryError) as error:
             raise ValueError(f"cannot load {os.fspath(path)!r}: {error}") from None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return pack(self._to_saved())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = self._from_saved(unpack(dict(state)), None).__dict__
+
+    def _to_saved(self) -> SavedEmbedding:
+        """Return everything in the order of the user's points."""
+        rank = _inverse(self._order)
+        values, columns, row_starts = self._permute(rank, self._order)
+        return SavedEmbedding(
+            self._options, self.n_iter, self.stop_reason, values, columns, row_starts, self._order,
+            self._positions[rank], self._velocity[rank], self._gains[rank], self._centre, self._rates,
+            get_grid(self._repulsion), self._loss,
+        )  # fmt: skip
+
     @classmethod
-    def _from_state(cls, state: dict[str, Any], n_threads: int | None) -> Embedding:
-        header: Any = state.pop("header")
-        keys = {"format", "version", "n_iter", "stop_reason", "options"}
-        if not isinstance(header, dict) or set(header) != keys:
-            raise ValueError(f"its header must have the keys {sorted(keys)}")
-        if (header["format"], header["version"]) != (FORMAT, VERSION):
-            raise ValueError(f"it must be {FORMAT} version {VERSION}, got {header['format']} {header['version']}")
-        arrays: Arrays = state
-        if not isinstance(header["options"], dict) or not isinstance(header["stop_reason"], str):
-            raise ValueError("its header must hold options and a reason")
-        dtype = str(arrays["positions"].dtype) if "positions" in arrays else ""
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"its positions must be float32 or float64, got {dtype}")
-        positions = take(arrays, "positions", dtype, (None, None))
-        n_points, n_components = positions.shape
-        row_starts = take(arrays, "row_starts", "int64", (n_points + 1,))
-        columns = take(arrays, "columns", "int32", (None,))
-        values = take(arrays, "values", dtype, (len(columns),))
-        if row_starts[0] != 0 or row_starts[-1] != len(columns) or (np.diff(row_starts) < 0).any():
-            raise ValueError("its rows of P must follow each other and end with its values")
-        if len(columns) and (columns.min() < 0 or columns.max() >= n_points):
-            raise ValueError(f"its columns of P must be in [0, {n_points})")
-        P = sparse.csr_array((values, columns, row_starts), shape=(n_points, n_points))
-        new = cls(P, positions, n_threads=n_threads, **header["options"])
-        order = take(arrays, "order", "int32", (n_points,))
-        if not np.array_equal(np.sort(order), np.arange(n_points)):
-            raise ValueError("its order must be a permutation of the points")
-        new._affinities = new._permute(order, _inverse(order))
-        new._order, new._positions = order, positions[order]
-        shape = (n_points, n_components)
-        new._velocity = take(arrays, "velocity", dtype, shape)[order]
-        new._gains = take(arrays, "gains", dtype, shape)[order]
-        new._centre = take(arrays, "centre", "float64", (n_components,))
-        new._rates = take(arrays, "rates", "float64", (5,))
-        grid = take(arrays, "grid", "float64", (None,))
-        iterations = take(arrays, "loss_iterations", "int64", (None,))
-        loss = take(arrays, "loss", "float64", (len(iterations), 3))
-        refuse_unknown(arrays)
-        for name, array in (("velocity", new._velocity), ("gains", new._gains), ("centre", new._centre),
-                            ("rates", new._rates), ("grid", grid), ("loss", loss)):  # fmt: skip
-            if not (np.abs(array) <= 1e37).all():
-                raise ValueError(f"its {name} must be finite and at most 1e37 in magnitude")
-        new.n_iter = check_integer(header["n_iter"], "n_iter", low=0)
-        if new.n_iter >= 2**62:
-            raise ValueError(f"its n_iter must be less than 2**62, got {new.n_iter}")
-        if len(iterations) and not (iterations[0] >= 0 and (np.diff(iterations) > 0).all()
-                                    and iterations[-1] <= new.n_iter):  # fmt: skip
-            raise ValueError(f"its trace of the loss must have growing iterations up to {new.n_iter}")
-        set_grid(new._repulsion, grid.tolist())
-        new._loss = [(i, *row) for i, row in zip(iterations.tolist(), loss.tolist(), strict=True)]
-        new.stop_reason = header["stop_reason"]
-        return new
+    def _from_saved(cls, saved: SavedEmbedding, n_threads: int | None) -> Embedding:
+        """Return an embedding that goes on where the saved one was."""
+        n_points, order = len(saved.positions), saved.order
+        P = sparse.csr_array((saved.values, saved.columns, saved.row_starts), shape=(n_points, n_points))
+        embedding = cls(P, saved.positions, n_threads=n_threads, **saved.options)
+        embedding._affinities = embedding._permute(order, _inverse(order))
+        embedding._order = order
+        embedding._positions, embedding._velocity = saved.positions[order], saved.velocity[order]
+        embedding._gains = saved.gains[order]
+        embedding._centre, embedding._rates = saved.centre, saved.rates
+        set_grid(embedding._repulsion, saved.grid)
+        embedding._loss = saved.loss
+        embedding.n_iter, embedding.stop_reason = saved.n_iter, saved.stop_reason
+        return embedding
 
     def _evaluate_forces(self) -> float:
-        self._measured = False
+        """Compute the attraction and the repulsion at the present positions, and return Z."""
+        self._loss_is_current = False
         attraction.accumulate_attraction(
             *self._affinities, self._positions, self._dof, self._attraction, self._n_threads
         )
-        return self._repulsion(self._positions, self._repelled)
+        sum_q = self._repulsion(self._positions, self._repelled)
+        if not sum_q > 0:
+            raise ArithmeticError(
+                f"the points are so far apart that Z = {sum_q} is all rounding after {self.n_iter} iterations;"
+                ' lower the learning rate or use method="exact"'
+            )
+        return sum_q
+
+    def _descend(self, rates: Rates) -> float:
+        """Take a step along the forces, and return the Euclidean norm of the gradient."""
+        self._rates = rates
+        return descent.descend(
+            self._positions, self._velocity, self._gains, self._attraction, self._repelled, np.array(rates),
+            self._centre, self._block_sums, self._n_descent_threads,
+        )  # fmt: skip
 
     def _record_loss(self, sum_q: float) -> Decomposition:
-        if self._measured:
+        """Add the loss at the present positions to the trace, and return it."""
+        if self._loss_is_current:
             return Decomposition(*self._loss[-1][1:])
         if self._loss and self._loss[-1][0] == self.n_iter:
-            self._loss.pop()  # of a call that ended here: points may have been sorted since, and sums rounded anew
+            # The last call ended here and recorded the loss. Points may have been sorted since, which rounds anew.
+            self._loss.pop()
         log_affinity = attraction.sum_log_affinity(
             *self._affinities, self._positions, self._dof, self._row_sums, self._n_threads
         )
         loss = loss_of(self._entropy, log_affinity, sum_q)
         self._loss.append((self.n_iter, loss.entropy, loss.cross_entropy, loss.kl_divergence))
-        self._measured = True
+        self._loss_is_current = True
         return loss
 
     def _sort_points(self) -> None:
-        """Bring points, P and the state of the descent into Z-order."""
+        """Sort the points, P and the state of the descent along the Z-order curve."""
         if self._z_order is None:
-            return  # so few points that they are all near in memory
+            return
         order = self._z_order(self._positions)
         self._affinities = self._permute(order, _inverse(order))
         self._order = self._order[order]
@@ -426,7 +381,7 @@ class Embedding:
             setattr(self, name, getattr(self, name)[order])
 
     def _permute(self, order: npt.NDArray[np.int32], rank: npt.NDArray[np.int32]) -> Any:
-        """Return P with its rows and columns in another order; ``rank`` is the inverse of ``order``."""
+        """Return P with its rows and columns in another order. ``rank`` is the inverse of ``order``."""
         values, columns, row_starts = self._affinities
         permuted = np.empty_like(values), np.empty_like(columns), np.empty_like(row_starts)
         attraction.permute_rows(*self._affinities, order, rank, *permuted, self._n_threads)
@@ -434,81 +389,7 @@ class Embedding:
 
 
 def _inverse(order: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Return the inverse of a permutation."""
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order), dtype=order.dtype)
     return rank
-
-
-def _schedule(value: Any, name: str, *, high: float = math.inf, open_low: bool = False) -> Callable[[int], float]:
-    """Return the number of each iteration, checked: now if it is one number, else when it is asked for."""
-    if callable(value):
-        return lambda iteration: check_real(
-            value(iteration), f"{name} of iteration {iteration}", low=0, high=high, open_low=open_low
-        )
-    number = check_real(value, name, low=0, high=high, open_low=open_low)
-    return lambda iteration: number
-
-
-class _StopRules:
-    """When one call of `Embedding.optimize` ends before its iterations do."""
-
-    WINDOW = 50
-    """Iterations over which progress is measured, and for which rest must last."""
-
-    GROWTH = 1.5
-    """A gradient that grows more than this in a window is leaving a saddle: it grows exponentially there."""
-
-    PLATEAU = 0.9
-    """Share of n (n - 1), Z where all points coincide: above it, the map has not unfolded. The KL divergence of
-    coinciding points is no such mark: exaggerated maps of data without clusters stay near it, unfolded or not."""
-
-    def __init__(
-        self, n_points: int, tol: float | None, n_iter_without_progress: int | None, min_grad_norm: float
-    ) -> None:
-        self.tol = None if tol is None else check_real(tol, "tol", low=0, open_low=True)
-        self.patience = n_iter_without_progress
-        if self.patience is not None:
-            self.patience = check_integer(self.patience, "n_iter_without_progress", low=0)
-        self.min_grad_norm = check_real(min_grad_norm, "min_grad_norm", low=0)
-        self.every = CHECK_EVERY if tol is None else REST_EVERY
-        self.plateau = self.PLATEAU * n_points * (n_points - 1)
-        self.best_kl, self.best_iteration = math.inf, -1
-        self.records: list[tuple[int, float, float]] = []
-        self.restless = -1
-
-    def apply(self, iteration: int, kl: float, sum_q: float, gradient_norm: float) -> str:
-        """Return the name of the rule that ends the descent, or "" where none does."""
-        if self.restless < 0:
-            self.restless = iteration
-        if kl < self.best_kl:
-            self.best_kl, self.best_iteration = kl, iteration
-        if self.patience is not None and iteration - self.best_iteration > self.patience:
-            return "n_iter_without_progress"
-        unfolded = sum_q < self.plateau
-        if unfolded and gradient_norm <= self.min_grad_norm:
-            return "min_grad_norm"
-        if self.tol is None:
-            return ""
-        self.records.append((iteration, kl, gradient_norm))
-        while len(self.records) > 1 and self.records[1][0] <= iteration - self.WINDOW:
-            self.records.pop(0)
-        before, kl_before, norm_before = self.records[0]
-        at_rest = (
-            unfolded
-            and before <= iteration - self.WINDOW
-            and kl_before - kl < self.tol * kl
-            and gradient_norm <= self.GROWTH * norm_before
-        )
-        if not at_rest:
-            self.restless = iteration
-        return "tol" if iteration - self.restless >= self.WINDOW else ""
-
-
-def _bar(total: int, exaggeration: object, show: bool) -> Any:
-    """Return a progress bar over iterations as a context, or one that gives None."""
-    if not show:
-        return nullcontext()
-    from tqdm.auto import tqdm
-
-    phase = "" if callable(exaggeration) or exaggeration == 1 else f", exaggeration {exaggeration:g}"
-    return tqdm(total=total, desc=f"t-SNE{phase}", unit="it")

@@ -13,103 +13,104 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, validate_data
 
 from .._arrays import FloatArray
-from .._checks.scalars import check_choice, check_flag, check_integer, check_real
+from .._checks.scalars import check_choice, check_integer, check_real
 from .._threads import resolve_threads
-from . import affinities, gradient, initialization, placement
+from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
 from .neighbors import NeighborIndex
+from .new_points import NewPointsMixin
 from .repulsion import METHODS, check_method, choose_accuracy
 
 EXPLORATION_ITER = 250
 """Iterations of early exaggeration, as in scikit-learn and openTSNE."""
 
 EXPLORATION_TOL = 0.05
-"""``early_exaggeration_iter="auto"``: the share by which KL falls in 50 iterations when exaggeration ends."""
+"""With ``early_exaggeration_iter="auto"``, exaggeration ends when KL falls by less than this share in 50 iterations."""
 
 
-class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """t-distributed stochastic neighbour embedding.
+class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """t-distributed stochastic neighbour embedding: a map of data in which neighbours stay together.
 
     The parameters have scikit-learn's names, so it can stand in for ``sklearn.manifold.TSNE``.
 
     Parameters
     ----------
     n_components : int, default 2
-        Dimensions of the embedding. Barnes-Hut and the FFT serve up to three.
+        Dimensions of the embedding. The methods "barnes_hut" and "fft" serve up to three.
     perplexity : float, default 30
-        Effective number of neighbours of a point; below n_samples. ``3 * perplexity`` neighbours are used.
+        Effective number of neighbours of a point, below n_samples. ``3 * perplexity`` neighbours are used.
     early_exaggeration : float, default 12
         Factor on P during the first ``early_exaggeration_iter`` iterations.
     early_exaggeration_iter : int or "auto", default 250
-        ``"auto"``: until the KL divergence falls by less than 5 % in 50 iterations, once the map has unfolded; at
-        most half of ``max_iter``. See `Embedding.optimize` under ``tol``.
+        With ``"auto"``, exaggeration ends when the map has unfolded and the KL divergence falls by less than 5 % in 50
+        iterations, and at the latest after half of ``max_iter``. See ``tol`` in `Embedding.optimize`.
     exaggeration : float or callable, default 1
-        Factor on P after that: late exaggeration. A callable is given the iteration and returns the factor, and so
-        for the next two: see `Embedding.optimize`.
+        Factor on P after that, known as late exaggeration. A callable gets the iteration and returns the factor.
+        ``learning_rate`` and ``momentum`` may be callables too: see `Embedding.optimize`.
     learning_rate : float, callable or "auto", default "auto"
-        ``"auto"``: n_samples / exaggeration at every iteration (Belkina et al. 2019).
+        ``"auto"`` is n_samples / exaggeration at every iteration (Belkina et al. 2019).
     momentum : float or callable, default 0.8
         Share of the last step that is kept.
     max_step : float, default 5
-        Longest step of a point in one iteration.
+        Largest distance that a point moves in one iteration, in units of the map.
     max_iter : int, default 1000
-        Iterations in all.
+        Number of iterations in all.
     n_iter_without_progress : int, default 300
         After early exaggeration, stop when the KL divergence has had no new minimum for so many iterations.
     min_grad_norm : float, default 1e-7
-        Stop when the norm of the gradient is not above this, once the map has unfolded.
+        Stop when the map has unfolded and the norm of the gradient is not above this value.
     tol : float, optional
         After early exaggeration, stop when the KL divergence falls by less than this share of itself in 50
-        iterations, and neither its plateau nor a growing gradient says that more is to come: see
-        `Embedding.optimize`. 0.002 is about the rule of Belkina et al. (2019).
+        iterations, unless a first plateau or a growing gradient tells that more is to come: see `Embedding.optimize`.
+        0.002 is about the rule of Belkina et al. (2019).
     metric : str or callable, default "euclidean"
-        Distance between rows; ``"precomputed"`` takes a square matrix of distances as X.
+        Distance between rows: see `kullback.neighbors.nearest_neighbors`. With ``"precomputed"``, X is a square matrix
+        of distances.
     metric_params : dict, optional
         Further keyword arguments of the metric.
     init : {"pca", "spectral", "random"} or array of shape (n_samples, n_components), default "pca"
-        Start, of a standard deviation of 1e-4; ``"spectral"`` is that of the neighbour graph. An array is taken at
-        its own scale, as in scikit-learn: `kullback.tsne.initialization.rescale` gives it the usual one. Points
-        that coincide are parted.
+        Positions at which the descent starts, with a standard deviation of 1e-4. ``"spectral"`` takes eigenvectors of
+        the neighbour graph. An array is taken at its own scale, as in scikit-learn;
+        `kullback.tsne.initialization.rescale` gives it the usual one. Points that coincide are parted.
     callback : callable, optional
-        ``callback(state)`` after every ``callback_every`` iterations; a true value ends the fit. See
-        `kullback.tsne.State`.
+        ``callback(state)`` is called with a `kullback.tsne.State` every ``callback_every`` iterations. If it returns a
+        true value, the fit ends.
     callback_every : int, default 50
         Iterations between two calls.
     verbose : int, default 0
-        Above 0: a progress bar for each phase on standard error.
+        Above 0, each phase shows a progress bar on standard error.
     random_state : int, RandomState or None, default None
-        Seed of the initialisation and the approximate neighbour search.
+        Seed of the initialisation and of the approximate search for neighbours.
     method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
-        How repulsion is summed: see `kullback.gradient.repulsive_forces`. ``"exact"`` also gives every pair of
-        points an entry in P, as in scikit-learn.
+        How repulsion is summed: see `kullback.gradient.repulsive_forces`. ``"exact"`` also gives every pair of points
+        an entry in P, as in scikit-learn.
     angle : float in [0, 1], default 0.5
-        Trade of accuracy for speed: Barnes-Hut's theta, or an FFT grid with the same error.
+        Accuracy against speed: theta of Barnes-Hut, or an FFT grid with the same error.
     dof : float, default 1
-        Degrees of freedom of the kernel in the map: below 1 its tails are heavier and clusters finer (Kobak et
-        al. 2019).
+        Degrees of freedom of the kernel in the map. Below 1, its tails are heavier and clusters finer (Kobak et al.
+        2019).
     n_jobs : int, optional
-        Threads; None or -1 for all. The result does not depend on it, bit for bit.
+        Number of threads. None and -1 mean all. The bits of the result do not depend on it.
 
     Attributes
     ----------
     embedding_ : ndarray of shape (n_samples, n_components), float32
         The map.
     kl_divergence_ : float
-        KL(P || Q) in nats of the true P at ``embedding_``; Z is summed by the method of the gradient.
+        KL(P || Q) in nats, of the true P at ``embedding_``. Z is summed by the method of the gradient.
     exact_kl_ : float
-        The same with Z summed over all pairs in float64: computed when it is first asked for, in O(n_samples^2)
-        (a second for 60,000 points).
+        The same with Z summed over all pairs in float64. It is computed when it is first asked for, in O(n_samples^2)
+        time (a second for 60,000 points).
     point_kl_ : ndarray of shape (n_samples,)
-        What each point contributes to ``kl_divergence_``; computed when it is first asked for.
+        What each point contributes to ``kl_divergence_``. It is computed when it is first asked for.
     gradient_error_ : float
         Relative error of the gradient at ``embedding_``, on a sample of 1,000 points: see
-        `kullback.gradient.gradient_error`; computed when it is first asked for.
+        `kullback.gradient.gradient_error`. It is computed when it is first asked for.
     n_iter_ : int
-        Iterations that ran.
+        Number of iterations that ran.
     stop_reason_ : str
         Why the fit ended: see `Embedding`.
     timings_ : dict of str to float
@@ -117,16 +118,17 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     loss_ : ndarray of records (iteration, entropy, cross_entropy, kl_divergence)
         H(P), H(P, Q) and KL = H(P, Q) - H(P), in nats, every 50 iterations and at the end.
     affinities_ : kullback.affinities.Affinities
-        P, its entropy and the neighbours it was made from.
+        P, its entropy, and the neighbours that it was made from.
     learning_rate_ : float
-        Learning rate of the last phase.
+        Learning rate of the last iteration.
     n_features_in_ : int
         Number of features seen in `fit`.
 
     Notes
     -----
-    Ctrl-C during the optimisation ends the fit after the iteration that runs: ``embedding_`` is the map so far and
-    a ConvergenceWarning says so. Before that, and when it comes twice, it raises KeyboardInterrupt as usual.
+    Ctrl-C during the optimisation ends the fit after the iteration that is running. ``embedding_`` is then the map so
+    far, and a ConvergenceWarning says so. Before the optimisation, and when it comes twice, Ctrl-C raises
+    KeyboardInterrupt as usual.
 
     References
     ----------
@@ -199,20 +201,36 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Data, or distances of shape (n_samples, n_samples) where ``metric="precomputed"``.
+            Data. With ``metric="precomputed"``: distances of shape (n_samples, n_samples).
         y : ignored
             Present for scikit-learn's conventions.
 
         Returns
         -------
         TSNE
-            self
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If data are not finite, have fewer than 2 rows, or a parameter is out of its range.
         """
         self.fit_transform(X)
         return self
 
     def fit_transform(self, X: Any, y: object = None) -> FloatArray:
-        """Embed the rows of X and return the embedding; see `fit`."""
+        """Embed the rows of X and return the embedding.
+
+        Parameters
+        ----------
+        X, y
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components), float32
+            ``embedding_``.
+        """
         n_threads = self._check_parameters()
         X = self._check_rows(X, reset=True)
         n_samples = X.shape[0]
@@ -250,7 +268,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.kl_divergence_ = float(self.loss_.kl_divergence[-1])
         stages = ("neighbours", "affinities", "initialisation", "optimisation")
         self.timings_ = dict(zip(stages, np.diff(clock).tolist(), strict=True))
-        self._refer(index)
+        self._keep_map(index)
         if self.stop_reason_ == "interrupt":
             warnings.warn(
                 f"interrupted after {self.n_iter_} of {self.max_iter} iterations; embedding_ is the map so far",
@@ -261,7 +279,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     @property
     def exact_kl_(self) -> float:
-        """KL(P || Q) in float64, Z over all pairs."""
+        """KL(P || Q) in nats, with Z summed over all pairs in float64."""
         loss = self._audit("exact_kl", gradient.tsne_loss, dof=self.dof, exact=True)
         return float(loss.kl_divergence)
 
@@ -279,128 +297,24 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         return float(self._audit("gradient_error", gradient.gradient_error, **options))
 
     def _audit(self, name: str, measure: Callable[..., Any], **options: Any) -> Any:
-        """Return a measure of the fitted map, computed once."""
-        audits = self._audits  # an AttributeError before fit, as for any other fitted attribute
+        """Return a measure of the fitted map, which is computed once."""
+        audits = self._audits  # before fit this is an AttributeError, as for any other fitted attribute
         if name not in audits:
             n_threads = resolve_threads(self.n_jobs, name="n_jobs")
             audits[name] = measure(self.affinities_.P, self.embedding_, n_threads=n_threads, **options)
         return audits[name]
 
-    def transform(self, X: Any, *, out: Any = None, return_scores: bool = False) -> Any:
-        """Place new rows in the map, each by itself; rows of the map get their own positions.
-
-        A row's position and score do not depend on the rows that it comes with, on their order, on how they are
-        cut into chunks or on the number of threads, not in one bit.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix or dask array of shape (n_samples, n_features)
-            New rows, worked on in chunks: a memory-mapped file may be larger than memory. Where
-            ``metric="precomputed"``: distances to the rows of the map, of shape (n_samples, n_fitted), dense or a
-            sparse graph of neighbours.
-        out : ndarray of shape (n_samples, n_components), float32 or float64, optional
-            Where to put the positions, such as a memory map.
-        return_scores : bool, default False
-            Whether to return scores as well.
-
-        Returns
-        -------
-        positions : ndarray of shape (n_samples, n_components), float32
-            ``out`` where it is given; a dask array, block by block, where X is one.
-        scores : ndarray of shape (n_samples,), float64
-            With ``return_scores``: how far the row is from its neighbours, as a multiple of how far these are from
-            theirs (the last of up to 30). About 1 for rows like those of the map, whatever the density there;
-            the larger, the less the position means.
-
-        Raises
-        ------
-        ValueError, TypeError
-            For rows that are not finite, another number of features, or an ``out`` that does not fit.
-
-        Notes
-        -----
-        A new point minimises ``- sum_j p_j log w(y - y_j) + u(y) / c``, with u the sum of w over the map and c the mean
-        of u over its points: docs/new_points.md. A row that several rows of the map are equal to gets the position of
-        the first. O(n_samples) after the search for neighbours.
-        """
-        check_is_fitted(self, "embedding_")
-        check_flag(return_scores, "return_scores")
-        n_threads = resolve_threads(self.n_jobs, name="n_jobs")
-        if placement.is_dask(X):
-            validate_data(self, X, reset=False, skip_check_array=True)
-            if out is not None:
-                raise ValueError("out must be None for a dask array, which is computed later")
-            positions, scores = placement.place_blocks(self._map, X, n_threads=n_threads)
-        else:
-            large = isinstance(X, np.ndarray) and X.ndim == 2 and X.size > placement.CHUNK_ELEMENTS
-            if large and X.dtype.kind in "fiub":  # checked and cast chunk by chunk
-                validate_data(self, X, reset=False, skip_check_array=True)
-            else:
-                X = self._check_rows(X, reset=False)
-            positions, scores = self._map.place(X, n_threads=n_threads, out=out)
-        return (positions, scores) if return_scores else positions
-
-    @available_if(lambda self: self.metric != "precomputed")  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: object = None) -> TSNE:
-        """Add rows to the map: the old points keep their positions bit for bit, the new ones settle among them.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            Rows that follow those of the map so far; rows that it has already are added again. The first call is
-            `fit`.
-        y : ignored
-            Present for scikit-learn's conventions.
-
-        Returns
-        -------
-        TSNE
-            self, with ``embedding_``, ``affinities_`` and ``kl_divergence_`` of all rows, and a record more in
-            ``loss_``.
-
-        Notes
-        -----
-        There is no such method where ``metric="precomputed"``, as the distances among new rows are not known.
-        New points start where `transform` puts them, then descend together, 250 iterations, on the loss of all points.
-        A call costs as much as the neighbours of all rows and 250 iterations, whatever the number of new rows.
-        """
-        if not hasattr(self, "embedding_"):
-            return self.fit(X)
-        n_threads = self._check_parameters()
-        X = self._check_rows(X, reset=False)
-        index = self._map.index.extend(X)
-        start, _ = self._map.place(X, n_threads=n_threads)
-        self.affinities_ = self._find_affinities(index, n_threads)
-        self.embedding_, loss = placement.grow(
-            self._map, self.affinities_, start, n_threads=n_threads, random_state=self.random_state
-        )
-        self.n_iter_ += placement.GROW_ITER
-        record = np.array([(self.n_iter_, *loss)], dtype=self.loss_.dtype)
-        self.loss_ = np.concatenate([self.loss_, record]).view(np.recarray)
-        self.kl_divergence_ = loss.kl_divergence
-        self._refer(index)
-        return self
-
-    def _find_affinities(self, index: NeighborIndex, n_threads: int) -> affinities.Affinities:
-        n_neighbors = index.shape[0] - 1 if self.method == "exact" else None
-        return affinities.perplexity(index, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
-
-    def _refer(self, index: NeighborIndex) -> None:
-        """Keep what `transform` needs."""
-        self._map = placement.ReferenceMap(
-            index, self.affinities_.neighbors, self.embedding_, perplexity=self.perplexity, method=self.method,
-            theta=self.angle, dof=self.dof,
-        )  # fmt: skip
-        self._audits: dict[str, Any] = {}
-
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
-        with config_context(array_api_dispatch=False):  # arrays of other libraries on the CPU become NumPy's
+        """Return rows in a form that we can work with. ``reset`` tells rows to fit from new ones."""
+        # Without dispatch, arrays of other libraries on the CPU become NumPy's.
+        with config_context(array_api_dispatch=False):
             return validate_data(
                 self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32],
                 ensure_min_samples=2 if reset else 1, ensure_non_negative=self.metric == "precomputed",
             )  # fmt: skip
 
     def _check_parameters(self) -> int:
+        """Check the parameters that are not checked where they are used, and return the number of threads."""
         check_integer(self.n_components, "n_components", low=1)
         check_real(self.early_exaggeration, "early_exaggeration", low=1)
         check_integer(self.max_iter, "max_iter", low=1)
@@ -417,6 +331,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         return resolve_threads(self.n_jobs, name="n_jobs")
 
     def _initialise(self, X: Any, random_state: np.random.RandomState) -> FloatArray:
+        """Return the positions at which the descent starts."""
         if isinstance(self.init, str) and self.init == "pca":
             if self.metric == "precomputed":
                 raise ValueError('init must be "spectral", "random" or an array where metric="precomputed", got "pca"')
@@ -431,6 +346,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         return initialization.part_coinciding(init, random_state=random_state)
 
     def _descend(self, embedding: Embedding) -> None:
+        """Run both phases: with early exaggeration, and after it."""
         options: dict[str, Any] = {
             "learning_rate": self.learning_rate, "momentum": self.momentum, "max_step": self.max_step,
             "min_grad_norm": self.min_grad_norm, "callback": self.callback, "callback_every": self.callback_every,

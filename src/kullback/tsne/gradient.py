@@ -4,12 +4,12 @@ With P the input affinities, symmetric and summing to 1, Y the embedding and
 
     w_ij = (1 + |y_i - y_j|^2 / dof)^(-dof),    Z = sum over i != j of w_ij,    q_ij = w_ij / Z,
 
-the loss is ``KL(P || Q) = H(P, Q) - H(P)`` and its gradient
+the loss is ``KL(P || Q) = H(P, Q) - H(P)``. Its gradient is the attraction minus the repulsion,
 
-    dKL/dy_i = 4 (sum_j p_ij w_ij^(1/dof) (y_i - y_j)  -  sum_j w_ij^(1 + 1/dof) (y_i - y_j) / Z),
+    dKL/dy_i = 4 (sum_j p_ij w_ij^(1/dof) (y_i - y_j)  -  sum_j w_ij^(1 + 1/dof) (y_i - y_j) / Z).
 
-attraction less repulsion. dof = 1 is t-SNE: van der Maaten and Hinton (2008), section 3; the tail's
-exponent: Kobak et al. (2019). H(P) is fixed while P is, so KL and cross-entropy have this same gradient.
+t-SNE has dof = 1 (van der Maaten and Hinton 2008, section 3). Kobak et al. (2019) introduced the exponent of the tails.
+As long as P is fixed, so is H(P), and therefore KL and the cross-entropy have the same gradient.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = [
 ]  # fmt: skip
 
 EXACT_SUM_POINTS = 100_000
-"""Up to here `gradient_error` sums Z over all pairs, which takes seconds."""
+"""Up to so many points, `gradient_error` sums Z over all pairs, which takes seconds."""
 
 BLOCK_PAIRS = 2**18
-"""Pairs at a time in `point_kl`: their arrays stay in the cache."""
+"""Pairs that `point_kl` works on at a time, so that their arrays stay in the cache."""
 
 
 def repulsive_forces(
@@ -48,26 +48,28 @@ def repulsive_forces(
     dof: float = 1.0,
     n_threads: int | None = None,
 ) -> tuple[FloatArray, float]:
-    """Return the repulsion on every point, not yet divided by Z, and Z.
+    """Return the repulsion on every point, before it is divided by Z, and Z.
 
     Parameters
     ----------
     Y : array-like of shape (n_points, n_components)
-        Embedding; float32 stays float32, anything else is taken as float64.
+        Embedding. float32 stays float32, and anything else is taken as float64.
     method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
-        ``"exact"`` is O(n^2) in any dimension; ``"barnes_hut"`` O(n log n) and ``"fft"`` O(n + g log g), for a
-        grid of g nodes that grows with the volume of the map, in one to three dimensions. ``"auto"`` is exact
-        up to 1,000 points, and then takes what a measured cost model predicts to be the fastest.
+        ``"exact"`` takes O(n^2) time and works in any dimension. ``"barnes_hut"`` takes O(n log n). ``"fft"`` takes
+        O(n + g log g) for a grid of g nodes, which grows with the volume of the map. The last two work in one to three
+        dimensions. ``"auto"`` is exact up to 1,000 points. Above, it takes the method that a measured cost model
+        predicts to be the fastest.
     theta : float in [0, 1], default 0.5
-        Barnes-Hut: the largest radius of a cell, relative to ``sqrt(distance^2 + dof / 2)``, that stands for its
-        points; more than 0.8 counts as 0.8. 0 gives the exact sum. The FFT takes a grid of the same error.
+        Accuracy. In Barnes-Hut it is the largest radius of a cell, relative to ``sqrt(distance^2 + dof / 2)``, that
+        stands for its points. Values above 0.8 count as 0.8, and 0 gives the exact sum. The FFT takes a grid with the
+        same error.
     tolerance : float in (0, 1], optional
-        Relative error of the repulsion, in place of theta: sets theta, the order of the splines and the spacing
+        Relative error of the repulsion, which replaces theta. It sets theta, the order of the splines and the spacing
         of the grid, as measured on the worst of thirty-two maps.
     dof : float > 0, default 1
         Degrees of freedom of the kernel.
     n_threads : int, optional
-        Default: all. The bits of the result do not depend on it.
+        Number of threads, by default all. The bits of the result do not depend on it.
 
     Returns
     -------
@@ -79,17 +81,24 @@ def repulsive_forces(
     Raises
     ------
     ValueError, TypeError
-        For positions that are not finite, or options outside their range.
+        If positions are not finite, or an option is out of its range.
 
     Notes
     -----
-    The scratch memory of a call, up to some 100 MB, is kept for the next one with the same shape, dtype and options,
-    which takes three quarters of the time or less (of an FFT: a quarter). No bit depends on earlier calls.
+    The scratch memory of a call, up to some 100 MB, is kept for the next call with the same shape, dtype and options.
+    That call then takes three quarters of the time or less, and a quarter with an FFT. No bit depends on earlier calls.
 
     References
     ----------
     van der Maaten (2014), "Accelerating t-SNE using tree-based algorithms", section 4, for Barnes-Hut;
     Linderman et al. (2019), "Fast interpolation-based t-SNE", for the FFT.
+
+    Examples
+    --------
+    >>> from kullback.gradient import repulsive_forces
+    >>> forces, Z = repulsive_forces([[0.0, 0.0], [1.0, 0.0]])
+    >>> forces.tolist(), Z
+    ([[-0.25, 0.0], [0.25, 0.0]], 1.0)
     """
     positions = check_positions(Y, "Y")
     forces = np.empty_like(positions)
@@ -111,23 +120,29 @@ def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: 
     Parameters
     ----------
     P : sparse matrix, sparse array or array-like of shape (n_points, n_points)
-        Joint probabilities: non-negative, no diagonal, sum 1.
+        Joint probabilities: non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
-        Embedding; float32 stays float32, anything else is taken as float64.
+        Embedding. float32 stays float32, and anything else is taken as float64.
     dof : float > 0, default 1
         Degrees of freedom of the kernel.
     n_threads : int, optional
-        Default: all. The bits of the result do not depend on it.
+        Number of threads, by default all. The bits of the result do not depend on it.
 
     Returns
     -------
     ndarray of shape (n_points, n_components), dtype of Y
-        In O(nnz(P)).
+        The forces. They take O(nnz(P)) time.
 
     Raises
     ------
     ValueError, TypeError
-        For a P that is not a joint distribution over the points of Y, or positions that are not finite.
+        If P is not a joint distribution over the points of Y, or positions are not finite.
+
+    Examples
+    --------
+    >>> from kullback.gradient import attractive_forces
+    >>> attractive_forces([[0, 0.5], [0.5, 0]], [[0.0, 0.0], [1.0, 0.0]]).tolist()
+    [[-0.25, 0.0], [0.25, 0.0]]
     """
     positions = check_positions(Y, "Y")
     parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
@@ -153,9 +168,9 @@ def tsne_gradient(
     Parameters
     ----------
     P : sparse matrix, sparse array or array-like of shape (n_points, n_points)
-        Joint probabilities: symmetric, non-negative, no diagonal, sum 1.
+        Joint probabilities: symmetric, non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
-        Embedding; float32 stays float32, anything else is taken as float64.
+        Embedding. float32 stays float32, and anything else is taken as float64.
     method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`.
     exaggeration : float > 0, default 1
@@ -169,6 +184,14 @@ def tsne_gradient(
     References
     ----------
     van der Maaten (2014), equation 8.
+
+    Examples
+    --------
+    In a map of only two points, Q does not depend on their distance.
+
+    >>> from kullback.gradient import tsne_gradient
+    >>> tsne_gradient([[0, 0.5], [0.5, 0]], [[0.0, 0.0], [1.0, 0.0]]).tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
     """
     exaggeration = check_real(exaggeration, "exaggeration", low=0, open_low=True)
     forces, sum_q = repulsive_forces(Y, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads)
@@ -176,7 +199,7 @@ def tsne_gradient(
 
 
 def entropy_of(values: FloatArray) -> float:
-    """Return - sum p log p in nats; p = 0 contributes 0."""
+    """Return - sum p log p in nats, to which p = 0 contributes 0."""
     nonzero = np.asarray(values, dtype=np.float64)
     nonzero = nonzero[nonzero > 0]
     return float(-np.sum(nonzero * np.log(nonzero)))
@@ -198,18 +221,27 @@ def tsne_loss(
     Parameters
     ----------
     P : sparse matrix, sparse array or array-like of shape (n_points, n_points)
-        Joint probabilities: symmetric, non-negative, no diagonal, sum 1.
+        Joint probabilities: symmetric, non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding.
     method, theta, tolerance, dof, n_threads
-        As in `repulsive_forces`; they decide how Z is summed.
+        As in `repulsive_forces`. They decide how Z is summed.
     exact : bool, default False
-        Sum Z over all pairs in float64, whatever ``method`` says: O(n^2). Compare embeddings by this.
+        Whether to sum Z over all pairs in float64, whatever ``method`` says. This takes O(n^2) time. Use it to compare
+        embeddings.
 
     Returns
     -------
     Decomposition
-        ``entropy`` H(P), ``cross_entropy`` H(P, Q) = - sum P log w + log Z, ``kl_divergence`` their difference.
+        ``entropy`` is H(P), ``cross_entropy`` is H(P, Q) = - sum P log w + log Z, and ``kl_divergence`` is
+        H(P, Q) - H(P). A p = 0 contributes 0.
+
+    Examples
+    --------
+    >>> from kullback.gradient import tsne_loss
+    >>> loss = tsne_loss([[0, 0.5], [0.5, 0]], [[0.0, 0.0], [1.0, 0.0]])
+    >>> round(loss.entropy, 4), round(loss.cross_entropy, 4)
+    (0.6931, 0.6931)
     """
     positions = check_positions(Y, "Y")
     if exact:
@@ -236,7 +268,7 @@ def point_kl(
 ) -> npt.NDArray[np.float64]:
     """Return what each point contributes to KL(P || Q): ``sum_j p_ij log(p_ij / q_ij)``, in nats.
 
-    Large values are points whose neighbours the map does not keep together.
+    A point with a large value is one whose neighbours the map does not keep together.
 
     Parameters
     ----------
@@ -246,8 +278,16 @@ def point_kl(
     Returns
     -------
     ndarray of shape (n_points,), float64
-        They add up to the KL divergence that `tsne_loss` gives for the same arguments. A point that the map
-        keeps closer to its neighbours than P does may have a negative one. O(nnz(P)), besides the sum for Z.
+        The contributions. They add up to the KL divergence that `tsne_loss` returns for the same arguments. A point
+        that the map keeps closer to its neighbours than P does may have a negative one. They take O(nnz(P)) time,
+        besides the sum for Z.
+
+    Examples
+    --------
+    >>> from kullback.gradient import point_kl
+    >>> P = [[0, 0.4, 0.1], [0.4, 0, 0], [0.1, 0, 0]]
+    >>> point_kl(P, [[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]]).round(3)
+    array([0.072, 0.04 , 0.032])
     """
     positions = check_positions(Y, "Y").astype(np.float64)
     _, sum_q = repulsive_forces(
@@ -289,21 +329,31 @@ def gradient_error(
     Parameters
     ----------
     P : sparse matrix, sparse array or array-like of shape (n_points, n_points)
-        Joint probabilities: symmetric, non-negative, no diagonal, sum 1.
+        Joint probabilities: symmetric, non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding.
     method, theta, tolerance, dof, n_threads
-        As in `repulsive_forces`: the gradient that is audited.
+        As in `repulsive_forces`. They belong to the gradient that is audited.
     sample : int >= 1, default 1000
-        Points whose exact gradient is taken, in float64 over all pairs: O(sample * n_points).
+        Number of points whose gradient is compared with the exact one. The latter is summed over all pairs in float64,
+        in O(sample * n_points) time.
     rng : numpy.random.Generator or seed, default 0
-        Chooses the sample.
+        Generator that chooses the sample.
 
     Returns
     -------
     float
-        Z is summed over all pairs up to 100,000 points, and beyond that at a tolerance of 0.1 %, which leaves
-        1e-4 of it.
+        The error. The exact Z is summed over all pairs up to 100,000 points, and beyond that at a tolerance of 0.1 %,
+        which is an error of 1e-4 of Z.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kullback import affinities
+    >>> from kullback.gradient import gradient_error
+    >>> Y = np.random.default_rng(0).normal(size=(2000, 2))
+    >>> gradient_error(affinities.perplexity(Y, 30).P, 10 * Y, method="barnes_hut") < 0.05
+    True
     """
     positions = check_positions(Y, "Y")
     n_points = len(positions)

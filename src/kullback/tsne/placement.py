@@ -1,8 +1,8 @@
-"""New points in a map that is finished: placed one by one, or added to it for good.
+"""New points in a finished map: placed one by one, or added to it for good.
 
-The loss of a new point is the loss of t-SNE as a function of one more point (ext/placement.pyx has the formula).
+The loss of a new point is the loss of t-SNE as a function of one more point (ext/tsne/placement.pyx has the formula).
 Policar et al. (2021), "Embedding to reference t-SNE space addresses batch effects in single-cell classification",
-place points likewise, but divide each one's repulsion by its own sum of w rather than by the mean of the map.
+place points likewise, but divide each point's repulsion by its own sum of w, and not by the mean of the map.
 """
 
 from __future__ import annotations
@@ -25,51 +25,68 @@ from . import affinities
 from .gradient import tsne_loss
 from .initialization import START_STD
 from .neighbors import Graph, NeighborIndex
+from .rates import Rates
 from .repulsion import EXACT_POINTS, FFTRepulsion, Spline, make_repulsion
 
-NEW_PERPLEXITY = 10.0
+LARGEST_PERPLEXITY = 10.0
 """Effective neighbours of a new point, at most. On MNIST, 1-neighbour accuracy in the map was 0.974 at 5 and 10,
-0.972 at 15 and 0.970 at 30, as it was of all points embedded together."""
+0.972 at 15 and 0.970 at 30. It was 0.970 as well when all points were embedded together."""
 
 SPACING = 0.25
-"""Of the grid of the potential: with splines of order 6 its error is below 1e-3 of the repulsion."""
+"""Spacing of the grid of the potential. With splines of order 6, its error is below 1e-3 of the repulsion."""
 
 MARGIN = 5.0
-"""How far beyond the map new points may go, where w has fallen to 1 / 26."""
+"""How far beyond the map new points may go. There w has fallen to 1 / 26."""
 
 MAX_EVALUATIONS = 200
-"""For a new point at most; on MNIST half of them end before 30, and 99 % before 150."""
+"""Evaluations of the loss of a new point, at most. On MNIST half of the points end before 30, and 99 % before 150."""
 
 TOLERANCE = 1e-6
 """Shortest step, as a share of the map's extent: about the rounding of its float32 positions."""
 
-CHUNK_ELEMENTS = 2**22
-"""Of new rows at a time: 32 MB in float64."""
+LEAST_CHUNK_ROWS, CHUNK_ELEMENTS = 64, 2**22
+"""New rows are placed in chunks of so many elements, which take 32 MB in float64, but of at least so many rows."""
 
 GROW_ITER = 250
 """Iterations that new points take to settle among each other."""
 
+GROW_MOMENTUM, GROW_MAX_STEP = 0.8, 5.0
+"""The defaults of `Embedding.optimize`, as is the learning rate, the number of points."""
+
 
 class ReferenceMap:
-    """A finished map and what it takes to place new points in it.
+    """A finished map, and what it takes to place new points in it.
 
     Parameters
     ----------
     index : NeighborIndex
-        The rows of the map's data.
+        The data of the map.
     neighbors : scipy.sparse.csr_array of shape (n_points, n_points)
-        Distances to their neighbours, rows sorted, as in `kullback.affinities.Affinities`.
+        Distances to their neighbours, with sorted rows, as in `kullback.affinities.Affinities`.
     positions : array-like of shape (n_points, n_components)
         The map.
-    perplexity : float > 0
-        That of the map; new points have the same, or 10 where it is more.
+    perplexity : float > 0, default 30
+        Perplexity of the map. New points have the same, but at most 10.
     method : str, default "auto"
-        ``"exact"`` sums the repulsion of new points over all points of the map, as do more than three components
-        and maps of up to 1,000 points; else it is read off a grid. In `grow` it is that of the descent.
+        With ``"exact"``, with more than three components, or with up to 1,000 points, the repulsion of a new point is
+        summed over all points of the map. Otherwise it is read off a grid. In `grow` it is the method of the descent.
     theta : float, default 0.5
         Accuracy of the descent in `grow`.
     dof : float > 0, default 1
-        Of the map's kernel.
+        Degrees of freedom of the map's kernel.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from kullback import TSNE, affinities
+    >>> from kullback.neighbors import NeighborIndex
+    >>> from kullback.tsne.placement import ReferenceMap
+    >>> X = load_digits().data
+    >>> index = NeighborIndex(X[:500])
+    >>> Y = TSNE(random_state=0).fit_transform(X[:500])
+    >>> positions, scores = ReferenceMap(index, affinities.perplexity(index, 30).neighbors, Y).place(X[500:600])
+    >>> positions.shape
+    (100, 2)
     """
 
     def __init__(
@@ -83,13 +100,13 @@ class ReferenceMap:
         theta: float = 0.5,
         dof: float = 1.0,
     ) -> None:
-        self.index, self.perplexity = index, min(perplexity, NEW_PERPLEXITY)
+        self.index, self.perplexity = index, min(perplexity, LARGEST_PERPLEXITY)
         self.method, self.theta, self.dof = method, theta, dof
         self.positions = np.asarray(positions)
         self.n_neighbors = max(1, math.floor(min(3 * self.perplexity, index.shape[0])))
         counts = np.diff(neighbors.indptr)
         last = neighbors.indptr[:-1] + np.minimum(counts, self.n_neighbors) - 1
-        self.reach = np.asarray(neighbors.data[last], dtype=np.float64)
+        self.outer_distances = np.asarray(neighbors.data[last], dtype=np.float64)
         self._field: _Field | None = None
         self._scores: npt.NDArray[np.float64] | None = None
         self._neighbors = neighbors
@@ -97,16 +114,28 @@ class ReferenceMap:
     def place(
         self, X: Any, *, out: Any = None, n_threads: int | None = None
     ) -> tuple[FloatArray, npt.NDArray[np.float64]]:
-        """Return the positions of new rows and their scores, chunk by chunk; see `TSNE.transform`.
+        """Return the positions of new rows and their scores.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_rows, n_features)
-            New rows, or their distances to the rows of the map where these are distances.
+            New rows. If the rows of the map are distances, these are distances to them.
         out : ndarray of shape (n_rows, n_components), float32 or float64, optional
-            Where to put the positions.
+            Array to write the positions to.
         n_threads : int, optional
-            Default: all. The bits of the result do not depend on it.
+            Number of threads, by default all. The bits of the result do not depend on it.
+
+        Returns
+        -------
+        positions : ndarray of shape (n_rows, n_components), float32
+            Positions in the map, or ``out`` if it is given.
+        scores : ndarray of shape (n_rows,), float64
+            As in `TSNE.transform`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If rows are not finite or have another number of features, or ``out`` does not fit.
         """
         n_threads = resolve_threads(n_threads)
         X = X if hasattr(X, "shape") else np.asarray(X)
@@ -116,20 +145,21 @@ class ReferenceMap:
         shape = (n_rows, self.positions.shape[1])
         out = np.empty(shape, np.float32) if out is None else check_positions_out(out, shape)
         scores = np.empty(n_rows)
-        step = max(64, CHUNK_ELEMENTS // n_features)
+        step = max(LEAST_CHUNK_ROWS, CHUNK_ELEMENTS // n_features)
         for start in range(0, n_rows, step):
-            part = slice(start, start + step)
-            out[part], scores[part] = self._place_chunk(self.index.cast(X[part]), n_threads)
+            chunk = slice(start, start + step)
+            out[chunk], scores[chunk] = self._place_chunk(self.index.cast(X[chunk]), n_threads)
         return out, scores
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_field": None}  # made again when it is needed, with the same bits
+        return {**self.__dict__, "_field": None}  # it is made again when it is needed, with the same bits
 
     def _place_chunk(self, rows: Any, n_threads: int) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+        """Return the positions and the scores of rows that fit into memory together."""
         known = self.index.find(rows)
         positions, scores = self.positions[known], np.empty(len(known))
         if (known >= 0).any():
-            scores[known >= 0] = self._training_scores()[known[known >= 0]]
+            scores[known >= 0] = self._scores_of_map()[known[known >= 0]]
         new = np.flatnonzero(known < 0)
         if len(new):
             graph = self.index.search(rows[new], self.n_neighbors, n_threads=n_threads)
@@ -142,20 +172,21 @@ class ReferenceMap:
         return positions, scores
 
     def _score(self, graph: Graph) -> npt.NDArray[np.float64]:
-        """Return how far the last neighbour is, over the median of the same of all neighbours."""
+        """Return the distance of each row's last neighbour, divided by the median of those of its neighbours."""
         starts = graph.row_starts
         counts = np.diff(starts)
-        reach = graph.distances[starts[1:] - 1]
+        outer = graph.distances[starts[1:] - 1]  # rows are sorted
         if (counts == counts[0]).all():
-            usual = np.median(self.reach[graph.columns].reshape(len(counts), -1), axis=1)
+            usual = np.median(self.outer_distances[graph.columns].reshape(len(counts), -1), axis=1)
         else:
-            usual = np.array([np.median(self.reach[row]) for row in np.split(graph.columns, starts[1:-1])])
-        scores = np.where(reach > 0, np.inf, 1.0)
+            usual = np.array([np.median(self.outer_distances[row]) for row in np.split(graph.columns, starts[1:-1])])
+        scores = np.where(outer > 0, np.inf, 1.0)
         with np.errstate(over="ignore"):
-            np.divide(reach, usual, out=scores, where=usual > 0)
+            np.divide(outer, usual, out=scores, where=usual > 0)
         return scores
 
-    def _training_scores(self) -> npt.NDArray[np.float64]:
+    def _scores_of_map(self) -> npt.NDArray[np.float64]:
+        """Return the scores of the rows of the map itself."""
         if self._scores is None:
             neighbors = self._neighbors
             counts = np.minimum(np.diff(neighbors.indptr), self.n_neighbors)
@@ -168,7 +199,15 @@ class ReferenceMap:
 
 
 class _Field:
-    """The repulsion that a map has on new points."""
+    """The repulsion that the points of a map exert on new points.
+
+    Parameters
+    ----------
+    positions, method, dof
+        As in `ReferenceMap`.
+    n_threads : int
+        Number of threads.
+    """
 
     def __init__(self, positions: FloatArray, method: str, dof: float, n_threads: int) -> None:
         self.positions = np.ascontiguousarray(check_positions(positions, "positions"), dtype=np.float64)
@@ -194,7 +233,21 @@ class _Field:
         self, conditional: FloatArray, graph: Graph, n_threads: int, *, start: FloatArray | None = None,
         max_iter: int = MAX_EVALUATIONS,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:  # fmt: skip
-        """Return positions, half the gradient and the loss there."""
+        """Return the positions of new points, half the gradient there, and the loss there.
+
+        Parameters
+        ----------
+        conditional : ndarray of shape (n_edges,), float64
+            Conditional probabilities of the new points, in the order of the graph.
+        graph : Graph
+            Neighbours of the new points in the map.
+        n_threads : int
+            Number of threads.
+        start : ndarray of shape (n_new, n_components), float64, optional
+            Where the new points start. By default each starts at the best of its neighbours' positions.
+        max_iter : int, default 200
+            Evaluations of the loss of a point, at most.
+        """
         n_new, n_components = len(graph.row_starts) - 1, self.positions.shape[1]
         positions = np.empty((n_new, n_components)) if start is None else start.copy()
         slopes, losses = np.empty_like(positions), np.empty(n_new)
@@ -207,7 +260,7 @@ class _Field:
 
 
 def _conditional(graph: Graph, perplexity: float, n_threads: int) -> FloatArray:
-    """Return affinities of new rows to their neighbours: each row by itself, on a scale of its own."""
+    """Return conditional probabilities of new rows. Each row is scaled by a power of 2 of its own."""
     distances, starts = graph.distances, graph.row_starts
     n_rows = len(starts) - 1
     largest = distances[starts[1:] - 1]  # rows are sorted
@@ -232,21 +285,29 @@ def grow(
     reference : ReferenceMap
         The map of the old points, which keep their positions bit for bit.
     joint : Affinities
-        Of the old points and then the new ones.
+        Affinities of the old points followed by the new ones.
     start : ndarray of shape (n_new, n_components), float32
-        Where the new points start.
+        Positions at which the new points start.
     n_threads : int
-        Threads; the result does not depend on it.
+        Number of threads. The bits of the result do not depend on it.
     random_state : int, RandomState or None
         Seed of the jitter of new points that start where another point is.
+
+    Returns
+    -------
+    positions : ndarray of shape (n_old + n_new, n_components)
+        Positions of all points.
+    loss : Decomposition
+        The loss of all points.
     """
     n_old, n_new = len(reference.positions), len(start)
-    positions = np.concatenate([start, reference.positions]).astype(np.float32)  # new points first
-    _, group, counts = np.unique(positions, axis=0, return_inverse=True, return_counts=True)
-    again = np.flatnonzero(counts[group.reshape(-1)[:n_new]] > 1)
-    noise = check_random_state(random_state).standard_normal((len(again), positions.shape[1]))
-    positions[again] += (START_STD * noise).astype(np.float32)
+    positions = np.concatenate([start, reference.positions]).astype(np.float32)  # new points come first
+    _, place, counts = np.unique(positions, axis=0, return_inverse=True, return_counts=True)
+    coinciding = np.flatnonzero(counts[place.reshape(-1)[:n_new]] > 1)
+    noise = check_random_state(random_state).standard_normal((len(coinciding), positions.shape[1]))
+    positions[coinciding] += (START_STD * noise).astype(np.float32)
 
+    # The rows of the old points are empty, as they are not attracted.
     P = joint.P[n_old:]
     columns = np.where(P.indices < n_old, P.indices + n_new, P.indices - n_old).astype(np.int32)
     starts = np.concatenate([P.indptr, np.full(n_old, P.indptr[-1])]).astype(np.int64)
@@ -260,9 +321,11 @@ def grow(
     for _ in range(GROW_ITER):
         attraction.accumulate_attraction(values, columns, starts, positions, reference.dof, attracted, n_threads)
         sum_q = repel(positions, repelled)
-        rates = np.array([1.0, 1 / sum_q, n_old + n_new, 0.8, 5.0])
-        fixed = np.zeros(positions.shape[1])  # the centre, which must stay where it is
-        descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, fixed, sums, n_threads)
+        rates = Rates(1.0, 1 / sum_q, n_old + n_new, momentum=GROW_MOMENTUM, max_step=GROW_MAX_STEP)
+        centre = np.zeros(positions.shape[1])  # it must stay where it is
+        descent.descend(
+            moving, velocity, gains, attracted[:n_new], repelled[:n_new], np.array(rates), centre, sums, n_threads
+        )
     grown = np.concatenate([reference.positions, moving])
     return grown, tsne_loss(joint.P, grown, **engine, n_threads=n_threads)
 
@@ -276,7 +339,7 @@ def is_dask(X: object) -> bool:
 
 
 def place_blocks(reference: ReferenceMap, X: Any, *, n_threads: int) -> tuple[Any, Any]:
-    """Return positions and scores of a dask array's rows as dask arrays: each block of rows is a task."""
+    """Return the positions and the scores of a dask array's rows as dask arrays. Each block of rows is a task."""
     import dask.array
     from dask.delayed import delayed
 
@@ -294,4 +357,5 @@ def place_blocks(reference: ReferenceMap, X: Any, *, n_threads: int) -> tuple[An
 
 
 def _place_block(reference: ReferenceMap, rows: Any, n_threads: int) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+    """Return the positions and the scores of a block of rows."""
     return reference.place(rows, n_threads=n_threads)

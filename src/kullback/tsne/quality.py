@@ -1,8 +1,7 @@
 """How well an embedding keeps the neighbourhoods and the distances of the data.
 
-Measures of neighbourhoods compare ranks. `trustworthiness` and `continuity` need the rank of every false or
-missing neighbour among all distances, which is O(n^2): above ``sample`` points they are means over a sample
-of rows, each row still compared with all points.
+`trustworthiness` and `continuity` need the rank of every false or missing neighbour among all distances, which takes
+O(n^2) time. Above ``sample`` points they are means over a sample of rows. Each row is still compared with all points.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ from .._threads import resolve_threads
 from .neighbors import Metric, nearest_neighbors
 
 BLOCK_ELEMENTS = 2**22
-"""Distances at a time: 32 MiB."""
+"""Distances that are computed at a time. They take 32 MiB."""
 
 COUNTED_NEIGHBORS = 32
-"""Up to so many, counting what is nearer than each (0.13 ms at 10^5 points) costs less than sorting a row (6 ms)."""
+"""Up to so many neighbours are ranked by counting the points that are nearer, others by sorting the row.
+
+With 10^5 points, one count takes 0.13 ms and sorting takes 6 ms."""
 
 
 def neighborhood_recall(
@@ -42,39 +43,44 @@ def neighborhood_recall(
     Parameters
     ----------
     X : array-like or sparse matrix of shape (n_points, n_features), or a tuple
-        Data; or (indices, distances) from `kullback.neighbors.nearest_neighbors`, to search only once.
+        Data, or (indices, distances) from `kullback.neighbors.nearest_neighbors`, to search only once.
     embedding : array-like of shape (n_points, n_components)
         Positions.
     n_neighbors : int >= 1, default 10
         Size of a neighbourhood.
     metric : str or callable, default "euclidean"
-        Distance between rows of the data; in the embedding it is Euclidean.
+        Distance between rows of the data. In the embedding it is Euclidean.
     sample : int or None, default None
-        Rows that the mean is taken over; None: all. Lists of neighbours that are given are always used whole.
+        Number of rows that the mean is taken over. None means all, as do lists of neighbours that are given.
     random_state : int, RandomState or None, default 0
         Seed of the sample.
     n_threads : int, optional
-        Default: all.
+        Number of threads, by default all.
 
     Returns
     -------
     float
-        Mean over all points, from 0 to 1. Neighbours in the data are exact; 10^5 points of 50 features take
-        half a minute on two cores, nearly all of it for the search in the data; a sample of 2,000 rows some seconds.
+        Mean over the points, from 0 to 1. Neighbours in the data are exact. 10^5 points of 50 features take half a
+        minute on two cores, nearly all of it for the search in the data. A sample of 2,000 rows takes some seconds.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is not one position for each row, or there are not so many neighbours.
+
+    Examples
+    --------
+    >>> from kullback.quality import neighborhood_recall
+    >>> X = [[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [6.0, 0.0]]
+    >>> neighborhood_recall(X, [[0.0], [1.0], [5.0], [6.0]], n_neighbors=1)
+    1.0
     """
     positions = check_positions(embedding, "embedding")
     k = _check_neighbors(n_neighbors, len(positions), len(positions) - 1)
     if sample is not None and not isinstance(X, tuple):
         positions, data = _check_pair(X, embedding)
-        threads = resolve_threads(n_threads)
         rows = _sample_rows(len(positions), sample, random_state)
-        sides = _distances_from(data, metric, threads), _distances_from(positions, "euclidean", threads)
-        shared = 0
-        for block in _blocks(rows, len(positions)):
-            near = [_nearest(_without_self(distances(block), block), k) for distances in sides]
-            both = np.sort(np.concatenate(near, axis=1), axis=1)
-            shared += int(np.count_nonzero(both[:, 1:] == both[:, :-1]))
-        return shared / (len(rows) * k)
+        return _recall_of_rows(data, metric, positions, rows, k, resolve_threads(n_threads))
     if isinstance(X, tuple):
         true = np.asarray(X[0])[:, :k]
     else:
@@ -82,9 +88,7 @@ def neighborhood_recall(
     if true.shape != (len(positions), k):
         raise ValueError(f"X must have {k} neighbours of {len(positions)} points, got shape {true.shape}")
     found, _ = nearest_neighbors(positions, k, method="exact", n_threads=n_threads)
-    # sorted together, a column that is in both stands twice in a row
-    both = np.sort(np.concatenate([true, found], axis=1), axis=1)
-    return float(np.count_nonzero(both[:, 1:] == both[:, :-1]) / true.size)
+    return float(_count_shared(true, found) / true.size)
 
 
 def trustworthiness(
@@ -97,10 +101,10 @@ def trustworthiness(
     random_state: Any = 0,
     n_threads: int | None = None,
 ) -> float:
-    """Return how far the neighbours in the embedding are neighbours in the data: Venna and Kaski (2001).
+    """Return how far the neighbours in the embedding are neighbours in the data.
 
-    ``1 - 2 / (n k (2n - 3k - 1)) sum_i sum_{j in U_i} (r(i, j) - k)``, with U_i the neighbours of i in the
-    embedding that are not among its k nearest in the data, and r their rank there. As
+    It is ``1 - 2 / (n k (2n - 3k - 1)) sum_i sum_{j in U_i} (r(i, j) - k)``, where U_i are the neighbours of i in the
+    embedding that are not among its k nearest in the data, and r is their rank there. It is the same measure as
     `sklearn.manifold.trustworthiness`.
 
     Parameters
@@ -110,20 +114,37 @@ def trustworthiness(
     embedding : array-like of shape (n_points, n_components)
         Positions.
     n_neighbors : int, default 5
-        k, below n_points / 2.
+        Size k of a neighbourhood, below n_points / 2.
     metric : str or callable, default "euclidean"
         Distance between rows of the data.
     sample : int or None, default 2000
-        Rows that the mean is taken over; None: all, in O(n^2).
+        Number of rows that the mean is taken over. None means all, which takes O(n^2) time.
     random_state : int, RandomState or None, default 0
         Seed of the sample.
     n_threads : int, optional
-        Default: all.
+        Number of threads, by default all.
 
     Returns
     -------
     float
         From 0 to 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is not one position for each row, or too few points for so many neighbours.
+
+    References
+    ----------
+    Venna and Kaski (2001), "Neighborhood preservation in nonlinear projection methods".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kullback.quality import trustworthiness
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> trustworthiness(X, X)
+    1.0
     """
     positions, data = _check_pair(X, embedding)
     penalty = _rank_penalty(positions, "euclidean", data, metric, n_neighbors, sample, random_state, n_threads)
@@ -142,7 +163,29 @@ def continuity(
 ) -> float:
     """Return how far the neighbours in the data are still neighbours in the embedding.
 
-    Venna and Kaski (2001). As `trustworthiness`, with data and embedding exchanged.
+    It is `trustworthiness` with data and embedding exchanged.
+
+    Parameters
+    ----------
+    X, embedding, n_neighbors, metric, sample, random_state, n_threads
+        As in `trustworthiness`.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    References
+    ----------
+    Venna and Kaski (2001), "Neighborhood preservation in nonlinear projection methods".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kullback.quality import continuity
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> continuity(X, X)
+    1.0
     """
     positions, data = _check_pair(X, embedding)
     penalty = _rank_penalty(data, metric, positions, "euclidean", n_neighbors, sample, random_state, n_threads)
@@ -168,14 +211,20 @@ def distance_correlation(
     metric : str or callable, default "euclidean"
         Distance between rows of the data.
     sample : int, default 100,000
-        Pairs of points; all pairs where there are no more.
+        Number of pairs of points. If there are no more, all pairs are taken.
     random_state : int, RandomState or None, default 0
         Seed of the sample.
 
     Returns
     -------
     float
-        From -1 to 1: how well the map keeps the large shape of the data. NaN where all distances are equal.
+        From -1 to 1: how well the map keeps the large shape of the data. It is NaN if all distances are equal.
+
+    Examples
+    --------
+    >>> from kullback.quality import distance_correlation
+    >>> round(distance_correlation([[0.0], [1.0], [5.0]], [[0.0], [2.0], [6.0]]), 6)
+    1.0
     """
     from scipy.stats import rankdata
     from sklearn.utils import check_random_state
@@ -196,6 +245,7 @@ def distance_correlation(
 
 
 def _check_neighbors(n_neighbors: int, n_points: int, limit: int) -> int:
+    """Return a number of neighbours that is at most ``limit``."""
     k = check_integer(n_neighbors, "n_neighbors", low=1)
     if k > limit:
         raise ValueError(f"n_neighbors must be at most {limit} for {n_points} points, got {k}")
@@ -203,17 +253,36 @@ def _check_neighbors(n_neighbors: int, n_points: int, limit: int) -> int:
 
 
 def _check_pair(X: Any, embedding: npt.ArrayLike) -> tuple[FloatArray, Any]:
+    """Return positions and data of the same number of points."""
     positions, data = check_positions(embedding, "embedding"), check_data(X, "X")
     if data.shape[0] != len(positions):
         raise ValueError(f"embedding must have the {data.shape[0]} rows of X, got {len(positions)}")
     return positions, data
 
 
+def _recall_of_rows(
+    data: Any, metric: Metric, positions: FloatArray, rows: npt.NDArray[np.int64], k: int, n_threads: int
+) -> float:
+    """Return the share of the k nearest neighbours in the data that are so in the embedding, over some rows."""
+    sides = _distances_from(data, metric, n_threads), _distances_from(positions, "euclidean", n_threads)
+    n_shared = 0
+    for block in _blocks(rows, len(positions)):
+        true, found = (_nearest(_without_self(distances(block), block), k) for distances in sides)
+        n_shared += _count_shared(true, found)
+    return n_shared / (len(rows) * k)
+
+
+def _count_shared(true: npt.NDArray[Any], found: npt.NDArray[Any]) -> int:
+    """Return how many indices are in the same row of both lists."""
+    both = np.sort(np.concatenate([true, found], axis=1), axis=1)  # an index in both lists comes twice in a row
+    return int(np.count_nonzero(both[:, 1:] == both[:, :-1]))
+
+
 def _rank_penalty(
     near: Any, near_metric: Metric, ranked: Any, ranked_metric: Metric, n_neighbors: int, sample: int | None,
     random_state: Any, n_threads: int | None,
 ) -> float:  # fmt: skip
-    """Return the mean of rank - k over neighbours in ``near``, ranks in ``ranked``, scaled to [0, 1]."""
+    """Return the mean of rank - k, scaled to [0, 1], of the k nearest neighbours in ``near``, ranked in ``ranked``."""
     n_points = near.shape[0]
     k = _check_neighbors(n_neighbors, n_points, max(1, (n_points - 1) // 2))
     if 2 * n_points - 3 * k - 1 <= 0:
@@ -230,6 +299,7 @@ def _rank_penalty(
 
 
 def _sample_rows(n_points: int, sample: int | None, random_state: Any) -> npt.NDArray[np.int64]:
+    """Return a sorted sample of rows, or all rows."""
     from sklearn.utils import check_random_state
 
     if sample is None or check_integer(sample, "sample", low=1) >= n_points:
@@ -238,22 +308,25 @@ def _sample_rows(n_points: int, sample: int | None, random_state: Any) -> npt.ND
 
 
 def _blocks(rows: npt.NDArray[np.int64], n_points: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield rows in blocks whose distances to all points fit into memory."""
     step = max(1, BLOCK_ELEMENTS // n_points)
     for start in range(0, len(rows), step):
         yield rows[start : start + step]
 
 
 def _without_self(distances: FloatArray, rows: npt.NDArray[np.int64]) -> FloatArray:
+    """Make the distance of each row to itself infinite, in place, and return the distances."""
     distances[np.arange(len(rows)), rows] = np.inf
     return distances
 
 
 def _nearest(distances: FloatArray, k: int) -> npt.NDArray[np.int64]:
+    """Return the indices of the k smallest distances of each row, in any order."""
     return np.asarray(np.argpartition(distances, k - 1, axis=1)[:, :k], dtype=np.int64)
 
 
 def _excess_rank(distances: FloatArray, neighbors: npt.NDArray[Any], k: int) -> int:
-    """Return the sum of rank - k, where positive, over neighbours; the nearest has rank 1."""
+    """Return the sum of max(rank - k, 0) over neighbours. The nearest point has rank 1."""
     if neighbors.shape[1] <= COUNTED_NEIGHBORS:
         found = np.take_along_axis(distances, neighbors, axis=1)
         ranks = np.stack([1 + np.count_nonzero(distances < column[:, None], axis=1) for column in found.T])
@@ -266,12 +339,13 @@ def _excess_rank(distances: FloatArray, neighbors: npt.NDArray[Any], k: int) -> 
 
 
 def _distances_from(rows: Any, metric: Metric, n_threads: int) -> Callable[[npt.NDArray[Any]], FloatArray]:
-    """Return a function that gives, for some rows, numbers in the order of their distances to all rows."""
+    """Return a function that returns, for some rows, numbers in the order of their distances to all rows."""
     if metric in ("euclidean", "l2") and not sparse.issparse(rows):
         centred = np.asarray(rows, dtype=np.float64) / max(float(np.abs(rows).max()), np.finfo(float).tiny)
         centred -= centred.mean(axis=0)
         squared = np.einsum("ij,ij->i", centred, centred)
-        return lambda block: np.asarray(squared - 2 * (centred[block] @ centred.T))  # + that of the block's row
+        # The squared distances without |x|^2 of the row itself, which does not change the order.
+        return lambda block: np.asarray(squared - 2 * (centred[block] @ centred.T))
 
     from sklearn.metrics import pairwise_distances
 
@@ -283,6 +357,7 @@ def _distances_from(rows: Any, metric: Metric, n_threads: int) -> Callable[[npt.
 def _pair_distances(
     rows: Any, metric: Metric, first: npt.NDArray[Any], second: npt.NDArray[Any]
 ) -> npt.NDArray[np.float64]:
+    """Return the distances of pairs of rows, block by block."""
     from sklearn.metrics.pairwise import paired_distances
 
     distances = np.empty(len(first))

@@ -21,10 +21,16 @@ from .affinities import Affinities
 from .embedding import Embedding
 from .estimator import EXPLORATION_ITER
 from .neighbors import Metric, nearest_neighbors, neighbor_graph
+from .progress import progress_bar
 
 SETTINGS_DTYPE = np.dtype(
     [("perplexity", float), ("exaggeration", float), ("seed", np.int64), ("kl_divergence", float)]
 )
+
+EARLY_EXAGGERATION = 12.0
+"""Factor on P at the start of the first map of each seed, as in `TSNE`."""
+
+Setting = tuple[int, float, float]  # seed, perplexity, exaggeration
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +40,17 @@ class Sweep:
     Attributes
     ----------
     settings : ndarray of records (perplexity, exaggeration, seed, kl_divergence)
-        One for each map: seeds outermost, exaggerations innermost, in the order given.
+        One record for each map, in the order given: seeds change last, exaggerations first. The KL divergence is in
+        nats.
     maps : ndarray of shape (n_maps, n_points, n_components), float32
-        Moved, turned and mirrored, but not scaled, to lie as near as they can to the first.
-    stability : ndarray of shape (n_points,)
-        Share of a point's nearest neighbours in one map that are its nearest in another, the mean over all pairs
-        of maps: 1 where its surroundings do not depend on the settings. NaN where there is one map only.
-    spread : ndarray of shape (n_points,)
-        How far a point moves from map to map: the root mean square distance of its positions from their mean,
-        in maps scaled to a root mean square radius of 1.
+        The maps. They are moved, turned and mirrored, but not scaled, to lie as near as they can to the first one.
+    stability : ndarray of shape (n_points,), float64
+        Share of a point's nearest neighbours in one map that are its nearest neighbours in another map, the mean over
+        all pairs of maps. It is 1 if the point's surroundings do not depend on the settings, and NaN if there is only
+        one map.
+    spread : ndarray of shape (n_points,), float64
+        How far a point moves from map to map: the root mean square distance of its positions from their mean, in maps
+        scaled to a root mean square radius of 1.
     """
 
     settings: npt.NDArray[Any]
@@ -71,48 +79,95 @@ def sweep(
 ) -> Sweep:
     """Embed the rows of X with every combination of settings, from one neighbour graph.
 
-    For each seed, the first map is made from the start: 250 iterations of early exaggeration by 12, then the
-    others. It has the largest perplexity and the largest exaggeration; the next ones start from the map before
-    them, in falling order of both, and take ``warm_iter`` iterations without early exaggeration.
+    The first map of each seed is made from the start: with 250 iterations of early exaggeration by 12, and then the
+    others. It has the largest perplexity and the largest exaggeration. The other maps follow in falling order of both.
+    Each starts from the map before it, and takes ``warm_iter`` iterations without early exaggeration.
 
     Parameters
     ----------
     X : array-like or sparse matrix of shape (n_points, n_features)
-        Data, or distances where ``metric="precomputed"``.
+        Data. With ``metric="precomputed"``: distances.
     perplexities : sequence of floats in [1, n_points), default (30,)
         Perplexities of the affinities.
     exaggerations : sequence of floats > 0, default (1,)
         Factors on P after early exaggeration.
     seeds : sequence of ints, default (0,)
-        Each adds its own Gaussian noise, of the size of the start itself, to the start.
+        Each adds its own Gaussian noise, as large as the start itself, to the start.
     n_components : int, default 2
         Dimensions of the maps.
     metric, metric_params : optional
         As in `kullback.neighbors.nearest_neighbors`.
     init : {"pca", "spectral", "random"}, default "pca"
-        The start before the noise; ``"random"`` is noise alone.
+        The start before noise is added. ``"random"`` is noise alone.
     max_iter : int >= 1, default 750
         Iterations of the first map of each seed.
     warm_iter : int >= 1, default 250
-        Iterations of the others.
+        Iterations of the other maps.
     method, angle : optional
         As in `TSNE`.
     n_neighbors : int >= 1, default 15
-        Neighbours that ``stability`` compares; fewer where there are fewer points.
+        Number of neighbours that ``stability`` compares. There are fewer if there are fewer points.
     progress : bool, default False
-        A bar over the maps on standard error.
+        Whether to show a progress bar over the maps on standard error.
     n_jobs : int, optional
-        Threads; None or -1 for all. The result does not depend on it, bit for bit.
+        Number of threads. None and -1 mean all. The bits of the result do not depend on it.
 
     Returns
     -------
     Sweep
-        Maps, their settings and the agreement of each point. After Ctrl-C: of the maps that were finished, with
-        a warning.
+        The maps, their settings, and how far they agree. After Ctrl-C these are the maps that were finished, and a
+        ConvergenceWarning says so.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If data are not finite, or an option is out of its range.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> import kullback
+    >>> found = kullback.sweep(load_digits().data[:300], perplexities=[10, 30], seeds=[0, 1])
+    >>> found.maps.shape, found.stability.shape
+    ((4, 300, 2), (300,))
     """
     threads = resolve_threads(n_jobs, name="n_jobs")
     X = check_distances(X, "X") if isinstance(metric, str) and metric == "precomputed" else check_data(X, "X")
     n_points = X.shape[0]
+    perplexities, exaggerations, seeds = _check_settings(perplexities, exaggerations, seeds, n_points)
+    _check_init(init, metric)
+    max_iter = check_integer(max_iter, "max_iter", low=1)
+    warm_iter = check_integer(warm_iter, "warm_iter", low=1)
+    n_neighbors = min(check_integer(n_neighbors, "n_neighbors", low=1), n_points - 1)
+
+    k = max(1, int(min(3 * max(perplexities), n_points - 1)))
+    graph = neighbor_graph(X, k, metric=metric, metric_params=metric_params, n_threads=threads, random_state=seeds[0])
+    falling = sorted(set(perplexities), reverse=True)
+    affinities_of = {value: affinities.perplexity(graph, value, n_threads=threads) for value in falling}
+    start = _make_start(X, affinities_of[falling[0]], init, n_components, seeds[0])
+    starts = {
+        seed: start + initialization.random(n_points, n_components, random_state=seed) for seed in dict.fromkeys(seeds)
+    }
+    total = len(starts) * len(affinities_of) * len(set(exaggerations))
+    found: dict[Setting, tuple[FloatArray, float]] = {}
+    with progress_bar(total, "sweep", "map", show=progress) as bar:
+        options = {"method": method, "theta": angle, "n_threads": threads}
+        for setting, positions, kl in _embed_all(starts, affinities_of, exaggerations, max_iter, warm_iter, options):
+            found[setting] = positions, kl
+            if bar is not None:
+                bar.update()
+    if not found:
+        raise KeyboardInterrupt("interrupted before the first map was finished")
+    if len(found) < total:
+        warnings.warn(f"interrupted; {len(found)} maps of {total} were finished", ConvergenceWarning, stacklevel=2)
+    order = [setting for setting in product(seeds, perplexities, exaggerations) if setting in found]
+    return _compare(found, order, n_neighbors, threads)
+
+
+def _check_settings(
+    perplexities: Any, exaggerations: Any, seeds: Any, n_points: int
+) -> tuple[list[float], list[float], list[int]]:
+    """Return perplexities, exaggerations and seeds as lists of numbers in their ranges."""
     perplexities = _check_list(perplexities, "perplexities", lambda value, name: check_real(value, name, low=1))
     exaggerations = _check_list(
         exaggerations, "exaggerations", lambda value, name: check_real(value, name, low=0, open_low=True)
@@ -120,69 +175,89 @@ def sweep(
     seeds = _check_list(seeds, "seeds", lambda value, name: check_integer(value, name, low=0))
     if max(perplexities) >= n_points:
         raise ValueError(f"perplexities must be less than n_points = {n_points}, got {max(perplexities):g}")
+    return perplexities, exaggerations, seeds
+
+
+def _check_list(values: Any, name: str, check: Callable[[Any, str], Any]) -> list[Any]:
+    """Return the values of a sequence, each checked."""
+    if isinstance(values, str) or not np.iterable(values) or not len(list(values)):
+        raise TypeError(f"{name} must be a sequence of numbers, got {values!r}")
+    return [check(value, f"every one of {name}") for value in values]
+
+
+def _check_init(init: object, metric: Metric) -> None:
+    """Raise if there is no such start, or if it needs data where there are only distances."""
     check_choice(init, "init", ("pca", "spectral", "random"))
     if init == "pca" and isinstance(metric, str) and metric == "precomputed":
         raise ValueError('init must be "spectral" or "random" where metric="precomputed", got "pca"')
-    max_iter, warm_iter = (check_integer(n, name, low=1) for n, name in (
-        (max_iter, "max_iter"), (warm_iter, "warm_iter")))  # fmt: skip
-    n_neighbors = min(check_integer(n_neighbors, "n_neighbors", low=1), n_points - 1)
 
-    k = max(1, int(min(3 * max(perplexities), n_points - 1)))
-    graph = neighbor_graph(X, k, metric=metric, metric_params=metric_params, n_threads=threads, random_state=seeds[0])
-    falling = sorted(set(perplexities), reverse=True)
-    affinity_of = {value: affinities.perplexity(graph, value, n_threads=threads) for value in falling}
+
+def _make_start(X: Any, largest: Affinities, init: str, n_components: int, seed: int) -> FloatArray:
+    """Return the positions to which the noise of each seed is added. ``largest`` has the largest perplexity."""
     if init == "pca":
-        start = initialization.pca(X, n_components, random_state=seeds[0])
-    elif init == "spectral":
-        start = initialization.spectral(affinity_of[falling[0]], n_components, random_state=seeds[0])
-    else:
-        start = np.zeros((n_points, check_integer(n_components, "n_components", low=1)), np.float32)
-
-    starts = {
-        seed: start + initialization.random(n_points, n_components, random_state=seed) for seed in dict.fromkeys(seeds)
-    }
-    total = len(starts) * len(affinity_of) * len(set(exaggerations))
-    found: dict[tuple[int, float, float], tuple[FloatArray, float]] = {}
-    with _bar(total, progress) as bar:
-        options = {"method": method, "theta": angle, "n_threads": threads}
-        for key, positions, kl in _run(starts, affinity_of, exaggerations, max_iter, warm_iter, options):
-            found[key] = positions, kl
-            bar.update()
-    if not found:
-        raise KeyboardInterrupt("interrupted before the first map was finished")
-    if len(found) < total:
-        warnings.warn(f"interrupted; {len(found)} maps of {total} were finished", ConvergenceWarning, stacklevel=2)
-
-    keys = [key for key in product(seeds, perplexities, exaggerations) if key in found]
-    settings = np.array([(p, e, s, found[s, p, e][1]) for s, p, e in keys], dtype=SETTINGS_DTYPE)
-    maps = np.stack([found[key][0] for key in keys])
-    for i in range(len(maps)):
-        maps[i] = align(maps[i], maps[0])
-    return Sweep(settings.view(np.recarray), maps, _stability(maps, n_neighbors, threads), _spread(maps))
+        return initialization.pca(X, n_components, random_state=seed)
+    if init == "spectral":
+        return initialization.spectral(largest, n_components, random_state=seed)
+    return np.zeros((X.shape[0], check_integer(n_components, "n_components", low=1)), np.float32)
 
 
-def _run(
-    starts: dict[int, FloatArray], affinity_of: dict[float, Affinities], exaggerations: list[float], max_iter: int,
-    warm_iter: int, options: dict[str, Any],
-) -> Iterator[tuple[tuple[int, float, float], FloatArray, float]]:  # fmt: skip
-    """Yield seed, perplexity and exaggeration, positions and KL of each map; end after Ctrl-C."""
+def _embed_all(
+    starts: dict[int, FloatArray],
+    affinities_of: dict[float, Affinities],
+    exaggerations: list[float],
+    max_iter: int,
+    warm_iter: int,
+    options: dict[str, Any],
+) -> Iterator[tuple[Setting, FloatArray, float]]:
+    """Yield the setting, the positions and the KL divergence of each map. Ctrl-C ends it.
+
+    Parameters
+    ----------
+    starts : dict
+        Positions at which the first map of each seed starts.
+    affinities_of : dict
+        Affinities by perplexity, the largest one first.
+    exaggerations : list of float
+        Factors on P after early exaggeration.
+    max_iter, warm_iter : int
+        Iterations of the first map of each seed, and of the others.
+    options : dict
+        Keyword arguments of `Embedding`.
+    """
     for seed, positions in starts.items():
         early, late = min(EXPLORATION_ITER, max_iter), max(0, max_iter - EXPLORATION_ITER)
-        for perplexity, given in affinity_of.items():
-            embedding = Embedding(given, positions, **options)
+        for perplexity, joint in affinities_of.items():
+            embedding = Embedding(joint, positions, **options)
             for exaggeration in sorted(set(exaggerations), reverse=True):
-                for n_iter, factor in ((early, 12.0), (late, exaggeration)):
+                for n_iter, factor in ((early, EARLY_EXAGGERATION), (late, exaggeration)):
                     if n_iter and embedding.optimize(n_iter, exaggeration=factor).stop_reason == "interrupt":
                         return
                 early, late = 0, warm_iter
                 found = embedding.positions
-                if exaggeration == max(exaggerations):
+                if exaggeration == max(exaggerations):  # where the next perplexity starts
                     positions = found
                 yield (seed, perplexity, exaggeration), found, float(embedding.loss["kl_divergence"][-1])
 
 
+def _compare(
+    found: dict[Setting, tuple[FloatArray, float]], order: list[Setting], n_neighbors: int, n_threads: int
+) -> Sweep:
+    """Return maps in the given order, aligned to the first one, and how far they agree."""
+    settings = np.array(
+        [(perplexity, exaggeration, seed, found[seed, perplexity, exaggeration][1])
+         for seed, perplexity, exaggeration in order],
+        dtype=SETTINGS_DTYPE,
+    )  # fmt: skip
+    maps = np.stack([found[setting][0] for setting in order])
+    for i in range(len(maps)):
+        maps[i] = align(maps[i], maps[0])
+    return Sweep(settings.view(np.recarray), maps, _stability(maps, n_neighbors, n_threads), _spread(maps))
+
+
 def align(positions: npt.ArrayLike, reference: npt.ArrayLike) -> FloatArray:
     """Return positions centred, turned and mirrored, but not scaled, to lie as near as they can to a reference.
+
+    Distances between points do not change, and neither does any loss.
 
     Parameters
     ----------
@@ -192,44 +267,49 @@ def align(positions: npt.ArrayLike, reference: npt.ArrayLike) -> FloatArray:
     Returns
     -------
     ndarray of shape (n_points, n_components), float64
-        Distances between points are kept, and so is every loss: Schoenemann (1966), "A generalized solution of the
-        orthogonal Procrustes problem".
+        The positions, with the sum of squared distances to the centred reference at its minimum.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    References
+    ----------
+    Schoenemann (1966), "A generalized solution of the orthogonal Procrustes problem".
+
+    Examples
+    --------
+    >>> from kullback.tsne import align
+    >>> align([[0, 1], [0, -1]], [[3, 0], [1, 0]]).round(6) + 0.0
+    array([[ 1.,  0.],
+           [-1.,  0.]])
     """
     moved, fixed = (np.asarray(y, dtype=np.float64) for y in (positions, reference))
     if moved.ndim != 2 or moved.shape != fixed.shape:
         raise ValueError(f"positions must have the shape of reference, {fixed.shape}, got {moved.shape}")
     moved, fixed = moved - moved.mean(axis=0), fixed - fixed.mean(axis=0)
-    # not by BLAS, whose rounding may depend on its threads
+    # These products are not left to BLAS, whose rounding may depend on its threads.
     left, _, right = np.linalg.svd(np.einsum("ni,nj->ij", moved, fixed))
     return np.asarray(np.einsum("ni,ij->nj", moved, left @ right))
 
 
 def _stability(maps: FloatArray, n_neighbors: int, n_threads: int) -> npt.NDArray[np.float64]:
+    """Return ``Sweep.stability``."""
     n_maps, n_points = maps.shape[:2]
     if n_maps == 1:
         return np.full(n_points, np.nan)
     lists = [nearest_neighbors(y, n_neighbors, method="exact", n_threads=n_threads)[0] for y in maps]
     shared = np.zeros(n_points)
     for a, b in combinations(lists, 2):
-        both = np.sort(np.concatenate([a, b], axis=1), axis=1)  # a neighbour in both stands twice in a row
+        both = np.sort(np.concatenate([a, b], axis=1), axis=1)  # a neighbour in both lists comes twice in a row
         shared += np.count_nonzero(both[:, 1:] == both[:, :-1], axis=1)
     return np.asarray(shared / (n_neighbors * (n_maps * (n_maps - 1) // 2)))
 
 
 def _spread(maps: FloatArray) -> npt.NDArray[np.float64]:
+    """Return ``Sweep.spread``."""
     centred = maps - maps.mean(axis=1, keepdims=True, dtype=np.float64)
     radii = np.sqrt(np.mean(np.sum(centred**2, axis=2), axis=1))
     scaled = centred / np.where(radii > 0, radii, 1)[:, None, None]
     return np.asarray(np.sqrt(np.mean(np.sum((scaled - scaled.mean(axis=0)) ** 2, axis=2), axis=0)))
-
-
-def _check_list(values: Any, name: str, check: Callable[[Any, str], Any]) -> list[Any]:
-    if isinstance(values, str) or not np.iterable(values) or not len(list(values)):
-        raise TypeError(f"{name} must be a sequence of numbers, got {values!r}")
-    return [check(value, f"every one of {name}") for value in values]
-
-
-def _bar(total: int, show: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, desc="sweep", unit="map", disable=not show)

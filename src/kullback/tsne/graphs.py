@@ -1,0 +1,130 @@
+"""Graphs of nearest neighbours, and how they are made from distances that are given."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .._arrays import FloatArray
+from .._search import Found
+
+
+class Graph(NamedTuple):
+    """A graph of nearest neighbours in CSR.
+
+    The neighbours of point i are ``columns[row_starts[i] : row_starts[i + 1]]``. They are sorted by distance and then
+    by column, and do not hold the point itself.
+
+    Attributes
+    ----------
+    columns : ndarray of shape (n_edges,), int32
+        Indices of the neighbours.
+    distances : ndarray of shape (n_edges,), float32 or float64
+        Distances to them.
+    row_starts : ndarray of shape (n_points + 1,), int64
+        Where the rows start.
+    """
+
+    columns: npt.NDArray[np.int32]
+    distances: FloatArray
+    row_starts: npt.NDArray[np.int64]
+
+
+def graph_of_found(indices: npt.NDArray[Any], distances: FloatArray) -> Graph:
+    """Return the graph of points that all have the same number of neighbours.
+
+    Parameters
+    ----------
+    indices, distances : ndarray of shape (n_points, k)
+        The result of a search. Rows are sorted.
+    """
+    n_points, k = indices.shape
+    starts = np.arange(n_points + 1, dtype=np.int64) * k
+    return Graph(np.ascontiguousarray(indices.reshape(-1), np.int32), distances.reshape(-1), starts)
+
+
+def graph_of_dense(distances: FloatArray, k: int, *, own_rows: bool) -> Graph:
+    """Return the graph of the k nearest points of each row of distances.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_rows, n_points)
+        Distances of rows to points.
+    k : int
+        Neighbours of a row, at most as many as there are.
+    own_rows : bool
+        Whether row i is point i itself, and so not a neighbour of its own.
+    """
+    return graph_of_found(*nearest_in_rows(distances, k, 0 if own_rows else None))
+
+
+def graph_of_sparse(distances: Any, k: int, *, own_rows: bool) -> Graph:
+    """Return the graph of the k nearest candidates of each row of distances.
+
+    Parameters
+    ----------
+    distances : scipy.sparse.csr_array of shape (n_rows, n_points)
+        Distances of rows to points. The stored entries are the candidates.
+    k : int
+        Neighbours of a row. A row with fewer candidates has all of them.
+    own_rows : bool
+        Whether row i is point i itself, and so not a neighbour of its own.
+
+    Raises
+    ------
+    ValueError
+        If a row has no candidate.
+    """
+    n_points = distances.shape[0]
+    columns, values = distances.indices, distances.data
+    counts = np.diff(distances.indptr)
+    rows = np.repeat(np.arange(n_points, dtype=columns.dtype), counts)
+    keep = rows != columns
+    if own_rows and not keep.all():
+        rows, columns, values = rows[keep], columns[keep], values[keep]
+        counts = np.bincount(rows, minlength=n_points)
+    if not counts.all():
+        row = int(np.argmin(counts))
+        raise ValueError(f"X must hold at least 1 neighbour in every row, got none in row {row}")
+    in_order = (rows[1:] != rows[:-1]) | (values[1:] > values[:-1])
+    in_order |= (values[1:] == values[:-1]) & (columns[1:] > columns[:-1])
+    if not in_order.all():
+        order = np.lexsort((columns, values, rows))
+        columns, values = columns[order], values[order]
+    if counts.max() > k:
+        rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        columns, values = columns[rank < k], values[rank < k]
+        counts = np.minimum(counts, k)
+    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    return Graph(np.ascontiguousarray(columns, np.int32), np.ascontiguousarray(values), starts)
+
+
+def nearest_in_rows(distances: FloatArray, k: int, first_own: int | None) -> Found:
+    """Return the k nearest points of each row of distances, and the distances to them.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_rows, n_points)
+        Distances of rows to points.
+    k : int
+        Neighbours of a row.
+    first_own : int or None
+        If it is a number, the rows are points themselves, from this one on, and no point is a neighbour of its own.
+    """
+    indices = np.empty((len(distances), k), dtype=np.int64)
+    found = np.empty((len(distances), k), dtype=distances.dtype)
+    for i, row in enumerate(distances):
+        indices[i], found[i] = _nearest_in_row(row, None if first_own is None else first_own + i, k)
+    return indices, found
+
+
+def _nearest_in_row(row: FloatArray, own: int | None, k: int) -> Found:
+    """Return the k nearest points and the distances to them, for the distances of a row to all points."""
+    # All candidates at the distance of the last one that is kept take part, so that ties are broken by index.
+    limit = np.partition(row, k)[k] if k < len(row) else np.inf
+    candidates = np.flatnonzero(row <= limit)
+    candidates = candidates[candidates != own] if own is not None else candidates
+    order = candidates[np.lexsort((candidates, row[candidates]))][:k]
+    return order, row[order]

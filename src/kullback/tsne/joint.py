@@ -1,0 +1,139 @@
+"""Joint probabilities P from the conditional probabilities of each point's neighbours.
+
+Notation: d_ij are distances, p_j|i conditional probabilities (each row i sums to 1), and P = (p_j|i + p_i|j) / 2n.
+Conditional probabilities are kept in the order of a `Graph`: row by row, each sorted by distance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from .. import _kernels
+from .._arrays import FloatArray
+from .neighbors import Graph
+
+SMALLEST_DISTANCE, LARGEST_DISTANCE = 1e-150, 1e300
+"""If the largest distance is outside of these, distances are scaled before bandwidths are searched.
+
+The kernel takes the points of a row for duplicates if its distances are below 1e-300, and it adds two distances."""
+
+UNIFORM_BANDWIDTH = 1e308
+"""The bandwidth that the kernel gives to a row that is uniform because it has too few neighbours."""
+
+
+@dataclass(frozen=True, eq=False)
+class Affinities:
+    """Joint probabilities of a data set, and what they were made from.
+
+    Attributes
+    ----------
+    P : scipy.sparse.csr_array of shape (n_points, n_points)
+        Joint probabilities: symmetric, with an empty diagonal and a sum of 1. Columns are sorted in each row.
+    neighbors : scipy.sparse.csr_array of shape (n_points, n_points)
+        Distances to the neighbours in scikit-learn's form: rows are sorted by distance and do not hold the point
+        itself. Pass it as X with ``metric="precomputed"`` to use it for another perplexity.
+    bandwidths : ndarray of shape (n_points,), float64
+        Standard deviation sigma of each row's Gaussian, in the unit of the distances. It is 0 if all neighbours are
+        equally near, and infinite if the row is uniform because it has no more neighbours than the perplexity.
+    row_perplexity : ndarray of shape (n_points,), float64
+        Exponential of the entropy of each row of conditional probabilities.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from kullback import affinities
+    >>> found = affinities.perplexity(load_digits().data, 30)
+    >>> found.P.shape, round(float(found.P.sum()), 6), round(found.entropy, 1)
+    ((1797, 1797), 1.0, 11.0)
+    """
+
+    P: Any
+    neighbors: Any
+    bandwidths: npt.NDArray[np.float64] | None
+    row_perplexity: npt.NDArray[np.float64]
+    _entropy: list[float] = field(default_factory=list, repr=False)
+
+    @property
+    def entropy(self) -> float:
+        """H(P) in nats: the part of the cross-entropy that no embedding can reduce."""
+        if not self._entropy:
+            values = self.P.data.astype(np.float64)
+            values = values[values > 0]
+            self._entropy.append(float(-np.sum(values * np.log(values))))
+        return self._entropy[0]
+
+    @property
+    def n_points(self) -> int:
+        """Number of points."""
+        return int(self.P.shape[0])
+
+
+def join(conditional: FloatArray, graph: Graph, bandwidths: npt.NDArray[np.float64], n_threads: int) -> Affinities:
+    """Return the affinities of conditional probabilities."""
+    P = symmetrize(conditional, graph, n_threads)
+    return Affinities(P, as_csr(graph), bandwidths, row_perplexity(conditional, graph.row_starts))
+
+
+def row_perplexity(conditional: FloatArray, row_starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the exponential of the entropy of each row, and 0 for an empty row."""
+    p = conditional.astype(np.float64)
+    # One more element lets an empty last row start inside the array.
+    terms = np.concatenate([-p * np.log(p, out=np.zeros_like(p), where=p > 0), [0.0]])
+    counts = np.diff(row_starts)
+    entropies = np.add.reduceat(terms, row_starts[:-1])
+    return np.where(counts > 0, np.exp(entropies), 0.0)
+
+
+def as_csr(graph: Graph) -> Any:
+    """Return a graph as a SciPy array, with indices of 32 bits if they suffice."""
+    n_points = len(graph.row_starts) - 1
+    index = np.int32 if graph.row_starts[-1] < 2**31 else np.int64
+    return sparse.csr_array(
+        (graph.distances, graph.columns.astype(index, copy=False), graph.row_starts.astype(index)),
+        shape=(n_points, n_points),
+    )
+
+
+def search_bandwidths(graph: Graph, perplexity: float, n_threads: int) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+    """Return the conditional probabilities of one perplexity, in the order of the graph, and the bandwidths."""
+    n_points = len(graph.row_starts) - 1
+    largest = float(graph.distances.max())
+    scale = 2.0**-600 if 0 < largest < SMALLEST_DISTANCE else 2.0**10 if largest > LARGEST_DISTANCE else 1.0
+    distances = graph.distances if scale == 1 else graph.distances.astype(np.float64) / scale
+    conditional = np.empty_like(distances)
+    bandwidths, entropies = np.empty(n_points), np.empty(n_points)
+    _kernels.perplexity.search_bandwidths(
+        distances, graph.row_starts, perplexity, conditional, bandwidths, entropies, n_threads
+    )
+    bandwidths[bandwidths == UNIFORM_BANDWIDTH] = np.inf
+    return conditional.astype(graph.distances.dtype, copy=False), bandwidths * scale
+
+
+def symmetrize(conditional: FloatArray, graph: Graph, n_threads: int) -> Any:
+    """Return P = (C + C^T) / 2n as CSR with sorted columns, where C are the conditional probabilities.
+
+    A transpose has its columns sorted, so C is transposed twice. Then the rows of C and C^T are merged.
+    """
+    kernel = _kernels.symmetrize
+    starts = graph.row_starts
+
+    def transpose(values: FloatArray, columns: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Any:
+        out = np.empty_like(values), np.empty_like(columns), np.empty_like(starts)
+        kernel.transpose(values, columns, starts, *out, np.empty_like(starts), n_threads)
+        return out
+
+    transposed = transpose(conditional, graph.columns, starts)
+    ordered = transpose(*transposed)
+    sum_starts = np.empty_like(starts)
+    kernel.count_sums(*ordered[1:], *transposed[1:], sum_starts, n_threads)
+    values = np.empty(sum_starts[-1], dtype=conditional.dtype)
+    columns = np.empty(sum_starts[-1], dtype=np.int32)
+    # This is 2n, but summed, so that P sums to 1 even if the conditional probabilities are rounded to float32.
+    total = 2 * float(conditional.sum(dtype=np.float64))
+    kernel.add_scaled(*ordered, *transposed, 1 / total, sum_starts, values, columns, n_threads)
+    return as_csr(Graph(columns, values, sum_starts))

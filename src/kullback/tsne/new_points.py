@@ -1,0 +1,148 @@
+"""The methods of ``TSNE`` that deal with new rows: to place them in the map, and to add them to it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .._checks.scalars import check_flag
+from .._threads import resolve_threads
+from . import affinities, placement
+from .neighbors import NeighborIndex
+
+
+class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
+    """The methods ``transform`` and ``partial_fit`` of `TSNE`, whose parameters and attributes they use."""
+
+    loss_: Any
+    _map: placement.ReferenceMap
+    _audits: dict[str, Any]
+
+    def transform(self, X: Any, *, out: Any = None, return_scores: bool = False) -> Any:
+        """Place new rows in the map, each by itself. Rows of the map get their own positions.
+
+        A row's position and score do not depend, in any bit, on the rows that it comes with, on their order, on how
+        they are cut into chunks, or on the number of threads.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or dask array of shape (n_samples, n_features)
+            New rows. They are placed chunk by chunk, so a memory-mapped file may be larger than memory. With
+            ``metric="precomputed"`` they are distances to the rows of the map, of shape (n_samples, n_fitted), dense
+            or a sparse graph of neighbours.
+        out : ndarray of shape (n_samples, n_components), float32 or float64, optional
+            Array to write the positions to, such as a memory map.
+        return_scores : bool, default False
+            Whether to return scores as well.
+
+        Returns
+        -------
+        positions : ndarray of shape (n_samples, n_components), float32
+            Positions in the map. It is ``out`` if that is given. If X is a dask array, it is a dask array of the same
+            blocks.
+        scores : ndarray of shape (n_samples,), float64
+            Only with ``return_scores``. How far the row is from its neighbours (the last of up to 30), as a multiple
+            of how far these are from theirs. It is about 1 for rows like those of the map, whatever the density
+            there. The larger it is, the less the position means.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If rows are not finite or have another number of features, or ``out`` does not fit.
+
+        Notes
+        -----
+        A new point minimises ``- sum_j p_j log w(y - y_j) + u(y) / c``, where u is the sum of w over the map and c the
+        mean of u over the points of the map: see docs/new_points.md. A row that is equal to several rows of the map
+        gets the position of the first. After the search for neighbours it takes O(n_samples) time.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from kullback import TSNE
+        >>> X = load_digits().data
+        >>> tsne = TSNE(random_state=0).fit(X[:1000])
+        >>> positions, scores = tsne.transform(X[1000:], return_scores=True)
+        >>> positions.shape, scores.shape
+        ((797, 2), (797,))
+        """
+        check_is_fitted(self, "embedding_")
+        check_flag(return_scores, "return_scores")
+        n_threads = resolve_threads(self.n_jobs, name="n_jobs")
+        if placement.is_dask(X):
+            validate_data(self, X, reset=False, skip_check_array=True)
+            if out is not None:
+                raise ValueError("out must be None for a dask array, which is computed later")
+            positions, scores = placement.place_blocks(self._map, X, n_threads=n_threads)
+        else:
+            large = isinstance(X, np.ndarray) and X.ndim == 2 and X.size > placement.CHUNK_ELEMENTS
+            if large and X.dtype.kind in "fiub":  # checked and cast chunk by chunk
+                validate_data(self, X, reset=False, skip_check_array=True)
+            else:
+                X = self._check_rows(X, reset=False)
+            positions, scores = self._map.place(X, n_threads=n_threads, out=out)
+        return (positions, scores) if return_scores else positions
+
+    @available_if(lambda self: self.metric != "precomputed")  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: object = None) -> Self:
+        """Add rows to the map. The old points keep their positions bit for bit, and the new ones settle among them.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Rows that follow those of the map. Rows that are in the map already are added again. The first call is
+            the same as `fit`.
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        TSNE
+            The estimator itself. ``embedding_``, ``affinities_`` and ``kl_divergence_`` are those of all rows, and
+            ``loss_`` has one more record.
+
+        Notes
+        -----
+        There is no such method with ``metric="precomputed"``, because the distances among new rows are not known.
+        New points start at the positions that `transform` gives them. Then they descend together, for 250 iterations,
+        on the loss of all points. A call takes the time of the neighbours of all rows and of 250 iterations, whatever
+        the number of new rows.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from kullback import TSNE
+        >>> X = load_digits().data
+        >>> TSNE(random_state=0).fit(X[:500]).partial_fit(X[500:600]).embedding_.shape
+        (600, 2)
+        """
+        if not hasattr(self, "embedding_"):
+            self.fit(X)
+            return self
+        n_threads = self._check_parameters()
+        X = self._check_rows(X, reset=False)
+        index = self._map.index.extend(X)
+        start, _ = self._map.place(X, n_threads=n_threads)
+        n_neighbors = index.shape[0] - 1 if self.method == "exact" else None
+        self.affinities_ = affinities.perplexity(index, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
+        self.embedding_, loss = placement.grow(
+            self._map, self.affinities_, start, n_threads=n_threads, random_state=self.random_state
+        )
+        self.n_iter_ += placement.GROW_ITER
+        record = np.array([(self.n_iter_, *loss)], dtype=self.loss_.dtype)
+        self.loss_ = np.concatenate([self.loss_, record]).view(np.recarray)
+        self.kl_divergence_ = loss.kl_divergence
+        self._keep_map(index)
+        return self
+
+    def _keep_map(self, index: NeighborIndex) -> None:
+        """Keep what `transform` needs, and forget the audits of an earlier map."""
+        self._map = placement.ReferenceMap(
+            index, self.affinities_.neighbors, self.embedding_, perplexity=self.perplexity, method=self.method,
+            theta=self.angle, dof=self.dof,
+        )  # fmt: skip
+        self._audits = {}
