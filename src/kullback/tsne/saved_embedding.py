@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .._arrays import FloatArray
 from .._checks.scalars import check_integer
-from .._states import Arrays, refuse_rest, take
+from .._states import Arrays, refuse_unknown, take
 from .rates import Rates
 
 FORMAT, VERSION = "kullback.tsne.Embedding", 1
@@ -117,7 +117,7 @@ def unpack(state: dict[str, Any]) -> SavedEmbedding:
     grid = take(arrays, "grid", "float64", (None,))
     iterations = take(arrays, "loss_iterations", "int64", (None,))
     loss = take(arrays, "loss", "float64", (len(iterations), 3))
-    refuse_rest(arrays)
+    refuse_unknown(arrays)
     for name, array in {**numbers, "rates": rates, "grid": grid, "loss": loss}.items():
         if not (np.abs(array) <= LARGEST_NUMBER).all():
             raise ValueError(f"its {name} must be finite and at most 1e37 in magnitude")
