@@ -20,10 +20,16 @@ from ._threads import resolve_threads
 from .readers import Source, open_source
 from .streaming import RowDivergence, RowResult
 
+__all__ = ["EvaluationInterrupted", "evaluate"]
+
 _FORMAT = "kullback.evaluate.checkpoint"
 _LEAST_BYTES = 1 << 20  # of a block of one side: below this, what a block costs shows
 _BLOCKS_PER_THREAD = 4  # at least, where there are rows enough: the threads end at about the same time
 _POLL = 0.1  # seconds between two looks at progress
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class EvaluationInterrupted(KeyboardInterrupt):

@@ -7,3 +7,7 @@ from ._sources import Source, open_source
 from .llama import LlamaLogits, LogitsReport, compare_logits
 
 __all__ = ["LlamaLogits", "LogitsReport", "Source", "compare_logits", "open_source"]
+
+
+def __dir__() -> list[str]:
+    return __all__
