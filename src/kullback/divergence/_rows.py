@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from .._checks.probabilities import (
 )
 from .._checks.scalars import check_base, check_choice, check_normalize, check_smoothing, check_temperature
 from .._kernels import divergence_rows as kernel
+from .._options import RowOptions, check_options
 from .._threads import resolve_threads
 
 FloatArray = npt.NDArray[np.float64]
@@ -94,23 +95,6 @@ def _options(
         [unit, mode, tolerance_p, tolerance_q, alpha, inner, from_logits, 1 / temperature, smoothing],
         dtype=np.float64,
     )
-
-
-class RowOptions(TypedDict, total=False):
-    """Keywords that every function of rows takes; :func:`kullback.kl_divergence` describes them."""
-
-    axis: int
-    base: float | None
-    normalize: bool | str
-    weights: npt.ArrayLike | None
-    where: npt.ArrayLike | None
-    reduction: str
-    smoothing: float
-    from_logits: bool
-    temperature: float
-    keepdims: bool
-    n_threads: int | None
-    out: FloatArray | None
 
 
 def row_value(p: npt.ArrayLike, q: npt.ArrayLike | None, measure: str, options: RowOptions, **extra: Any) -> Any:
@@ -187,17 +171,6 @@ def _region_size(group: int, tile: int) -> int:
 
 
 _SCRATCH = _Scratch()
-
-
-_OPTION_NAMES = frozenset(RowOptions.__annotations__)
-
-
-def check_options(options: RowOptions) -> RowOptions:
-    """Raise where a keyword is not one that users may give."""
-    if not _OPTION_NAMES.issuperset(options):
-        unknown = sorted(set(options) - _OPTION_NAMES)[0]
-        raise TypeError(f"got an unexpected keyword argument {unknown!r}; accepted: {', '.join(sorted(_OPTION_NAMES))}")
-    return options
 
 
 def row_values(
