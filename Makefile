@@ -26,7 +26,7 @@ lint: $(VENV)/installed-native $(VENV)/group-test $(VENV)/group-lint
 bench: $(VENV)/installed-native $(VENV)/group-bench
 	$(BIN)/python -m pytest -q bench --benchmark-enable --full $(ARGS)
 
-wheel: export KULLBACK_LEVELS = all
+wheel: export KULLBACK_LEVELS ?= all
 wheel: $(VENV)/group-build
 	$(BIN)/python setup.py -q build_ext
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
@@ -46,7 +46,7 @@ $(VENV)/pip:
 	touch $@
 
 # setup.py says what it compiles, so it runs by itself before pip, which would be silent; pip finds the work done.
-$(VENV)/installed-%: export KULLBACK_LEVELS = $*
+$(VENV)/installed-%: export KULLBACK_LEVELS ?= $*
 $(VENV)/installed-%: $(SOURCES) | $(VENV)/group-build
 	$(BIN)/python setup.py -q build_ext
 	$(PIP) install --no-build-isolation --upgrade .

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = ["loss", "scatter"]
+
 MAX_CLASSES = 20
 """With more distinct numbers than that, labels are a colour scale; with more names, the rest is "other"."""
 
@@ -26,6 +28,10 @@ COLOURS = (
     "#17becf", "#0b3c66", "#b45309", "#14532d", "#7f1d1d", "#4c1d95", "#f59e0b", "#f9a8d4", "#111827",
     "#65a30d", "#67e8f9",
 )  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def scatter(
