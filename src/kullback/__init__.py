@@ -1,64 +1,143 @@
-"""Reductions over probability distributions at the speed of memory, and the t-SNE built on them.
+"""Reductions over probability distributions at the speed of memory, and the t-SNE that is built on them.
 
-Everything grows from ``D_KL(p || q) = H(p, q) - H(p)``. Names load on first use (SPEC 1), so
-``import kullback`` costs no more than NumPy.
+Everything grows from ``D_KL(p || q) = H(p, q) - H(p)``. Names load when they are first used (SPEC 1), so that
+``import kullback`` costs no more than NumPy. Type checkers and editors read the imports that never run below.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-_MODULE_OF = {
-    "alpha_divergence": "divergence",
-    "bhattacharyya_distance": "divergence",
-    "chi2_divergence": "divergence",
-    "compare": "divergence",
-    "decompose": "divergence",
-    "differential_entropy_from_samples": "divergence",
-    "hellinger_distance": "divergence",
-    "jeffreys_divergence": "divergence",
-    "jensen_shannon_distance": "divergence",
-    "jensen_shannon_divergence": "divergence",
-    "kl_divergence_from_samples": "divergence",
-    "kl_divergence_topk": "divergence",
-    "log_loss": "divergence",
-    "mutual_information": "divergence",
-    "pairwise_divergence": "divergence",
-    "perplexity": "divergence",
-    "population_stability_index": "divergence",
-    "renyi_divergence": "divergence",
-    "renyi_entropy": "divergence",
-    "total_variation_distance": "divergence",
-    "tsallis_entropy": "divergence",
-    "cross_entropy": "divergence",
-    "entropy": "divergence",
-    "kl_divergence": "divergence",
-    "Decomposition": "divergence",
-    "evaluate": "evaluation",
-    "EvaluationInterrupted": "evaluation",
-    "Embedding": "tsne",
-    "TSNE": "tsne",
-    "sweep": "tsne",
-    "show_config": "_config",
+if TYPE_CHECKING:
+    from . import (
+        affinities,
+        distributed,
+        divergence,
+        gradient,
+        neighbors,
+        plotting,
+        quality,
+        readers,
+        reference,
+        streaming,
+        tsne,
+    )
+    from ._config import show_config
+    from .divergence import (
+        Decomposition,
+        alpha_divergence,
+        bhattacharyya_distance,
+        chi2_divergence,
+        compare,
+        cross_entropy,
+        decompose,
+        differential_entropy_from_samples,
+        entropy,
+        hellinger_distance,
+        jeffreys_divergence,
+        jensen_shannon_distance,
+        jensen_shannon_divergence,
+        kl_divergence,
+        kl_divergence_from_samples,
+        kl_divergence_topk,
+        log_loss,
+        mutual_information,
+        pairwise_divergence,
+        perplexity,
+        population_stability_index,
+        renyi_divergence,
+        renyi_entropy,
+        total_variation_distance,
+        tsallis_entropy,
+    )
+    from .evaluation import EvaluationInterrupted, evaluate
+    from .tsne import TSNE, Embedding, sweep
+
+    __version__: str
+
+__all__ = [
+    "TSNE",
+    "Decomposition",
+    "Embedding",
+    "EvaluationInterrupted",
+    "affinities",
+    "alpha_divergence",
+    "bhattacharyya_distance",
+    "chi2_divergence",
+    "compare",
+    "cross_entropy",
+    "decompose",
+    "differential_entropy_from_samples",
+    "distributed",
+    "divergence",
+    "entropy",
+    "evaluate",
+    "gradient",
+    "hellinger_distance",
+    "jeffreys_divergence",
+    "jensen_shannon_distance",
+    "jensen_shannon_divergence",
+    "kl_divergence",
+    "kl_divergence_from_samples",
+    "kl_divergence_topk",
+    "log_loss",
+    "mutual_information",
+    "neighbors",
+    "pairwise_divergence",
+    "perplexity",
+    "plotting",
+    "population_stability_index",
+    "quality",
+    "readers",
+    "reference",
+    "renyi_divergence",
+    "renyi_entropy",
+    "show_config",
+    "streaming",
+    "sweep",
+    "total_variation_distance",
+    "tsallis_entropy",
+    "tsne",
+]
+
+_SUBMODULES = {
+    "affinities",
+    "distributed",
+    "divergence",
+    "gradient",
+    "neighbors",
+    "plotting",
+    "quality",
+    "readers",
+    "reference",
+    "streaming",
+    "tsne",
 }
-_SUBMODULES = ("affinities", "distributed", "divergence", "gradient", "neighbors", "plotting", "quality",
-               "readers", "reference", "streaming", "tsne")  # fmt: skip
+_MODULE_OF = {
+    "Embedding": "tsne",
+    "EvaluationInterrupted": "evaluation",
+    "TSNE": "tsne",
+    "evaluate": "evaluation",
+    "show_config": "_config",
+    "sweep": "tsne",
+}
+"""The modules of the names that are neither modules themselves nor in ``divergence``."""
 
-__all__ = [*sorted(_MODULE_OF), *_SUBMODULES]
 
+if not TYPE_CHECKING:  # checkers would take any name for one that this function knows
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    elif name in _SUBMODULES:
-        value = import_module(f"{__name__}.{name}")
-    elif name == "__version__":
-        from importlib.metadata import version
+    def __getattr__(name: str) -> object:
+        if name in _SUBMODULES:
+            value = import_module(f"{__name__}.{name}")
+        elif name in __all__:
+            value = getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'divergence')}"), name)
+        elif name == "__version__":
+            from importlib.metadata import version
 
-        value = version(__name__)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+            value = version(__name__)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

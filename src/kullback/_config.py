@@ -1,4 +1,4 @@
-"""What this installation is made of."""
+"""A description of this installation, for bug reports."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ._threads import available_threads
 
 
 def show_config() -> None:
-    """Print version, SIMD levels present and chosen, OpenMP, threads and compiler.
+    """Print the version, the machine, the SIMD levels that are present and chosen, OpenMP, threads and compiler.
 
-    Quote it in bug reports and beside measurements.
+    Quote what it prints in bug reports and beside measurements.
     """
     from kullback import __version__
 

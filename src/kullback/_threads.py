@@ -1,4 +1,4 @@
-"""How many threads: the one place that turns ``n_threads`` into a number."""
+"""The number of threads: this module alone turns the option ``n_threads`` into a number."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ _blas_lock = threading.Lock()
 def available_threads() -> int:
     """Return how many threads kernels use by default.
 
-    ``OMP_NUM_THREADS`` where it is set, else the CPUs that this process may run on; 1 in a build
-    without OpenMP.
+    Returns
+    -------
+    int
+        The value of ``OMP_NUM_THREADS`` where it is set, and otherwise the number of CPUs that this process may run on.
+        In a build without OpenMP it is 1.
     """
     if not cpu.openmp():
         return 1
@@ -32,10 +35,27 @@ def available_threads() -> int:
 
 
 def resolve_threads(n_threads: int | None, *, name: str = "n_threads") -> int:
-    """Return a thread count of at least 1.
+    """Return the number of threads that an option asks for.
 
-    ``None`` means all available threads; a negative number counts back from them as in joblib
-    (-1 all, -2 all but one).
+    Parameters
+    ----------
+    n_threads : int or None
+        ``None`` asks for all available threads. A negative number counts back from them, as in joblib: -1 asks for all,
+        and -2 for all but one.
+    name : str, default "n_threads"
+        The name of the option in messages.
+
+    Returns
+    -------
+    int
+        A number that is at least 1, and exactly 1 in a build without OpenMP.
+
+    Raises
+    ------
+    TypeError
+        Where ``n_threads`` is neither an int nor ``None``.
+    ValueError
+        Where it is 0.
     """
     if n_threads is None:
         return available_threads()
@@ -51,18 +71,20 @@ def resolve_threads(n_threads: int | None, *, name: str = "n_threads") -> int:
 
 
 def useful_threads(n_threads: int, n_items: int, items_per_thread: int) -> int:
-    """Return how many of ``n_threads`` have enough to do to be worth their barrier.
+    """Return how many of ``n_threads`` threads have enough work to be worth waiting for.
 
-    On a machine whose cores are busy with other work, a thread that comes late to a barrier costs a time slice.
+    Threads wait for each other at a barrier. On a machine whose cores are busy with other work, a thread that comes
+    late costs the others a time slice.
     """
     return max(1, min(n_threads, n_items // items_per_thread))
 
 
 @contextmanager
 def serial_blas() -> Iterator[None]:
-    """Keep BLAS on one thread: OpenBLAS's other threads would spin for milliseconds after, on our kernels' cores.
+    """Keep BLAS on one thread within a ``with`` block.
 
-    It is a setting of the process, restored on leaving.
+    The other threads of OpenBLAS would go on spinning for milliseconds after a product, on cores that kernels need. The
+    number of threads is a setting of the whole process, which is restored at the end of the block.
     """
     with _blas_lock, _controller().limit(limits=1, user_api="blas"):
         yield
@@ -70,6 +92,7 @@ def serial_blas() -> Iterator[None]:
 
 @cache
 def _controller() -> Any:
+    """Return the controller of BLAS, which takes 13 ms to make because it looks through all loaded libraries."""
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()  # 13 ms: it looks through all loaded libraries
+    return ThreadpoolController()

@@ -190,7 +190,7 @@ def _divergence(arguments: argparse.Namespace) -> None:
 
     from . import decompose
 
-    normalize = {"check": "check", "true": True, "false": False}[arguments.normalize]
+    normalize: Any = {"check": "check", "true": True, "false": False}[arguments.normalize]
     result = decompose(p, q, base=arguments.base, normalize=normalize, n_threads=arguments.n_jobs)
     unit = {None: "nats", 2.0: "bits"}.get(arguments.base, f"in base {arguments.base}")
     n_rows = len(p)

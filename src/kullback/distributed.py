@@ -13,8 +13,14 @@ from typing import Any
 from ._checks.scalars import check_flag
 from .streaming import RowDivergence, RowResult
 
+__all__ = ["accumulate", "evaluate", "merge"]
+
 _FAN_IN = 8
 """How many accumulators one task merges."""
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def accumulate(configuration: dict[str, Any], n_threads: int | None, p: Any, q: Any) -> RowDivergence:

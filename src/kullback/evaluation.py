@@ -21,6 +21,8 @@ from ._threads import resolve_threads
 from .readers import Source, open_source
 from .streaming import RowDivergence, RowResult
 
+__all__ = ["EvaluationInterrupted", "evaluate"]
+
 _FORMAT = "kullback.evaluate.checkpoint"
 _COLUMNS = ("labels", "weights", "group")
 
@@ -29,6 +31,10 @@ _SMALLEST_BLOCK_BYTES = 1 << 20
 
 _BLOCKS_PER_THREAD = 4
 """Blocks that each thread gets at least, so that all threads end at about the same time."""
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class EvaluationInterrupted(KeyboardInterrupt):

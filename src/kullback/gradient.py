@@ -19,3 +19,7 @@ __all__ = [
     "tsne_gradient",
     "tsne_loss",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,3 +3,7 @@
 from .tsne.neighbors import Graph, NeighborIndex, nearest_neighbors, neighbor_graph
 
 __all__ = ["Graph", "NeighborIndex", "nearest_neighbors", "neighbor_graph"]
+
+
+def __dir__() -> list[str]:
+    return __all__

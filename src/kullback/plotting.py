@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = ["loss", "scatter"]
+
 MAX_CLASSES = 20
 """More distinct numbers than that are drawn as a colour scale. Of more names, the rarest are drawn as "other"."""
 
@@ -27,6 +29,10 @@ COLOURS = (
     "#17becf", "#0b3c66", "#b45309", "#14532d", "#7f1d1d", "#4c1d95", "#f59e0b", "#f9a8d4", "#111827",
     "#65a30d", "#67e8f9",
 )  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def scatter(

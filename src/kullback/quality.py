@@ -3,3 +3,7 @@
 from .tsne.quality import continuity, distance_correlation, neighborhood_recall, trustworthiness
 
 __all__ = ["continuity", "distance_correlation", "neighborhood_recall", "trustworthiness"]
+
+
+def __dir__() -> list[str]:
+    return __all__

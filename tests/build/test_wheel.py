@@ -102,22 +102,6 @@ def _parameters(function):
         return [part.split("=")[0].split()[-1] for part in inside.split(",") if part.strip()]
 
 
-def test_reference_twins_have_the_parameters_of_the_functions():
-    """A name that the package and its reference share takes the same arguments, in the same order."""
-    from kullback import gradient, reference
-
-    shared = [name for name in reference.__all__ if hasattr(kullback, name) or hasattr(gradient, name)]
-    assert {"kl_divergence", "entropy", "tsne_gradient", "tsne_loss"} <= set(shared)
-    for name in shared:
-        ours = getattr(kullback, name, None) or getattr(gradient, name)
-        if inspect.isclass(ours):
-            assert ours._fields == getattr(reference, name)._fields
-            continue
-        twin = inspect.signature(getattr(reference, name)).parameters
-        for parameter in twin:
-            assert parameter in inspect.signature(ours).parameters, f"{name}: {parameter}"
-
-
 def test_version_is_the_distribution():
     """One version, from the metadata."""
     assert kullback.__version__ == metadata.version("kullback")

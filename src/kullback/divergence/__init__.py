@@ -1,24 +1,25 @@
-"""Reductions over probability distributions: entropies, divergences, and what they decompose into."""
+"""Reductions over probability distributions: entropies, divergences, and what they decompose into.
 
-from .basic import Decomposition, cross_entropy, decompose, entropy, kl_divergence
-from .measures import (
-    alpha_divergence,
+- ``basic`` holds the entropy, the cross-entropy and the KL divergence;
+- ``distances`` holds divergences that are symmetric or bounded;
+- ``orders`` holds the families of an order ``alpha``;
+- ``measures`` holds losses of labels, mutual information, and several measures from one read;
+- ``pairwise``, ``topk`` and ``samples`` start from other things than pairs of rows.
+"""
+
+from .basic import Decomposition, cross_entropy, decompose, entropy, kl_divergence, perplexity
+from .distances import (
     bhattacharyya_distance,
     chi2_divergence,
-    compare,
     hellinger_distance,
     jeffreys_divergence,
     jensen_shannon_distance,
     jensen_shannon_divergence,
-    log_loss,
-    mutual_information,
-    perplexity,
     population_stability_index,
-    renyi_divergence,
-    renyi_entropy,
     total_variation_distance,
-    tsallis_entropy,
 )
+from .measures import compare, log_loss, mutual_information
+from .orders import alpha_divergence, renyi_divergence, renyi_entropy, tsallis_entropy
 from .pairwise import pairwise_divergence
 from .samples import differential_entropy_from_samples, kl_divergence_from_samples
 from .topk import Bounds, kl_divergence_topk
@@ -51,3 +52,7 @@ __all__ = [
     "total_variation_distance",
     "tsallis_entropy",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from .._checks.labels import check_class_labels
 from .._checks.scalars import check_probability
-from ._rows import RowOptions, reduce_rows, row_values
+from .._options import RowOptions
+from ._rows import reduce_rows, row_values
 
 
 def is_labels(p: npt.ArrayLike, q: npt.ArrayLike) -> bool:

@@ -19,9 +19,8 @@ from .._arrays import aligned_empty
 from .._checks.probabilities import Distribution, check_distribution, check_same_rows, raise_bad_row
 from .._checks.scalars import check_base, check_normalize, check_smoothing, check_temperature
 from .._kernels import divergence_rows as kernel
+from .._options import FloatArray
 from .._threads import resolve_threads
-
-FloatArray = npt.NDArray[np.float64]
 
 SERIAL_ELEMENTS = 1 << 15
 """Below so many elements, waking a second thread costs more than it saves."""

@@ -1,9 +1,9 @@
-"""What the functions of rows share: their options, the measures of rows of any layout, and the reduction over rows."""
+"""What the functions of rows share: the measures of rows of any layout, and the reduction over rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -12,58 +12,20 @@ from .._checks.outputs import check_out
 from .._checks.probabilities import check_distribution, check_row_weights, check_where
 from .._checks.scalars import check_choice
 from .._kernels import divergence_rows as kernel
-from ._plan import FloatArray, Plan, align_rows, default_plan
+from .._options import DEFAULTS, FloatArray, RowOptions, check_options
+from ._plan import Plan, align_rows, default_plan
 
 MEASURES: dict[str, int] = kernel.MEASURES
 """Numbers of the kernel's measures, see ext/divergence/measures.h."""
 
 
-class RowOptions(TypedDict, total=False):
-    """Keywords that every function of rows takes; :func:`kullback.kl_divergence` describes them."""
-
-    axis: int
-    base: float | None
-    normalize: bool | str
-    weights: npt.ArrayLike | None
-    where: npt.ArrayLike | None
-    reduction: str
-    smoothing: float
-    from_logits: bool
-    temperature: float
-    keepdims: bool
-    n_threads: int | None
-    out: FloatArray | None
-
-
-_DEFAULTS: dict[str, Any] = {
-    "axis": -1,
-    "base": None,
-    "normalize": "check",
-    "weights": None,
-    "where": None,
-    "reduction": "none",
-    "smoothing": 0.0,
-    "from_logits": False,
-    "temperature": 1.0,
-    "keepdims": False,
-    "n_threads": None,
-    "out": None,
-}
-
-
-def check_options(options: RowOptions) -> RowOptions:
-    """Raise where a keyword is not one that users may give."""
-    if not _DEFAULTS.keys() >= options.keys():
-        unknown = sorted(options.keys() - _DEFAULTS.keys())[0]
-        raise TypeError(f"got an unexpected keyword argument {unknown!r}; accepted: {', '.join(sorted(_DEFAULTS))}")
-    return options
-
-
 def row_value(p: npt.ArrayLike, q: npt.ArrayLike | None, measure: str, options: RowOptions, **extra: Any) -> Any:
     """Return one measure, reduced as asked; ``extra`` are further keywords of `row_values`."""
-    if options:
-        check_options(options)
-    return row_values(p, q, (measure,), **options, **extra)[0]
+    if not options and not extra and type(p) is np.ndarray:  # as row_values does, without the cost of its call
+        values = default_plan((measure,), 0.0).of_vectors(p, q)
+        if values is not None:
+            return values[0]
+    return row_values(p, q, (measure,), **check_options(options), **extra)[0]
 
 
 def row_values(
@@ -85,7 +47,7 @@ def row_values(
         values = default_plan(measures, alpha).of_vectors(p, q)
         if values is not None:
             return list(values) if transform is None else transform(list(values))
-    given: dict[str, Any] = {**_DEFAULTS, **options}
+    given: dict[str, Any] = {**DEFAULTS, **options}
     from_logits = given["from_logits"]
     first = check_distribution(p, names[0], from_logits)
     second = None if q is None else check_distribution(q, names[1], from_logits)

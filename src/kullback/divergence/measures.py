@@ -1,166 +1,97 @@
-"""Divergences and entropies beyond KL: symmetric, bounded, and of one parameter."""
+"""What is measured of labels, of tables, and by several measures at once."""
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from collections.abc import Sequence
+from typing import Any, Unpack, overload
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 
-from .._checks.scalars import check_choice, check_finite, check_order
+from .._checks.probabilities import check_tables
+from .._checks.scalars import check_choice
+from .._options import (
+    ManyRows,
+    OneRow,
+    ReducedOptions,
+    ReducedTableOptions,
+    RowOptions,
+    ScalarOptions,
+    SeveralOptions,
+    SeveralReducedOptions,
+    SeveralScalarOptions,
+    TableOptions,
+    check_options,
+    show_options,
+)
 from ._labels import is_labels, label_loss
-from ._rows import MEASURES, RowOptions, check_options, row_value, row_values
+from ._rows import MEASURES, row_value, row_values
+
+COMPARED = {
+    **{name: name for name in ("kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance")},
+    **{name: name for name in ("jeffreys", "hellinger", "total_variation", "chi2", "top1_agreement")},
+}
+"""The measures that :func:`compare` knows, and what the kernel calls them."""
+
+assert set(COMPARED.values()) <= set(MEASURES)
 
 
-def jeffreys_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return Jeffreys' divergence ``sum (p - q) log(p / q) = KL(p || q) + KL(q || p)``.
-
-    Options are those of :func:`kl_divergence`. A zero on one side alone gives ``inf``. H. Jeffreys
-    (1946), An invariant form for the prior probability in estimation problems.
-    """
-    return row_value(p, q, "jeffreys", options)
-
-
-def population_stability_index(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return the population stability index ``sum (p - q) log(p / q)``: Jeffreys' divergence of binned features.
-
-    Options are those of :func:`kl_divergence`; counts of bins are divided by their sums. An empty bin on
-    one side gives ``inf``; pass ``smoothing`` to soften it.
-    """
-    return row_value(p, q, "jeffreys", options)
-
-
-def jensen_shannon_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return ``(KL(p || m) + KL(q || m)) / 2`` with ``m = (p + q) / 2``: in [0, log 2], symmetric.
-
-    Options are those of :func:`kl_divergence`. J. Lin (1991), Divergence measures based on the Shannon
-    entropy, eq. 4.1.
-    """
-    return row_value(p, q, "js", options)
-
-
-def jensen_shannon_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return the square root of :func:`jensen_shannon_divergence`, a metric (Endres and Schindelin, 2003).
-
-    This is what :func:`scipy.spatial.distance.jensenshannon` calls the Jensen-Shannon distance.
-    """
-    return row_value(p, q, "js_distance", options)
-
-
-def hellinger_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return ``sqrt(sum (sqrt p - sqrt q)^2 / 2)``, in [0, 1]. Options: :func:`kl_divergence`; no unit, so no base."""
-    return row_value(p, q, "hellinger", options)
-
-
-def total_variation_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return ``sum |p - q| / 2``, in [0, 1]. Options: :func:`kl_divergence`; no unit, so no base."""
-    return row_value(p, q, "total_variation", options)
-
-
-def chi2_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return Pearson's ``sum (p - q)^2 / q``; ``inf`` where q = 0 < p. Options: :func:`kl_divergence`; no base."""
-    return row_value(p, q, "chi2", options)
-
-
-def bhattacharyya_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return ``-log sum sqrt(p q)``; ``inf`` for rows without common support.
-
-    Options are those of :func:`kl_divergence`. A. Bhattacharyya (1943), On a measure of divergence between
-    two statistical populations.
-    """
-    base = options.get("base")
-    unit = 1.0 if base is None else float(np.log(base))
-    plain = options.get("normalize", "check") is False
-
-    def combine(values: list[Any]) -> list[Any]:
-        affinity, distance = values
-        with np.errstate(divide="ignore"):
-            far = -np.log(affinity)
-            near = far if plain else -np.log1p(-np.minimum(np.square(distance), 0.75))
-        return [np.where(np.asarray(affinity) > 0.5, near, far)[()] / unit]
-
-    return row_values(p, q, ("affinity", "hellinger"), **check_options(options), transform=combine)[0]
-
-
-def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
-    """Return ``log(sum p^alpha q^(1 - alpha)) / (alpha - 1)``, the Renyi divergence of order ``alpha`` in [0, inf].
-
-    Order 1 is the KL divergence, 0 is ``-log q(p > 0)``, infinity ``log max p / q``. Options are those of
-    :func:`kl_divergence`. T. van Erven and P. Harremoes (2014), Renyi divergence and
-    Kullback-Leibler divergence.
-    """
-    order = check_order(alpha)
-    if order == np.inf:
-        return row_value(p, q, "max_ratio", options)
-    if order in (0, 1):
-        return row_value(p, q, "kl" if order else "support", options)
-    base = options.get("base")
-    factor = (order - 1) * (1.0 if base is None else float(np.log(base)))
-
-    def combine(values: list[Any]) -> list[Any]:  # near rows need the difference from 1, far ones the power itself
-        near, far = (np.asarray(value) for value in values)
-        return [np.where(far * factor < -0.5, far, near)[()]]
-
-    return row_values(p, q, ("renyi", "power"), **check_options(options), alpha=order, transform=combine)[0]
-
-
-def alpha_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
-    """Return ``(sum p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1))`` for a finite ``alpha``.
-
-    1 is KL(p || q) and 0 is KL(q || p), the limits; 2 is half of :func:`chi2_divergence`, 1/2 four times the
-    squared Hellinger distance. Options are those of :func:`kl_divergence`; the base counts for
-    the two limits alone. A. Cichocki and S. Amari (2010), Families of alpha- beta- and gamma- divergences, eq. 4.
-    """
-    order = check_finite(alpha, "alpha")
-    if order in (0, 1):
-        return row_value(p, q, "kl" if order else "reverse_kl", options)
-    return row_value(p, q, "alpha", options, alpha=order)
-
-
-def renyi_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
-    """Return ``log(sum p^alpha) / (1 - alpha)`` for ``alpha`` in [0, inf]; 1 is Shannon's, infinity ``-log max p``.
-
-    Options are those of :func:`kl_divergence`. A. Renyi (1961), On measures of entropy and information.
-    """
-    order = check_order(alpha)
-    if order == np.inf:
-        return row_value(p, None, "min_entropy", options)
-    if order == 1:
-        return row_value(p, None, "entropy_p", options)
-    return row_value(p, None, "renyi_entropy", options, alpha=order)
-
-
-def tsallis_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
-    """Return ``(1 - sum p^alpha) / (alpha - 1)`` for a finite ``alpha >= 0``; 1 is Shannon's entropy.
-
-    Options are those of :func:`kl_divergence`; the base counts for order 1 alone. C. Tsallis (1988), Possible
-    generalization of Boltzmann-Gibbs statistics.
-    """
-    order = check_finite(check_order(alpha), "alpha")
-    if order == 1:
-        return row_value(p, None, "entropy_p", options)
-    return row_value(p, None, "tsallis_entropy", options, alpha=order)
-
-
-def perplexity(p: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return ``exp(H(p))``, the effective number of outcomes; whatever the base. Options: :func:`kl_divergence`."""
-    return row_value(p, None, "perplexity_p", {**options, "base": None})
-
-
+@overload
 def log_loss(
-    y: npt.ArrayLike,
-    p: npt.ArrayLike,
+    y: OneRow, p: OneRow, *, label_smoothing: float = 0.0, ignore_index: int | None = None,
+    **options: Unpack[ScalarOptions],
+) -> float: ...  # fmt: skip
+@overload
+def log_loss(
+    y: ArrayLike, p: ArrayLike, *, label_smoothing: float = 0.0, ignore_index: int | None = None,
+    **options: Unpack[ReducedOptions],
+) -> float: ...  # fmt: skip
+@overload
+def log_loss(
+    y: ArrayLike, p: ArrayLike, *, label_smoothing: float = 0.0, ignore_index: int | None = None,
+    **options: Unpack[RowOptions],
+) -> Any: ...  # fmt: skip
+@show_options(RowOptions)
+def log_loss(
+    y: ArrayLike,
+    p: ArrayLike,
     *,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     **options: Unpack[RowOptions],
 ) -> Any:
-    """Return ``-log p[y]`` of every row, or its mean with ``reduction="mean"``.
+    """Return the loss ``-log p[y]`` of every row, or its mean with ``reduction="mean"``.
 
-    ``y`` holds integer labels (one axis less than p) or distributions over the classes, always as
-    probabilities; ``p`` holds predicted probabilities or, with ``from_logits=True``, logits. Nothing is
-    clipped: a label of probability zero costs ``inf``. Other parameters are those of :func:`cross_entropy`;
-    ``temperature`` divides the logits of p alone.
+    Parameters
+    ----------
+    y : integer array_like of shape (...), or array_like of shape (..., n_classes)
+        The class of every row of p, in an array with one axis less than p; or distributions over the classes, which are
+        always probabilities.
+    p : array_like of shape (..., n_classes)
+        Predicted probabilities, or logits with ``from_logits=True``.
+    label_smoothing : float in [0, 1], default 0
+        The part of each target that is spread evenly over all classes. It needs labels.
+    ignore_index : int, optional
+        Rows with this label are left out, as ``where`` leaves rows out. It needs labels.
+    axis, base, normalize, weights, where, reduction, smoothing, from_logits, temperature, keepdims, n_threads, out
+        The options of rows, which :func:`kl_divergence` describes. ``temperature`` divides the logits of p alone.
+
+    Returns
+    -------
+    float64 array of shape (...), or scalar
+        The loss of each row in nats, or in the unit of ``base``. Nothing is clipped: a label whose probability is zero
+        costs ``inf``.
+
+    Raises
+    ------
+    ValueError
+        Where a label is no class, or an option of labels is given without labels; and as :func:`kl_divergence` does.
+
+    Examples
+    --------
+    >>> import kullback
+    >>> kullback.log_loss([0, 1], [[0.5, 0.5], [0.75, 0.25]], base=2)
+    array([1., 2.])
     """
     if is_labels(y, p):
         return label_loss(y, p, label_smoothing, ignore_index, options, name="p")
@@ -168,7 +99,7 @@ def log_loss(
         raise ValueError("label_smoothing and ignore_index need integer labels in y")
     if not options.get("from_logits"):
         return row_value(y, p, "cross_entropy", options, names=("y", "p"))
-    # -sum y log p with y as logits too: its logarithms, times the temperature that both are divided by
+    # The kernel takes both sides as logits, so y becomes its own logarithm, times the temperature that it divides by.
     axis, normalize, where = options.get("axis", -1), options.get("normalize", "check"), options.get("where")
     row_values(y, None, ("mass",), axis=axis, normalize=normalize, where=where, names=("y", ""))
     with np.errstate(divide="ignore"):
@@ -176,18 +107,44 @@ def log_loss(
     return row_value(logs, p, "cross_entropy", options, names=("y", "p"))
 
 
-def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return the mutual information of every joint table ``counts[..., i, j]``, over its last two axes.
+@overload
+def mutual_information(counts: ManyRows, **options: Unpack[TableOptions]) -> float: ...
+@overload
+def mutual_information(counts: ArrayLike, **options: Unpack[ReducedTableOptions]) -> float: ...
+@overload
+def mutual_information(counts: ArrayLike, **options: Unpack[TableOptions]) -> Any: ...
+@show_options(TableOptions)
+def mutual_information(counts: ArrayLike, **options: Unpack[RowOptions]) -> Any:
+    """Return the mutual information of every joint table, which is ``KL(joint || product of its marginals)``.
 
-    ``I = KL(joint || product of its marginals)``. Counts or probabilities of any sum: tables are always
-    divided by their sums. Options are those of :func:`kl_divergence` except ``axis``, ``keepdims``,
-    ``normalize``, ``from_logits`` and ``smoothing``.
+    Parameters
+    ----------
+    counts : array_like of shape (..., n_rows, n_columns)
+        Tables of counts or of probabilities along the last two axes. They are always divided by their sums.
+    base, weights, where, reduction, n_threads, out
+        Options of :func:`kl_divergence`, each with a table in place of a row.
+
+    Returns
+    -------
+    float64 array of shape (...), or scalar
+        The mutual information of each table in nats, or in the unit of ``base``.
+
+    Raises
+    ------
+    TypeError
+        Where an option is given that tables do not have.
+    ValueError
+        Where ``counts`` has fewer than two axes; and as :func:`kl_divergence` does.
+
+    Examples
+    --------
+    >>> import kullback
+    >>> float(kullback.mutual_information([[5, 0], [0, 5]], base=2).round(4))
+    1.0
     """
     for name in ("axis", "keepdims", "normalize", "from_logits", "temperature", "smoothing"):
         if name in options:
             raise TypeError(f"mutual_information() got an unexpected keyword argument {name!r}")
-    from .._checks.probabilities import check_tables
-
     tables = check_tables(counts, "counts")
     rows, columns = tables.sum(axis=-1, keepdims=True), tables.sum(axis=-2, keepdims=True)
     total = rows.sum(axis=-2, keepdims=True)
@@ -197,24 +154,54 @@ def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> 
     return row_value(tables.reshape(flat), product.reshape(flat), "kl", {**options, "normalize": True})
 
 
-COMPARED = {
-    **{name: name for name in ("kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance")},
-    **{name: name for name in ("jeffreys", "hellinger", "total_variation", "chi2", "top1_agreement")},
-}
-assert set(COMPARED.values()) <= set(MEASURES)
-
-
+@overload
 def compare(
-    p: npt.ArrayLike,
-    q: npt.ArrayLike,
-    measures: tuple[str, ...] = ("kl", "reverse_kl", "js", "entropy_p", "entropy_q", "top1_agreement"),
+    p: OneRow, q: OneRow, measures: Sequence[str] = ..., **options: Unpack[SeveralScalarOptions]
+) -> dict[str, float]: ...
+@overload
+def compare(
+    p: ArrayLike, q: ArrayLike, measures: Sequence[str] = ..., **options: Unpack[SeveralReducedOptions]
+) -> dict[str, float]: ...
+@overload
+def compare(
+    p: ArrayLike, q: ArrayLike, measures: Sequence[str] = ..., **options: Unpack[SeveralOptions]
+) -> dict[str, Any]: ...
+@show_options(SeveralOptions)
+def compare(
+    p: ArrayLike,
+    q: ArrayLike,
+    measures: Sequence[str] = ("kl", "reverse_kl", "js", "entropy_p", "entropy_q", "top1_agreement"),
     **options: Unpack[RowOptions],
 ) -> dict[str, Any]:
-    """Return several measures of every pair of rows as a dict, from one read of memory.
+    """Return several measures of every pair of rows, from one read of memory.
 
-    ``measures`` may name "kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance",
-    "jeffreys", "hellinger", "total_variation", "chi2" and "top1_agreement" (1 where p and q
-    have their largest element at one place). Options are those of :func:`kl_divergence`, except ``out``.
+    Parameters
+    ----------
+    p, q : array_like of shape (..., n_elements)
+        Distributions, or logits with ``from_logits=True``.
+    measures : sequence of str, default ("kl", "reverse_kl", "js", "entropy_p", "entropy_q", "top1_agreement")
+        Names among "kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance", "jeffreys",
+        "hellinger", "total_variation", "chi2" and "top1_agreement". The last is 1 where p and q have their largest
+        element at the same place, and 0 elsewhere.
+    axis, base, normalize, weights, where, reduction, smoothing, from_logits, temperature, keepdims, n_threads
+        The options of rows, which :func:`kl_divergence` describes.
+
+    Returns
+    -------
+    dict of str to float64 array of shape (...), or to scalar
+        The values of each measure under its name.
+
+    Raises
+    ------
+    ValueError
+        Where a measure has an unknown name, or none is named; and as :func:`kl_divergence` does.
+
+    Examples
+    --------
+    >>> import kullback
+    >>> found = kullback.compare([0.5, 0.5], [0.25, 0.75], ("kl", "total_variation"), base=2)
+    >>> {name: float(value.round(4)) for name, value in found.items()}
+    {'kl': 0.2075, 'total_variation': 0.25}
     """
     if options.get("out") is not None:
         raise ValueError("out is not taken by compare, which returns several arrays")

@@ -1,10 +1,14 @@
-"""All pairs of rows: by matrix products where the measure allows, term by term elsewhere and where those cancel."""
+"""Measures of all pairs of rows.
+
+Where the measure allows it, matrix products give all values of a tile at once. Other measures, and the pairs of which
+a product loses the digits, are summed term by term.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Literal, TypeAlias, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,67 +17,108 @@ from .._checks.outputs import check_out
 from .._checks.probabilities import check_rows
 from .._checks.scalars import check_base, check_choice, check_integer
 from .._kernels import divergence_pairs as kernel
+from .._options import FloatArray, Normalize
 from .._threads import resolve_threads
 from ._rows import MEASURES
 
-FloatArray = npt.NDArray[np.float64]
+PairwiseMeasure: TypeAlias = Literal[
+    "kl", "cross_entropy", "hellinger", "js", "js_distance", "total_variation", "chi2", "jeffreys"
+]
+"""The measures that :func:`pairwise_divergence` computes."""
 
-_NAMES = {
-    "kl": "kl",
-    "cross_entropy": "cross_entropy",
-    "hellinger": "hellinger",
-    "js": "js",
-    "js_distance": "js_distance",
-    "total_variation": "total_variation",
-    "chi2": "chi2",
-    "jeffreys": "jeffreys",
-}
 _SYMMETRIC = frozenset(("js", "js_distance", "total_variation", "hellinger", "jeffreys"))
-_TILE_ROWS, _TILE_COLUMNS = 512, 2048  # 8 MiB of values, and products large enough for BLAS
-_CANCELLED = 1e-2  # below this a product of float64 rows has lost more than 1e-13 of a value
+_TILE_ROWS, _TILE_COLUMNS = 512, 2048  # a tile is 8 MiB of values, which makes products large enough for BLAS
+_CANCELLED = 1e-2  # a value below this has lost more than 1e-13 of itself in a product of float64 rows
 
 
+@overload
 def pairwise_divergence(
     P: npt.ArrayLike,
     Q: npt.ArrayLike | None = None,
     *,
-    measure: str = "js",
+    measure: PairwiseMeasure = "js",
     base: float | None = None,
-    normalize: bool | str = "check",
+    normalize: Normalize = "check",
+    k: None = None,
+    out: FloatArray | None = None,
+    n_threads: int | None = None,
+) -> FloatArray: ...
+@overload
+def pairwise_divergence(
+    P: npt.ArrayLike,
+    Q: npt.ArrayLike | None = None,
+    *,
+    measure: PairwiseMeasure = "js",
+    base: float | None = None,
+    normalize: Normalize = "check",
+    k: int,
+    out: None = None,
+    n_threads: int | None = None,
+) -> tuple[FloatArray, npt.NDArray[np.int64]]: ...
+def pairwise_divergence(
+    P: npt.ArrayLike,
+    Q: npt.ArrayLike | None = None,
+    *,
+    measure: PairwiseMeasure = "js",
+    base: float | None = None,
+    normalize: Normalize = "check",
     k: int | None = None,
     out: FloatArray | None = None,
     n_threads: int | None = None,
-) -> Any:
-    """Return a measure of every row of P with every row of Q (default: P itself).
+) -> FloatArray | tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Return a measure of every row of P with every row of Q, or of the nearest rows of Q alone.
 
     Parameters
     ----------
-    P, Q : array_like of shape (n, n_elements), (m, n_elements)
-        Distributions, one a row; integers are counts.
-    measure : {"js", "js_distance", "kl", "cross_entropy", "hellinger", "total_variation", "chi2", "jeffreys"}
-        What to compute, as the function of that name does.
+    P : array_like of shape (n, n_elements)
+        Distributions, one a row. Integers are counts.
+    Q : array_like of shape (m, n_elements), optional
+        Distributions, one a row. By default they are those of P.
+    measure : str, default "js"
+        What to compute, as the function of that name does: "js", "js_distance", "kl", "cross_entropy", "hellinger",
+        "total_variation", "chi2" or "jeffreys".
     base : float, optional
-        Base of the logarithm; natural by default.
+        The base of the logarithm, which is natural by default.
     normalize : {"check", True}, default "check"
-        As in :func:`kullback.kl_divergence`; rows are always divided by their sums.
+        Whether to check that rows sum to 1, as :func:`kullback.kl_divergence` does. They are divided by their sums
+        either way.
     k : int, optional
-        Keep only the k nearest rows of Q for each row of P, nearest first; with ``Q=None`` a row is not
-        its own neighbour.
+        How many rows of Q to keep for each row of P, the nearest ones. With ``Q=None`` a row is not its own neighbour.
     out : float64 array of shape (n, m), optional
-        Where to put the values, tile by tile: a memmap may be larger than memory.
+        An array to write the values to, tile by tile. A memmap may be larger than memory.
     n_threads : int, optional
-        Threads; ``None`` is all. The result's bits do not depend on it where no matrix product is used.
+        How many threads to use; ``None`` is all. No bit of the result depends on it where no matrix product is used.
 
     Returns
     -------
-    float64 array of shape (n, m), or (values, indices) of shape (n, k)
+    values : float64 array of shape (n, m), or (n, k) with ``k``
+        The measure of each pair. With ``k`` the nearest row comes first.
+    indices : int64 array of shape (n, k)
+        Which rows of Q these are. It is returned with ``k`` alone.
+
+    Raises
+    ------
+    ValueError
+        Where P and Q have different numbers of columns, a row fails the check, or an option is out of its range.
 
     Notes
     -----
-    "kl", "cross_entropy" and "hellinger" are matrix products, and "js" takes one logarithm an element; pairs so
-    near that this cancels are evaluated again term by term.
+    "kl", "cross_entropy" and "hellinger" are computed as matrix products, and "js" takes one logarithm an element.
+    Pairs that are so near that this cancels are computed again term by term.
+
+    Examples
+    --------
+    >>> import kullback
+    >>> P = [[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]]
+    >>> kullback.pairwise_divergence(P, measure="total_variation")
+    array([[0.  , 0.25, 0.5 ],
+           [0.25, 0.  , 0.75],
+           [0.5 , 0.75, 0.  ]])
+    >>> values, indices = kullback.pairwise_divergence(P, measure="total_variation", k=1)
+    >>> indices.ravel()
+    array([1, 0, 0])
     """
-    check_choice(measure, "measure", tuple(_NAMES))
+    check_choice(measure, "measure", get_args(PairwiseMeasure))
     unit = 1.0 if base is None else 1.0 / math.log(check_base(base))
     first = check_rows(P, "P", normalize)
     second = first if Q is None else check_rows(Q, "Q", normalize)
@@ -90,18 +135,24 @@ def pairwise_divergence(
             raise ValueError(f"k must be in [1, {most}] for {shape[1]} rows, got {k}")
         return _nearest(tile, shape, int(k), Q is None)
     values = np.empty(shape) if out is None else check_out(out, shape)
-    mirrored = Q is None and measure in _SYMMETRIC
-    for i in range(0, shape[0], _TILE_ROWS):
-        rows = slice(i, min(i + _TILE_ROWS, shape[0]))
-        for j in range(i if mirrored else 0, shape[1], _TILE_ROWS if mirrored else _TILE_COLUMNS):
-            columns = slice(j, min(j + (_TILE_ROWS if mirrored else _TILE_COLUMNS), shape[1]))
-            values[rows, columns] = tile(rows, columns)
-            if mirrored and i != j:
-                values[columns, rows] = values[rows, columns].T
+    _fill(tile, values, mirrored=Q is None and measure in _SYMMETRIC)
     return values
 
 
+def _fill(tile: _Tiles, values: FloatArray, mirrored: bool) -> None:
+    """Compute all values, or those of one triangle where the other is its mirror image."""
+    n_columns = _TILE_ROWS if mirrored else _TILE_COLUMNS
+    for i in range(0, values.shape[0], _TILE_ROWS):
+        rows = slice(i, min(i + _TILE_ROWS, values.shape[0]))
+        for j in range(i if mirrored else 0, values.shape[1], n_columns):
+            columns = slice(j, min(j + n_columns, values.shape[1]))
+            values[rows, columns] = tile(rows, columns)
+            if mirrored and i != j:
+                values[columns, rows] = values[rows, columns].T
+
+
 def _nearest(tile: _Tiles, shape: tuple[int, int], k: int, skip_self: bool) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Return the k least values of each row and their columns, in ascending order, from one tile after the other."""
     values, indices = np.empty((shape[0], k)), np.empty((shape[0], k), dtype=np.int64)
     for i in range(0, shape[0], _TILE_ROWS):
         rows = slice(i, min(i + _TILE_ROWS, shape[0]))
@@ -120,7 +171,15 @@ def _nearest(tile: _Tiles, shape: tuple[int, int], k: int, skip_self: bool) -> t
 
 
 class _Tiles:
-    """One tile of values, by the way that suits the measure."""
+    """Computes one tile of values at a time, in the way that suits the measure.
+
+    Attributes
+    ----------
+    slow : list of two uint8 arrays
+        For each row of P and of Q, whether it holds a value so small that the kernel's fast loop cannot take it.
+    product : callable or None
+        The method that computes a tile by matrix products or one logarithm an element, if the measure has one.
+    """
 
     def __init__(self, p: FloatArray, q: FloatArray, measure: str, unit: float, n_threads: int) -> None:
         self.p, self.q, self.measure, self.unit, self.n_threads = p, q, measure, unit, n_threads
@@ -131,16 +190,16 @@ class _Tiles:
         if measure in ("kl", "cross_entropy"):
             with np.errstate(divide="ignore", invalid="ignore"):
                 self.log_q = np.where(q > 0, np.log(q), 0.0)
-                self.plogp = np.where(p > 0, p * np.log(p), 0.0).sum(axis=1)
+                self.negative_entropy = np.where(p > 0, p * np.log(p), 0.0).sum(axis=1)
             self.zero_q = (q == 0).astype(np.float64) if (q == 0).any() else None
-            self.product = self._cross
+            self.product = self._cross_entropies
         elif measure == "hellinger":
             self.roots = np.sqrt(p), np.sqrt(q)
-            self.product = self._affinity
+            self.product = self._hellinger_distances
         elif measure in ("js", "js_distance"):
             with np.errstate(divide="ignore", invalid="ignore"):
-                self.halves = [np.where(x > 0, x * np.log(x), 0.0).sum(axis=1) / 2 for x in (p, q)]
-            self.product = self._mixture
+                self.half_negative_entropies = [np.where(x > 0, x * np.log(x), 0.0).sum(axis=1) / 2 for x in (p, q)]
+            self.product = self._jensen_shannon
 
     def __call__(self, rows: slice, columns: slice) -> FloatArray:
         number = MEASURES[self.measure]
@@ -158,23 +217,27 @@ class _Tiles:
             values[near] = exact
         return values
 
-    def _cross(self, rows: slice, columns: slice) -> FloatArray:
+    def _cross_entropies(self, rows: slice, columns: slice) -> FloatArray:
+        """Return H(p, q) = - sum p log q as a product with log q, less H(p) for KL, and inf where q = 0 < p."""
         values = -(self.p[rows] @ self.log_q[columns].T)
         if self.measure == "kl":
-            values += self.plogp[rows, None]
+            values += self.negative_entropy[rows, None]
         if self.zero_q is not None:
             values[(self.p[rows] @ self.zero_q[columns].T) > 0] = np.inf
         return values * self.unit
 
-    def _mixture(self, rows: slice, columns: slice) -> FloatArray:
-        """JS = H(m) - (H(p) + H(q)) / 2: one logarithm an element, where the difference is large."""
+    def _jensen_shannon(self, rows: slice, columns: slice) -> FloatArray:
+        """Return JS = H(m) - (H(p) + H(q)) / 2, which takes one logarithm an element, that of H(m)."""
         values = np.empty((rows.stop - rows.start, columns.stop - columns.start))
         p, q, slow = self.p[rows], self.q[columns], (self.slow[0][rows], self.slow[1][columns])
         kernel.all_pairs(p, q, *slow, MEASURES["mixture"], 1.0, values, self.n_threads)
-        values += self.halves[0][rows, None]
-        values += self.halves[1][columns]
+        values += self.half_negative_entropies[0][rows, None]
+        values += self.half_negative_entropies[1][columns]
         values *= self.unit
         return np.sqrt(np.maximum(values, 0.0)) if self.measure == "js_distance" else values
 
-    def _affinity(self, rows: slice, columns: slice) -> Any:
-        return np.sqrt(np.maximum(1 - self.roots[0][rows] @ self.roots[1][columns].T, 0.0))
+    def _hellinger_distances(self, rows: slice, columns: slice) -> FloatArray:
+        """Return sqrt(1 - sum sqrt(p q)), whose sum is a product of square roots."""
+        affinities = self.roots[0][rows] @ self.roots[1][columns].T
+        distances: FloatArray = np.sqrt(np.maximum(1 - affinities, 0.0))
+        return distances

@@ -1,8 +1,8 @@
-"""KL divergence where P is known by its top k alone, as language models publish it."""
+"""The KL divergence from a distribution of which only the top k is known, which is what language models publish."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +13,42 @@ from ._rows import row_values
 
 
 class Bounds(NamedTuple):
-    """What is certain of a divergence: ``lower <= KL <= upper``."""
+    """Two limits that hold for certain: ``lower <= KL <= upper``.
+
+    Attributes
+    ----------
+    lower, upper : float64 array of shape (...), or scalar
+        The limits in nats.
+    """
 
     lower: Any
     upper: Any
 
 
+@overload
 def kl_divergence_topk(
     indices: npt.ArrayLike,
     log_probs: npt.ArrayLike,
     q_logits: npt.ArrayLike,
     *,
-    tail: str = "bounds",
+    tail: Literal["bounds"] = "bounds",
+    n_threads: int | None = None,
+) -> Bounds: ...
+@overload
+def kl_divergence_topk(
+    indices: npt.ArrayLike,
+    log_probs: npt.ArrayLike,
+    q_logits: npt.ArrayLike,
+    *,
+    tail: Literal["bucket", "uniform", "drop"],
+    n_threads: int | None = None,
+) -> Any: ...
+def kl_divergence_topk(
+    indices: npt.ArrayLike,
+    log_probs: npt.ArrayLike,
+    q_logits: npt.ArrayLike,
+    *,
+    tail: Literal["bounds", "bucket", "uniform", "drop"] = "bounds",
     n_threads: int | None = None,
 ) -> Any:
     """Return KL(P || Q) where only the k largest probabilities of P are known.
@@ -32,24 +56,46 @@ def kl_divergence_topk(
     Parameters
     ----------
     indices : integer array_like of shape (..., k)
-        Where P's largest elements stand, distinct in every row.
+        The classes of the k largest probabilities of P. They are distinct in every row.
     log_probs : array_like of shape (..., k)
-        Their log-probabilities, in descending order.
+        The natural logarithms of these probabilities, in descending order.
     q_logits : array_like of shape (..., n_classes)
-        Logits (or log-probabilities) of Q.
+        Logits of Q, of which log-probabilities are a special case. An array of uint16 is taken for the bits of
+        bfloat16.
     tail : {"bounds", "bucket", "uniform", "drop"}, default "bounds"
-        What to make of the mass t = 1 - sum exp(log_probs) that is not listed: ``"bounds"``
-        returns :class:`Bounds`, a lower and an upper limit that hold for every tail;
-        ``"bucket"`` takes all unlisted classes as one, which is the lower limit; ``"uniform"`` spreads t
-        evenly over them; ``"drop"`` leaves it out.
+        What to assume of the mass ``t = 1 - sum exp(log_probs)`` that is not listed. ``"bounds"`` assumes nothing and
+        returns a lower and an upper limit. ``"bucket"`` takes all unlisted classes for one class, which gives the lower
+        limit. ``"uniform"`` spreads t evenly over the unlisted classes. ``"drop"`` leaves t out.
     n_threads : int, optional
-        Threads; ``None`` is all.
+        How many threads to use; ``None`` is all. No bit of the result depends on it.
+
+    Returns
+    -------
+    Bounds, or float64 array of shape (...), or scalar
+        The two limits with ``tail="bounds"``; otherwise the divergence of each row. The unit is nats.
+
+    Raises
+    ------
+    ValueError
+        Where an index is no class or stands twice in a row, the probabilities ascend, or their sum exceeds 1.
 
     Notes
     -----
-    Lower limit: merging classes never increases KL (the log-sum inequality; Cover and Thomas, 2006, section 2.7).
-    Upper limit: no unlisted element of P exceeds the smallest listed one, m, so the tail adds at most
-    ``t (log min(m, t) - log min q)``, the last over unlisted classes.
+    The lower limit holds because merging classes never increases KL, by the log-sum inequality. The upper limit holds
+    because no unlisted probability of P exceeds the smallest listed one, m. The tail therefore adds at most
+    ``t (log min(m, t) - log min q)``, where the last minimum is over unlisted classes.
+
+    References
+    ----------
+    T. M. Cover and J. A. Thomas (2006), Elements of information theory, section 2.7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import kullback
+    >>> bounds = kullback.kl_divergence_topk([[0, 2]], np.log([[0.6, 0.3]]), np.log([[0.5, 0.1, 0.3, 0.1]]))
+    >>> bounds.lower.round(4), bounds.upper.round(4)
+    (array([0.0401]), array([0.1094]))
     """
     check_choice(tail, "tail", ("bounds", "bucket", "uniform", "drop"))
     q = np.asarray(q_logits)
@@ -65,7 +111,7 @@ def kl_divergence_topk(
         if tail == "drop":
             return head[()]
         rest_p = np.maximum(1 - p.sum(axis=-1), 0.0)
-        rest_p = np.where(rest_p < 1e-15 * p.shape[-1], 0.0, rest_p)  # rounding of the sum
+        rest_p = np.where(rest_p < 1e-15 * p.shape[-1], 0.0, rest_p)  # such a rest is the rounding of the sum
         rest_q = np.maximum(1 - np.exp(log_q).sum(axis=-1), 0.0)
         if tail == "uniform":
             return (head + _uniform(q, index, log_mass, rest_p, n_tail))[()]
@@ -81,7 +127,7 @@ def kl_divergence_topk(
 
 
 def _uniform(q: Any, index: Any, log_mass: Any, rest_p: Any, n_tail: int) -> Any:
-    """Return the tail's part where P spreads ``rest_p`` evenly over the unlisted classes."""
+    """Return what the tail adds where P spreads ``rest_p`` evenly over the unlisted classes."""
     if n_tail == 0:
         return np.where(rest_p > 0, np.inf, 0.0)
     unlisted = q.astype(np.float64)

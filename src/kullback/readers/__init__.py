@@ -8,3 +8,7 @@ from ._source import Source
 from .llama import LlamaLogits, LogitsReport, compare_logits
 
 __all__ = ["LlamaLogits", "LogitsReport", "Source", "compare_logits", "open_source"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,8 @@
-"""The specification: a NumPy twin of every function that has kernels, written for reading, never a fallback."""
+"""The specification: a NumPy twin of every function that has kernels.
+
+A twin has the name and the parameters of the function that it specifies, and takes the same steps in the same order. It
+is written to be read and to be tested against; the library itself never calls it.
+"""
 
 from .affinities import conditional_probabilities, joint_probabilities
 from .divergence import Decomposition
@@ -91,3 +95,7 @@ __all__ = [
     "tsne_gradient",
     "tsne_loss",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

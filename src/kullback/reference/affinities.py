@@ -1,8 +1,9 @@
-"""Affinities in NumPy: the specification of ``kullback.affinities`` and its kernels. Dense, float64."""
+"""Affinities in NumPy: the specification of ``kullback.affinities`` and its kernels.
+
+Everything is in float64, and P is dense.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,25 @@ Array = npt.NDArray[np.float64]
 
 
 def conditional_probabilities(distances: npt.ArrayLike, perplexity: float) -> tuple[Array, Array]:
-    """Return p_j|i of shape (n_points, k), and sigma_i, from distances of that shape, by bisection.
+    """Return the affinities p_j|i of each point i to its neighbours j, and the widths sigma_i.
 
-    p_j|i = exp(-beta_i d_ij^2) / sum_k exp(-beta_i d_ik^2), beta_i = 1 / 2 sigma_i^2: van der Maaten and
-    Hinton (2008), eq. 1. The entropy of each row falls as beta grows; log(beta) is halved towards
-    where it equals log(perplexity). Where all distances are equal, or the perplexity is not below k, the row
-    is uniform.
+    p_j|i = exp(-beta_i d_ij^2) / sum_k exp(-beta_i d_ik^2), where beta_i = 1 / (2 sigma_i^2): van der Maaten and
+    Hinton (2008), eq. 1. The entropy of a row falls as beta grows, so that bisection finds the log(beta) at which the
+    entropy equals log(perplexity).
+
+    Parameters
+    ----------
+    distances : array_like of shape (n_points, k)
+        The distances of each point to its k neighbours.
+    perplexity : float
+        The effective number of neighbours that each row shall have.
+
+    Returns
+    -------
+    conditional : float64 array of shape (n_points, k)
+        The affinities. A row is uniform where all its distances are equal or the perplexity is not below k.
+    sigma : float64 array of shape (n_points,)
+        The widths, in the unit of the distances. In uniform rows they are 0 for equal distances and infinite otherwise.
     """
     distances = np.asarray(distances, dtype=np.float64)
     largest = distances.max(axis=1, keepdims=True)
@@ -36,25 +50,44 @@ def conditional_probabilities(distances: npt.ArrayLike, perplexity: float) -> tu
 
 
 def _softmax(squared: Array, beta: Array) -> Array:
+    """Return exp(-beta squared) of each row, divided by its sum, with exponents no lower than float64's least, -708."""
     weights = np.exp(np.maximum(-beta * squared, -708))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _entropy(conditional: Array) -> Array:
+    """Return -sum p log p of each row, as a column."""
     terms = np.where(conditional > 0, conditional * np.log(np.maximum(conditional, 1e-320)), 0)
     return np.asarray(-terms.sum(axis=1, keepdims=True))
 
 
 def joint_probabilities(indices: npt.ArrayLike, conditional: npt.ArrayLike) -> Array:
-    """Return P = (p_j|i + p_i|j) / 2n, dense: van der Maaten and Hinton (2008), section 3.1."""
+    """Return P = (p_j|i + p_i|j) / 2n: van der Maaten and Hinton (2008), section 3.1.
+
+    Parameters
+    ----------
+    indices : integer array_like of shape (n_points, k)
+        The neighbours of each point.
+    conditional : array_like of shape (n_points, k)
+        The affinities of each point to its neighbours.
+
+    Returns
+    -------
+    float64 array of shape (n_points, n_points)
+        The symmetric matrix P, which sums to 1.
+    """
     indices, conditional = np.asarray(indices), np.asarray(conditional, dtype=np.float64)
     dense = np.zeros((len(indices), len(indices)))
     np.add.at(dense, (np.arange(len(indices))[:, None], indices), conditional)
     return (dense + dense.T) / (2 * len(indices))
 
 
-def nearest_neighbors(X: npt.ArrayLike, k: int, **_: Any) -> tuple[npt.NDArray[np.int64], Array]:
-    """Return the k nearest other rows by Euclidean distance, sorted by distance and then by index."""
+def nearest_neighbors(X: npt.ArrayLike, k: int) -> tuple[npt.NDArray[np.int64], Array]:
+    """Return the indices and the Euclidean distances of the k nearest other rows.
+
+    They are sorted by distance, and equal distances by index. Where there are fewer than k other rows, all of them are
+    returned.
+    """
     X = np.asarray(X, dtype=np.float64)
     distances = np.sqrt(((X[:, None, :] - X[None, :, :]) ** 2).sum(axis=2))
     np.fill_diagonal(distances, np.inf)
@@ -63,7 +96,10 @@ def nearest_neighbors(X: npt.ArrayLike, k: int, **_: Any) -> tuple[npt.NDArray[n
 
 
 def perplexity(X: npt.ArrayLike, perplexity: float = 30.0, *, n_neighbors: int | None = None) -> Array:
-    """Return the dense P of ``kullback.affinities.perplexity`` for Euclidean distances."""
+    """Return the matrix P of ``kullback.affinities.perplexity``, for Euclidean distances.
+
+    ``n_neighbors`` is by default three times the perplexity, as in van der Maaten (2014), section 4.1.
+    """
     n_points = len(np.asarray(X))
     indices, distances = nearest_neighbors(X, n_neighbors or max(1, int(min(3 * perplexity, n_points))))
     return joint_probabilities(indices, conditional_probabilities(distances, perplexity)[0])

@@ -1,6 +1,7 @@
-"""Divergences in NumPy, float64: the specification of ``kullback.divergence``.
+"""What the twins of all measures share: rows of probabilities, and the terms that the measures sum.
 
-p and q are rows along ``axis``; sums run over that axis. Zeros follow scipy.special.rel_entr.
+p and q hold one distribution in each row, along the last axis. Zeros count as in :func:`scipy.special.rel_entr`: a term
+with p = 0 is 0 whatever q is, and a term with p > 0 and q = 0 is infinite.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Array = npt.NDArray[np.float64]
 
 
 class Decomposition(NamedTuple):
-    """cross_entropy = entropy + kl_divergence."""
+    """A cross-entropy and its two parts: ``cross_entropy = entropy + kl_divergence``."""
 
     entropy: Any
     cross_entropy: Any
@@ -22,7 +23,11 @@ class Decomposition(NamedTuple):
 
 
 def as_rows(x: npt.ArrayLike, axis: int, normalize: bool | str, name: str = "p") -> Array:
-    """Return float64 rows with ``axis`` last, divided by their sums unless ``normalize`` is False."""
+    """Return the rows of x in float64, with ``axis`` last.
+
+    They are divided by their sums unless ``normalize`` is False, and checked before that where it is "check". A row
+    with an entry that is negative or NaN becomes NaN.
+    """
     x = np.asarray(x)
     tolerance = np.sqrt(float(np.finfo(x.dtype).eps)) if x.dtype.kind == "f" else np.inf
     rows = np.moveaxis(x.astype(np.float64), axis, -1)
@@ -35,7 +40,7 @@ def as_rows(x: npt.ArrayLike, axis: int, normalize: bool | str, name: str = "p")
 
 
 def log_ratio(p: Array, q: Array) -> Array:
-    """log(p / q), through log1p where the two are near, and 0 where p = 0."""
+    """Return log(p / q) of each element, through log1p where the two are near, and 0 where p = 0."""
     with np.errstate(all="ignore"):
         near = np.abs(p - q) < 0.5 * q
         ratio = np.where(near, np.log1p((p - q) / np.where(near, q, 1)), np.log(p) - np.log(q))
@@ -43,13 +48,13 @@ def log_ratio(p: Array, q: Array) -> Array:
 
 
 def kl_terms(p: Array, q: Array) -> Array:
-    """P log(p / q) - p + q >= 0: the generalised KL divergence, Csiszar (1991), element by element."""
+    """Return p log(p / q) - p + q of each element, the terms of the generalised KL divergence of Csiszár (1991)."""
     with np.errstate(all="ignore"):
         terms = p * log_ratio(p, q) - p + q
     return np.where(p == 0, q, np.where((q == 0) & (p > 0), np.inf, np.maximum(terms, 0)))
 
 
 def plog(p: Array, q: Array) -> Array:
-    """-p log q, 0 where p = 0."""
+    """Return -p log q of each element, which is 0 where p = 0."""
     with np.errstate(all="ignore"):
         return np.where(p == 0, 0 * q, -p * np.log(q))

@@ -1,7 +1,9 @@
 """The gradient of t-SNE in NumPy: the specification of ``kullback.gradient`` and its kernels.
 
-Notation as there: P the affinities, Y the embedding, w_ij = (1 + |y_i - y_j|^2 / dof)^(-dof), Z their sum.
-Everything is dense, in float64 and O(n^2), except Barnes-Hut, which follows the kernel's tree cell by cell.
+The notation is that of ``kullback.gradient``: P are the affinities, Y is the embedding, w_ij is
+(1 + |y_i - y_j|^2 / dof)^(-dof), and Z is the sum of w_ij over all pairs. Everything is dense, in float64, and takes
+O(n^2) operations. ``method="barnes_hut"`` follows the tree of the kernel cell by cell, and ``method="fft"`` builds the
+grid of splines. ``tolerance`` and ``n_threads`` are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from .divergence import Decomposition
+from .splines import repel_by_splines
 
 Array = npt.NDArray[np.float64]
 
 
 def _dense(P: Any) -> Array:
+    """Return P, sparse or not, as a dense array."""
     return np.asarray(P.todense() if hasattr(P, "todense") else P, dtype=np.float64)
 
 
 def _pairs(Y: npt.ArrayLike, dof: float) -> tuple[Array, Array]:
-    """Return differences y_i - y_j, shape (n, n, d), and 1 + |y_i - y_j|^2 / dof, shape (n, n)."""
+    """Return y_i - y_j for all pairs, of shape (n, n, d), and 1 + |y_i - y_j|^2 / dof, of shape (n, n)."""
     Y = np.asarray(Y, dtype=np.float64)
     differences = Y[:, None, :] - Y[None, :, :]
     return differences, 1 + np.sum(differences**2, axis=2) / dof
@@ -43,11 +47,11 @@ def repulsive_forces(
     dof: float = 1.0,
     n_threads: int | None = None,
 ) -> tuple[Array, float]:
-    """Return sum_j w_ij^(1 + 1/dof) (y_i - y_j) and Z = sum over i != j of w_ij: eq. 8, second term."""
+    """Return sum_j w_ij^(1 + 1/dof) (y_i - y_j) and Z: the second term of van der Maaten (2014), eq. 8."""
     if method == "barnes_hut":
         return _barnes_hut(np.asarray(Y), theta, dof)
     if method == "fft":
-        return _splines(np.asarray(Y, dtype=np.float64), 4, 0.45 * (min(theta, 0.8) / 0.5) ** 0.7, dof)
+        return repel_by_splines(np.asarray(Y, dtype=np.float64), 4, 0.45 * (min(theta, 0.8) / 0.5) ** 0.7, dof)
     differences, base = _pairs(Y, dof)
     w = base**-dof
     np.fill_diagonal(w, 0)
@@ -65,7 +69,7 @@ def tsne_gradient(
     exaggeration: float = 1.0,
     n_threads: int | None = None,
 ) -> Array:
-    """Return dKL/dY = 4 (exaggeration * attraction - repulsion / Z): eq. 8."""
+    """Return dKL/dY = 4 (exaggeration * attraction - repulsion / Z): van der Maaten (2014), eq. 8."""
     forces, sum_q = repulsive_forces(Y, method=method, theta=theta, dof=dof)
     return 4 * (exaggeration * attractive_forces(P, Y, dof=dof) - forces / sum_q)
 
@@ -81,7 +85,7 @@ def tsne_loss(
     exact: bool = False,
     n_threads: int | None = None,
 ) -> Decomposition:
-    """Return H(P) = - sum P log P, H(P, Q) = - sum P log w + log Z, and KL = H(P, Q) - H(P)."""
+    """Return H(P) = - sum P log P, H(P, Q) = - sum P log w + log Z, and KL(P || Q) = H(P, Q) - H(P), in nats."""
     P = _dense(P)
     _, base = _pairs(Y, dof)
     _, sum_q = repulsive_forces(Y, method="exact" if exact else method, theta=theta, dof=dof)
@@ -101,10 +105,28 @@ def descend(
     sums_out: Array | None = None,
     n_threads: int = 1,
 ) -> float:
-    """Move every point one step, in place; return the norm of the gradient.
+    """Move every point by one step, in place, and return the norm of the gradient.
 
-    ``rates`` holds exaggeration, 1 / Z, learning rate, momentum and the longest step. Gains: Jacobs (1988),
-    as in van der Maaten and Hinton (2008), section 3.4. ``centre`` is subtracted, then set to the new mean.
+    Parameters
+    ----------
+    positions, velocity, gains : float64 array of shape (n_points, n_components)
+        The state of the descent, which is changed in place. Gains follow Jacobs (1988), as in van der Maaten and Hinton
+        (2008), section 3.4: a gain grows where the step goes on downhill and shrinks where it does not.
+    attraction, repulsion : float64 array of shape (n_points, n_components)
+        The forces on the points.
+    rates : float64 array of shape (5,)
+        Exaggeration, 1 / Z, learning rate, momentum, and the length of the longest step.
+    centre : float64 array of shape (n_components,)
+        The mean of the positions, which is subtracted from them and then set to their new mean.
+    sums_out : float64 array, optional
+        Scratch of the kernel, which is ignored here.
+    n_threads : int, default 1
+        Threads of the kernel, which are ignored here.
+
+    Returns
+    -------
+    float
+        The Euclidean norm of the gradient of all points.
     """
     exaggeration, inverse_sum_q, learning_rate, momentum, max_step = rates
     gradient = 4 * (exaggeration * attraction - inverse_sum_q * repulsion)
@@ -120,15 +142,26 @@ def descend(
 
 # ---- Barnes-Hut ------------------------------------------------------------------------------------
 
-LEAF_SIZE, GROUP_SIZE, SHARES = 8, 192, 128
+LEAF_SIZE = 8
+"""A cell of at most so many points has no children."""
+GROUP_SIZE = 192
+"""At most so many points share one list of near sources."""
+SHARES = 128
+"""Subtrees have at most 1 / SHARES of all points, so that threads find equal work."""
 UNOPENED = 1.15
-"""No cell is opened whose squared radius is at most this times theta^2 dof / 2."""
+"""A cell whose squared radius is at most this times theta^2 dof / 2 is never opened."""
 CAUTION = 0.7
-"""A far cell has to be so much smaller, squared."""
+"""The squared radius of a far cell has to be smaller by this factor than that of a near one.
+
+The error of a far cell grows with a power of the radius that is higher by one.
+"""
 BITS = {1: 32, 2: 16, 3: 10}
+"""How many bits a coordinate has on the finest grid, by the number of components."""
 
 
 class _Cell(NamedTuple):
+    """A square of the plane (or an interval, or a cube) with the numbers of its points, its side and its children."""
+
     points: npt.NDArray[np.intp]
     side: float
     children: list[_Cell]
@@ -142,9 +175,10 @@ def _grow(
     unopened: float,
     dtype: npt.DTypeLike,
 ) -> _Cell:
-    """Return the cell of ``points``, whose integer coordinates at the finest level are ``cells``.
+    """Return the cell of ``points``, with all its children.
 
-    Cells whose squared radius is at most ``unopened`` are accepted by every target: they need no children.
+    ``cells`` are the integer coordinates of the points on the finest grid, whose cells have the side ``unit``. A cell
+    whose squared radius is at most ``unopened`` is accepted by every target, so that it needs no children.
     """
     spread = int(np.max(cells ^ cells[0]))
     if LEAF_SIZE < len(points) <= GROUP_SIZE:
@@ -156,7 +190,7 @@ def _grow(
         spread = int(np.max(cells ^ cells[0]))
     if len(points) == 1 or (spread == 0 and unit == 0):
         return _Cell(points, 0.0, [])
-    level = spread.bit_length() - 1  # the cell's side is 2^(level + 1) finest cells
+    level = spread.bit_length() - 1  # the side of the cell is that of 2^(level + 1) finest cells
     side = unit * 2.0 ** (level + 1)
     if len(points) <= LEAF_SIZE:
         return _Cell(points, side, [])
@@ -169,14 +203,16 @@ def _grow(
 
 
 def _quantise(Y: Array, dtype: npt.DTypeLike) -> tuple[npt.NDArray[np.uint64], float]:
-    """Return integer coordinates on the finest grid over the bounding square, and the side of its cells.
+    """Return integer coordinates on the finest grid over the bounding square, and the side of the cells of that grid.
 
-    They are made in the precision of the positions, but for the 32 bits of a line.
+    The coordinates are computed in the precision of the positions, except on a line, whose 32 bits need float64.
     """
     n_cells = 2.0 ** BITS[Y.shape[1]]
     low = Y.min(axis=0)
     span = float(np.max(Y.max(axis=0) - low))
-    if span < n_cells * (1e-37 if dtype == np.float32 else 1e-300):  # coincident, or as good as
+    if span < n_cells * (
+        1e-37 if dtype == np.float32 else 1e-300
+    ):  # the points coincide, or are as near as makes no difference
         return np.zeros(Y.shape, np.uint64), 0.0
     real = np.float32 if dtype == np.float32 and Y.shape[1] > 1 else np.float64
     cells = (Y.astype(real) - low.astype(real)) * real(n_cells / span)
@@ -184,7 +220,11 @@ def _quantise(Y: Array, dtype: npt.DTypeLike) -> tuple[npt.NDArray[np.uint64], f
 
 
 class _Source(NamedTuple):
-    """Mass at a centre; spread is half the variance a component, times the mass."""
+    """The points of a cell, summarised as a mass at a centre.
+
+    ``spread`` is half of the variance of a component, times the mass. ``radius`` tells how far the points lie from the
+    centre.
+    """
 
     centre: Array
     mass: float
@@ -193,6 +233,7 @@ class _Source(NamedTuple):
 
 
 def _summarise(Y: Array, cell: _Cell) -> _Source:
+    """Return the mass, the centre, the spread and the radius of the points of a cell."""
     centre = Y[cell.points].mean(axis=0)
     squares = float(np.sum((Y[cell.points] - centre) ** 2)) if cell.side > 0 else 0.0
     factor = 1.75 if Y.shape[1] == 2 else 2.0
@@ -201,9 +242,10 @@ def _summarise(Y: Array, cell: _Cell) -> _Source:
 
 
 def _radial(source: _Source, squared: npt.ArrayLike, dof: float, n_components: int) -> tuple[Array, ...]:
-    """Return u and D u, D^2 u, D^3 u, where D = - d/d(x^2) and u = m w + s (Laplacian of w), w = (1 + x^2 / dof)^-dof.
+    """Return the potential u of a source at a squared distance x^2, and D u, D^2 u and D^3 u, where D = - d / d(x^2).
 
-    u is a sum of powers of p = 1 / (1 + x^2 / dof), and D p^k = k / dof p^(k + 1).
+    The potential is u = m w + s (Laplacian of w) for a source of mass m and spread s, with w = (1 + x^2 / dof)^-dof.
+    It is a sum of powers of p = 1 / (1 + x^2 / dof), and D p^k = k / dof p^(k + 1).
     """
     p = 1 / (1 + np.asarray(squared) / dof)
     terms = {
@@ -219,7 +261,7 @@ def _radial(source: _Source, squared: npt.ArrayLike, dof: float, n_components: i
 
 
 class _Expansion(NamedTuple):
-    """The potential u and the force - grad u / 2 with its first two derivatives at a centre."""
+    """A Taylor expansion about a centre: the potential u, the force f = - grad u / 2, and the two derivatives of f."""
 
     centre: Array
     u: float
@@ -228,8 +270,9 @@ class _Expansion(NamedTuple):
     f2: Array
 
     def add(self, source: _Source, dof: float) -> _Expansion:
+        """Return the expansion with the potential of one more source."""
         x, identity = self.centre - source.centre, np.eye(len(self.centre))
-        u, g, h, k = _radial(source, x @ x, dof, len(x))  # f = g x, and each derivative adds a factor of -2 x
+        u, g, h, k = _radial(source, x @ x, dof, len(x))  # f = g x, and each derivative of g adds a factor of -2 x
         mixed = sum(np.einsum(f"{pair}->ijk", identity, x) for pair in ("ij,k", "ik,j", "jk,i"))
         return _Expansion(
             self.centre,
@@ -240,18 +283,20 @@ class _Expansion(NamedTuple):
         )
 
     def at(self, centre: Array) -> _Expansion:
+        """Return the same expansion about another centre."""
         e = centre - self.centre
-        slope, bend = self.f1 @ e, self.f2 @ e
-        u = self.u - e @ (2 * self.f + slope + bend @ e / 3)
-        return _Expansion(centre, float(u), self.f + slope + bend @ e / 2, self.f1 + bend, self.f2)
+        first, second = self.f1 @ e, self.f2 @ e
+        u = self.u - e @ (2 * self.f + first + second @ e / 3)
+        return _Expansion(centre, float(u), self.f + first + second @ e / 2, self.f1 + second, self.f2)
 
 
 def _repel_target(
     Y: Array, target: _Cell, sources: list[_Cell], expansion: _Expansion, theta: float, dof: float, forces: Array
 ) -> float:
-    """Write the forces on the points of a target, whose cell no source contains; return the sum of w over them.
+    """Write the forces on the points of a target cell, and return the sum of w over these points and all others.
 
-    Dehnen (2002): far sources are expanded about the target, others are opened or left to its children.
+    No source contains the target. As in Dehnen (2002), far sources are expanded about the centre of the target; other
+    sources are opened, or are left to the children of the target.
     """
     kept = list(sources)
     centre = _summarise(Y, target)
@@ -290,7 +335,11 @@ def _repel_group(
     dof: float,
     forces: Array,
 ) -> float:
-    """Add near sources one by one: cells that are small for their distance from the group's box, or points."""
+    """Write the forces on a group of points from the expansion and from near sources, and return their sum of w.
+
+    Near sources are added one by one. Each is a cell that is small for its distance from the box of the group, or a
+    point.
+    """
     low, high = Y[group].min(axis=0), Y[group].max(axis=0)
     near: list[_Source] = []
     while queue:
@@ -303,8 +352,8 @@ def _repel_group(
             queue += cell.children
         else:
             near += [_Source(Y[point], 1, 0.0, 0.0) for point in cell.points]
-    there = [expansion.at(Y[point]) for point in group]
-    repulsion, potential = np.array([e.f for e in there]), np.array([e.u for e in there])
+    at_points = [expansion.at(Y[point]) for point in group]
+    repulsion, potential = np.array([e.f for e in at_points]), np.array([e.u for e in at_points])
     for source in near:
         x = Y[group] - source.centre
         u, g, _, _ = _radial(source, np.sum(x**2, axis=1), dof, x.shape[1])
@@ -315,58 +364,13 @@ def _repel_group(
 
 
 def _barnes_hut(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
+    """Return the repulsion and Z by a tree: Barnes and Hut (1986), with cells that act on cells."""
     dtype = np.dtype(np.float32 if Y.dtype == np.float32 else np.float64)
     Y = Y.astype(np.float64)
     d = Y.shape[1]
     theta = min(theta, 0.8)
     root = _grow(Y, np.arange(len(Y)), *_quantise(Y, dtype), UNOPENED * theta**2 * dof / 2, dtype)
-    nothing = _Expansion(_summarise(Y, root).centre, 0.0, np.zeros(d), np.zeros((d, d)), np.zeros((d, d, d)))
+    empty = _Expansion(_summarise(Y, root).centre, 0.0, np.zeros(d), np.zeros((d, d)), np.zeros((d, d, d)))
     forces = np.zeros(Y.shape)
-    sum_w = _repel_target(Y, root, [], nothing, theta, dof, forces)
+    sum_w = _repel_target(Y, root, [], empty, theta, dof, forces)
     return forces, sum_w - len(Y)
-
-
-# ---- FFT ---------------------------------------------------------------------------------------------
-
-
-def _spline(x: Array, order: int) -> Array:
-    """Return the cardinal B-spline of ``order`` centred at 0 (Schoenberg 1946), by the recurrence of de Boor."""
-    if order == 1:
-        return np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0)
-    left, right = x + order / 2, order / 2 - x
-    return (left * _spline(x + 0.5, order - 1) + right * _spline(x - 0.5, order - 1)) / (order - 1)
-
-
-def _splines(Y: Array, order: int, spacing: float, dof: float) -> tuple[Array, float]:
-    """Interpolate w by splines on both sides: w(y - y') = sum_mn B(y - m) G(m - n) B(y' - n), exact at the nodes.
-
-    The slope of the potential u(y) = sum_j w(y - y_j) is the repulsion: grad u = - 2 sum_j w^(1 + 1/dof) (y - y_j).
-    """
-    n_components = Y.shape[1]
-    low = Y.min(axis=0)
-    while 0 < np.max(Y.max(axis=0) - low) < 48 * spacing:
-        spacing /= 2
-    scaled = (Y - low) / spacing + (order + 1) / 2
-    half = int(1.5 * scaled.max()) + 24  # nodes; as many again keep the periodic images away
-    nodes = np.arange(2 * half)
-    values = [_spline(scaled[:, k, None] - nodes, order) for k in range(n_components)]
-    slopes = [  # B_n'(x) = B_{n-1}(x + 1/2) - B_{n-1}(x - 1/2)
-        _spline(scaled[:, k, None] - nodes + 0.5, order - 1) - _spline(scaled[:, k, None] - nodes - 0.5, order - 1)
-        for k in range(n_components)
-    ]
-    letters = "abc"[:n_components]
-    each = ",".join("i" + letter for letter in letters)
-    charges = np.einsum(f"{each}->{letters}", *values, optimize=True)
-    distance = np.minimum(nodes, 2 * half - nodes)
-    squared = sum(np.meshgrid(*[(distance * spacing) ** 2] * n_components, indexing="ij"))
-    spectrum = np.fft.fftn(charges) * np.fft.fftn((1 + squared / dof) ** -dof)
-    at_nodes = np.fft.fft(_spline(distance.astype(float), order))  # what the splines themselves do to a spectrum
-    for axis in range(n_components):
-        spectrum /= np.expand_dims(at_nodes**2, tuple(k for k in range(n_components) if k != axis))
-    potential = np.fft.ifftn(spectrum).real
-    forces = [
-        np.einsum(f"{letters},{each}->i", potential, *values[:k], slopes[k], *values[k + 1 :], optimize=True)
-        for k in range(n_components)
-    ]
-    at_points = np.einsum(f"{letters},{each}->i", potential, *values, optimize=True)
-    return -0.5 / spacing * np.stack(forces, axis=1), float(at_points.sum()) - len(Y)

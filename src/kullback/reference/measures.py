@@ -1,20 +1,28 @@
-"""Every divergence of rows in NumPy, float64: one formula a measure, after one way to make rows of probabilities."""
+"""Every measure of ``kullback.divergence`` in NumPy and float64, with one formula each.
+
+The functions bear the names and take the parameters of those that they specify. Each of them makes rows of
+probabilities by :func:`as_probabilities`, applies its formula to each row, and hands the values to :func:`finish`.
+``out`` and ``n_threads`` change no value, so that the functions here accept and ignore them.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from .._options import Normalize, RowOptions, SeveralOptions, TableOptions, check_options, show_options
 from .divergence import Array, Decomposition, as_rows, kl_terms, plog
-
-if TYPE_CHECKING:
-    from ..divergence._rows import RowOptions
 
 
 def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
-    """Return rows of probabilities in float64, ``axis`` last: softmax of logits, smoothing and all."""
+    """Return the rows of x as probabilities in float64, with ``axis`` last.
+
+    Logits go through the softmax. Smoothing is added last, and the rows are normalised again.
+    """
+    check_options(options)
     axis, normalize = options.get("axis", -1), options.get("normalize", "check")
     smoothing = options.get("smoothing", 0.0)
     if options.get("from_logits"):
@@ -31,7 +39,10 @@ def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
 
 
 def finish(values: Any, options: RowOptions, *, unit: bool = True) -> Any:
-    """Change the unit and reduce over rows."""
+    """Return the values of all rows in the unit of ``base``, reduced over rows as ``reduction`` asks.
+
+    Measures without a unit pass ``unit=False``.
+    """
     values = np.asarray(values, dtype=np.float64)
     base = options.get("base")
     if unit and base is not None:
@@ -49,22 +60,28 @@ def finish(values: Any, options: RowOptions, *, unit: bool = True) -> Any:
 
 
 def pair(p: npt.ArrayLike, q: npt.ArrayLike, options: RowOptions) -> tuple[Array, Array]:
-    """Return both sides as probabilities."""
+    """Return the rows of both sides as probabilities, broadcast to one shape."""
     first, second = np.broadcast_arrays(as_probabilities(p, options), as_probabilities(q, options))
     return first, second
 
 
+@show_options(RowOptions)
 def entropy(p: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """H(p) = -sum p log p. Shannon (1948), section 6."""
+    """Return H(p) = -sum p log p: Shannon (1948), section 6."""
     p = as_probabilities(p, options)
     return finish(plog(p, p).sum(axis=-1), options)
 
 
+@show_options(RowOptions)
 def kl_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """D(p || q) = sum p log(p / q) - p + q. Kullback and Leibler (1951), eq. 2.4; the last two sum to 0."""
+    """Return D(p || q) = sum p log(p / q) - p + q: Kullback and Leibler (1951), eq. 2.4.
+
+    The last two terms sum to 0 for distributions.
+    """
     return finish(kl_terms(*pair(p, q, options)).sum(axis=-1), options)
 
 
+@show_options(RowOptions)
 def cross_entropy(
     p: npt.ArrayLike,
     q: npt.ArrayLike,
@@ -73,7 +90,10 @@ def cross_entropy(
     ignore_index: int | None = None,
     **options: Unpack[RowOptions],
 ) -> Any:
-    """H(p, q) = -sum p log q; labels stand for one-hot rows, smoothed towards the uniform one."""
+    """Return H(p, q) = -sum p log q.
+
+    A label stands for a row that is 1 in one place, which ``label_smoothing`` moves towards the uniform row.
+    """
     labels = np.asarray(p)
     if not (labels.dtype.kind in "iu" and labels.ndim == np.ndim(q) - 1):
         return finish(plog(*pair(p, q, options)).sum(axis=-1), options)
@@ -86,6 +106,7 @@ def cross_entropy(
     return finish(plog(target, second).sum(axis=-1), options)
 
 
+@show_options(RowOptions)
 def log_loss(
     y: npt.ArrayLike,
     p: npt.ArrayLike,
@@ -94,7 +115,7 @@ def log_loss(
     ignore_index: int | None = None,
     **options: Unpack[RowOptions],
 ) -> Any:
-    """-log p[y], or -sum y log p; y holds no logits."""
+    """Return -log p[y] for labels y, or -sum y log p for distributions y, which are never logits."""
     if options.get("from_logits") and np.asarray(y).ndim == np.ndim(p):
         plain: Any = {key: options[key] for key in ("axis", "normalize") if key in options}
         rows = np.broadcast_arrays(as_probabilities(y, plain), as_probabilities(p, options))
@@ -102,65 +123,78 @@ def log_loss(
     return cross_entropy(y, p, label_smoothing=label_smoothing, ignore_index=ignore_index, **options)
 
 
+@show_options(SeveralOptions)
 def decompose(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Decomposition:
-    """H(p, q) = H(p) + D(p || q)."""
+    """Return the three terms of H(p, q) = H(p) + D(p || q), each by its own formula."""
     h, cross = entropy(p, **options), cross_entropy(p, q, **options)
     return Decomposition(h, cross, kl_divergence(p, q, **options))
 
 
+@show_options(RowOptions)
 def jeffreys_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """D(p || q) + D(q || p). Jeffreys (1946)."""
+    """Return D(p || q) + D(q || p): Jeffreys (1946)."""
     p, q = pair(p, q, options)
     return finish((kl_terms(p, q) + kl_terms(q, p)).sum(axis=-1), options)
 
 
+@show_options(RowOptions)
 def population_stability_index(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Jeffreys' divergence under the name that risk models use."""
+    """Return Jeffreys' divergence, which has this name in models of risk."""
     return jeffreys_divergence(p, q, **options)
 
 
+@show_options(RowOptions)
 def jensen_shannon_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """(D(p || m) + D(q || m)) / 2, m = (p + q) / 2. Lin (1991), eq. 4.1."""
+    """Return (D(p || m) + D(q || m)) / 2 with m = (p + q) / 2: Lin (1991), eq. 4.1."""
     p, q = pair(p, q, options)
     m = (p + q) / 2
     return finish((kl_terms(p, m) + kl_terms(q, m)).sum(axis=-1) / 2, options)
 
 
+@show_options(RowOptions)
 def jensen_shannon_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return the square root of the divergence. Endres and Schindelin (2003)."""
+    """Return the square root of the Jensen-Shannon divergence: Endres and Schindelin (2003)."""
     plain: Any = {**options, "reduction": "none", "weights": None, "keepdims": False}
     value = jensen_shannon_divergence(p, q, **plain)
     return finish(np.sqrt(value), options, unit=False)
 
 
+@show_options(RowOptions)
 def hellinger_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """sqrt(sum (sqrt p - sqrt q)^2 / 2). Hellinger (1909)."""
+    """Return sqrt(sum (sqrt p - sqrt q)^2 / 2): Hellinger (1909)."""
     p, q = pair(p, q, options)
     return finish(np.sqrt(((np.sqrt(p) - np.sqrt(q)) ** 2).sum(axis=-1) / 2), options, unit=False)
 
 
+@show_options(RowOptions)
 def bhattacharyya_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """-log sum sqrt(p q). Bhattacharyya (1943)."""
+    """Return -log sum sqrt(p q): Bhattacharyya (1943)."""
     p, q = pair(p, q, options)
     with np.errstate(divide="ignore"):
         return finish(-np.log(np.sqrt(p * q).sum(axis=-1)), options)
 
 
+@show_options(RowOptions)
 def total_variation_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Sum |p - q| / 2."""
+    """Return sum |p - q| / 2."""
     p, q = pair(p, q, options)
     return finish(np.abs(p - q).sum(axis=-1) / 2, options, unit=False)
 
 
+@show_options(RowOptions)
 def chi2_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Sum (p - q)^2 / q. Pearson (1900)."""
+    """Return sum (p - q)^2 / q: Pearson (1900)."""
     p, q = pair(p, q, options)
     with np.errstate(divide="ignore", invalid="ignore"):
         return finish(np.where(p == q, 0, (p - q) ** 2 / np.abs(q)).sum(axis=-1), options, unit=False)
 
 
+@show_options(RowOptions)
 def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
-    """log(sum p^a q^(1-a)) / (a - 1) and its limits. Van Erven and Harremoes (2014), definitions 2 and 3."""
+    """Return log(sum p^alpha q^(1 - alpha)) / (alpha - 1), or its limit.
+
+    Van Erven and Harremoës (2014), definitions 2 and 3.
+    """
     if alpha == 1:
         return kl_divergence(p, q, **options)
     p, q = pair(p, q, options)
@@ -173,8 +207,9 @@ def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
         return finish(np.log(powers.sum(axis=-1)) / (alpha - 1), options)
 
 
+@show_options(RowOptions)
 def alpha_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
-    """(sum p^a q^(1-a) - 1) / (a (a - 1)) and its limits. Cichocki and Amari (2010), eq. 4."""
+    """Return (sum p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1)), or its limit: Cichocki and Amari (2010), eq. 4."""
     if alpha in (0, 1):
         return kl_divergence(*((p, q) if alpha else (q, p)), **options)
     p, q = pair(p, q, options)
@@ -183,8 +218,9 @@ def alpha_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
     return finish((powers.sum(axis=-1) - 1) / (alpha * (alpha - 1)), options, unit=False)
 
 
+@show_options(RowOptions)
 def renyi_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
-    """log(sum p^a) / (1 - a) and its limits. Renyi (1961), eq. 1.21."""
+    """Return log(sum p^alpha) / (1 - alpha), or its limit: Rényi (1961), eq. 1.21."""
     if alpha == 1:
         return entropy(p, **options)
     p = as_probabilities(p, options)
@@ -193,22 +229,25 @@ def renyi_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOption
     return finish(np.log(np.where(p > 0, p**alpha, 0).sum(axis=-1)) / (1 - alpha), options)
 
 
+@show_options(RowOptions)
 def tsallis_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOptions]) -> Any:
-    """(1 - sum p^a) / (a - 1). Tsallis (1988), eq. 1."""
+    """Return (1 - sum p^alpha) / (alpha - 1), or its limit: Tsallis (1988), eq. 1."""
     if alpha == 1:
         return entropy(p, **options)
     p = as_probabilities(p, options)
     return finish((1 - np.where(p > 0, p**alpha, 0).sum(axis=-1)) / (alpha - 1), options, unit=False)
 
 
+@show_options(RowOptions)
 def perplexity(p: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Exp H(p)."""
+    """Return exp(H(p))."""
     p = as_probabilities(p, options)
     return finish(np.exp(plog(p, p).sum(axis=-1)), options, unit=False)
 
 
+@show_options(TableOptions)
 def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """I = H(rows) + H(columns) - H(joint). Cover and Thomas (2006), eq. 2.45."""
+    """Return I = H(rows) + H(columns) - H(joint): Cover and Thomas (2006), eq. 2.45."""
     joint = np.asarray(counts, dtype=np.float64)
     joint = joint / joint.sum(axis=(-2, -1), keepdims=True)
     rows, columns = joint.sum(axis=-1), joint.sum(axis=-2)
@@ -216,13 +255,14 @@ def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> 
     return finish(value, options)
 
 
+@show_options(SeveralOptions)
 def compare(
     p: npt.ArrayLike,
     q: npt.ArrayLike,
-    measures: tuple[str, ...] = ("kl", "reverse_kl", "js", "entropy_p", "entropy_q", "top1_agreement"),
+    measures: Sequence[str] = ("kl", "reverse_kl", "js", "entropy_p", "entropy_q", "top1_agreement"),
     **options: Unpack[RowOptions],
 ) -> dict[str, Any]:
-    """Several measures by their own functions."""
+    """Return several measures, each by its own function."""
     functions: dict[str, Any] = {
         "kl": lambda: kl_divergence(p, q, **options),
         "reverse_kl": lambda: kl_divergence(q, p, **options),
@@ -248,12 +288,12 @@ def pairwise_divergence(
     *,
     measure: str = "js",
     base: float | None = None,
-    normalize: bool | str = "check",
+    normalize: Normalize = "check",
     k: int | None = None,
     out: Array | None = None,
     n_threads: int | None = None,
 ) -> Any:
-    """All pairs by broadcasting."""
+    """Return the measure of all pairs of rows, by broadcasting."""
     second = np.asarray(P if Q is None else Q)
     values = compare(np.asarray(P)[:, None], second[None, :], (measure,), base=base, normalize=normalize)[measure]
     if k is None:
@@ -269,30 +309,36 @@ def kl_divergence_topk(
     log_probs: npt.ArrayLike,
     q_logits: npt.ArrayLike,
     *,
-    tail: str = "bounds",
+    tail: Literal["bounds", "bucket", "uniform", "drop"] = "bounds",
     n_threads: int | None = None,
 ) -> Any:
-    """KL from the top k of P: the rest dropped, merged, spread evenly, or bounded (lower, upper)."""
+    """Return D(p || q) where only the k largest probabilities of p are known.
+
+    The rest of p is dropped, merged into one class, spread evenly, or bounded from below and above.
+    """
     index, p = np.asarray(indices), np.exp(np.asarray(log_probs, dtype=np.float64))
     q = as_probabilities(q_logits, {"from_logits": True})
     listed = np.zeros(q.shape, bool)
     np.put_along_axis(listed, index, True, axis=-1)
     head = (p * np.log(p / np.take_along_axis(q, index, axis=-1))).sum(axis=-1)
-    rest = 1 - p.sum(axis=-1)
+    unlisted = 1 - p.sum(axis=-1)
     if tail == "drop":
         return head
     if tail == "uniform":
-        each = rest / (~listed).sum(axis=-1)
+        each = unlisted / (~listed).sum(axis=-1)
         return head + np.where(listed, 0, each[..., None] * np.log(each[..., None] / q)).sum(axis=-1)
-    lower = head + rest * np.log(rest / np.where(listed, 0, q).sum(axis=-1))
+    lower = head + unlisted * np.log(unlisted / np.where(listed, 0, q).sum(axis=-1))
     if tail == "bucket":
         return lower
     least = np.where(listed, np.inf, q).min(axis=-1)
-    return lower, head + rest * np.log(np.minimum(p[..., -1], rest) / least)
+    return lower, head + unlisted * np.log(np.minimum(p[..., -1], unlisted) / least)
 
 
 def _distances(x: npt.ArrayLike, y: npt.ArrayLike, k: int, skip: int) -> tuple[Array, Array]:
-    """Distances from x to the k-th of y after ``skip``, and its rank; where that is 0, to the nearest that is not."""
+    """Return the distance from each row of x to its k-th neighbour in y after ``skip`` others, and its rank.
+
+    Where that distance is 0, the least one that is not 0 takes its place, with its own rank.
+    """
     x, y = (np.asarray(z, dtype=np.float64).reshape(len(np.asarray(z)), -1) for z in (x, y))
     ordered = np.sort(np.sqrt(((x[:, None] - y) ** 2).sum(axis=-1)), axis=1)
     rank = np.full(len(x), k)
@@ -305,7 +351,10 @@ def _distances(x: npt.ArrayLike, y: npt.ArrayLike, k: int, skip: int) -> tuple[A
 def kl_divergence_from_samples(
     x: npt.ArrayLike, y: npt.ArrayLike, *, k: int = 5, base: float | None = None, n_threads: int | None = None
 ) -> float:
-    """D / n sum log(nu / rho) + log(m / (n - 1)), and digamma of the ranks. Wang, Kulkarni, Verdu (2009), eq. 25."""
+    """Return d / n sum log(nu / rho) + log(m / (n - 1)): Wang, Kulkarni and Verdu (2009), eq. 25.
+
+    The digamma functions of the ranks cancel where no point is tied.
+    """
     from scipy.special import digamma
 
     (rho, k_rho), (nu, k_nu) = _distances(x, x, k, 1), _distances(x, y, k, 0)
@@ -317,7 +366,7 @@ def kl_divergence_from_samples(
 def differential_entropy_from_samples(
     x: npt.ArrayLike, *, k: int = 5, base: float | None = None, n_threads: int | None = None
 ) -> float:
-    """psi(n) - mean psi(k_i) + log V_d + d / n sum log rho. Kozachenko and Leonenko (1987)."""
+    """Return psi(n) - mean psi(k_i) + log V_d + d / n sum log rho: Kozachenko and Leonenko (1987)."""
     from scipy.special import digamma, gammaln
 
     rho, rank = _distances(x, x, k, 1)

@@ -1,7 +1,11 @@
-"""New points in a finished map, in NumPy: the specification of ``kullback.tsne.placement``. Float64, O(n) a step.
+"""New points in a finished map, in NumPy: the specification of ``kullback.tsne.placement``.
 
-Notation: p the affinities of the new point to its neighbours, whose positions are rows of the map Y, y its own
-position, w(y) = (1 + |y|^2 / dof)^(-dof), c the mean over the map of each point's own sum of w.
+Everything is in float64, and a step takes O(n) operations. The notation is:
+
+- p are the affinities of the new point to its neighbours, whose positions are rows of the map Y;
+- y is the position of the new point;
+- w(y) = (1 + |y|^2 / dof)^(-dof) is the kernel of the map;
+- c, or ``mean_sum``, is the mean over the points of the map of each point's own sum of w.
 """
 
 from __future__ import annotations
@@ -17,7 +21,34 @@ Array = npt.NDArray[np.float64]
 def placement_loss(
     p: npt.ArrayLike, neighbors: npt.ArrayLike, Y: npt.ArrayLike, y: npt.ArrayLike, *, mean_sum: float, dof: float = 1.0
 ) -> tuple[float, Array, float]:
-    """Return F(y) = - sum_j p_j log w(y - y_j) + sum_i w(y - y_i) / c, half its gradient, and sum_j p_j w^(1/dof)."""
+    """Return the loss of one new point, half of its gradient, and the pull on the point.
+
+    The loss is F(y) = - sum_j p_j log w(y - y_j) + sum_i w(y - y_i) / c.
+
+    Parameters
+    ----------
+    p : array_like of shape (k,)
+        Affinities of the new point to its neighbours.
+    neighbors : integer array_like of shape (k,)
+        Which rows of Y these are.
+    Y : array_like of shape (n_points, n_components)
+        The map.
+    y : array_like of shape (n_components,)
+        The position of the new point.
+    mean_sum : float
+        The c of the formula.
+    dof : float, default 1
+        Degrees of freedom of w.
+
+    Returns
+    -------
+    loss : float
+        F(y), in nats.
+    half : float64 array of shape (n_components,)
+        Half of the gradient of F.
+    pull : float
+        sum_j p_j w(y - y_j)^(1/dof), the curvature of a parabola above the attraction.
+    """
     p, Y, y = np.asarray(p, dtype=np.float64), np.asarray(Y, dtype=np.float64), np.asarray(y, dtype=np.float64)
     differences = y - Y
     base = 1 + (differences**2).sum(axis=1) / dof
@@ -39,10 +70,28 @@ def place_point(
     max_iter: int,
     dof: float = 1.0,
 ) -> tuple[Array, float]:
-    """Return where the descent from the best neighbour ends, and F there.
+    """Return the position at which the descent from the best neighbour ends, and the loss F there.
 
-    A step of stride 1 goes to the least point of the quadratic that lies above the attraction; the stride doubles
-    where F fell as its slope promised and halves where it did not: Nocedal and Wright (2006), section 3.1.
+    A step of stride 1 goes to the lowest point of the parabola that lies above the attraction. The stride doubles after
+    a step on which F fell as its slope promised, and it halves otherwise: Nocedal and Wright (2006), section 3.1.
+
+    Parameters
+    ----------
+    p, neighbors, Y, mean_sum, dof
+        As for :func:`placement_loss`.
+    box : array_like of shape (2, n_components)
+        The lowest and the highest coordinates that the point may take.
+    tolerance : float
+        The length of a step below which the descent ends, in the unit of Y.
+    max_iter : int
+        The number of steps after which it ends in any case.
+
+    Returns
+    -------
+    y : float64 array of shape (n_components,)
+        The position.
+    loss : float
+        F(y), in nats.
     """
     low, high = np.asarray(box, dtype=np.float64)
     Y = np.asarray(Y, dtype=np.float64)

@@ -1,7 +1,8 @@
-"""Statistics over rows in NumPy and fractions: every value is kept, every sum is exact.
+"""Accumulators in NumPy and fractions: the specification of ``kullback.streaming`` and its kernels.
 
-The twins of the kernels ``exact_sum``, ``histogram`` and ``support`` keep a sum as one fraction where those keep it
-in chunks; they have no threads and therefore no parts.
+The twin of ``RowDivergence`` keeps every value. The twins of the kernels ``exact_sum``, ``histogram`` and ``support``
+keep each sum as one fraction, where the kernels keep it in chunks of 32 bits. They have no threads, and so their sums
+have no parts.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import numpy.typing as npt
 from .measures import cross_entropy, entropy, kl_divergence
 
 Array = npt.NDArray[Any]
-"""Numbers; sums are object arrays of fractions."""
+"""An array of numbers. Sums are arrays of objects, which are fractions."""
 
 
 class RowStatistics(NamedTuple):
-    """Count, mean and standard error over rows."""
+    """The number of rows, and the mean and its standard error over them."""
 
     n_rows: int
     mean: float
@@ -29,13 +30,13 @@ class RowStatistics(NamedTuple):
 
 
 class RowDivergence:
-    """The twin of ``kullback.streaming.RowDivergence`` for finite rows without weights."""
+    """The twin of ``kullback.streaming.RowDivergence``, for finite values without weights."""
 
     def __init__(self, measures: Sequence[str] = ("kl",)) -> None:
         self.values: dict[str, list[float]] = {measure: [] for measure in measures}
 
     def update(self, p: npt.ArrayLike, q: npt.ArrayLike) -> None:
-        """Append the value of every row."""
+        """Add the value of every pair of rows."""
         functions = {
             "kl": lambda: kl_divergence(p, q, normalize=True),
             "cross_entropy": lambda: cross_entropy(p, q, normalize=True),
@@ -45,12 +46,12 @@ class RowDivergence:
             values.extend(np.atleast_1d(functions[measure]()).tolist())
 
     def merge(self, other: RowDivergence) -> None:
-        """Append the rows of another."""
+        """Add the values that another accumulator holds."""
         for measure, values in self.values.items():
             values.extend(other.values[measure])
 
     def result(self) -> dict[str, RowStatistics]:
-        """Return mean = sum d / n and standard error = sqrt(sum (d - mean)^2 / (n (n - 1)))."""
+        """Return the mean sum d / n and the standard error sqrt(sum (d - mean)^2 / (n (n - 1))) of each measure."""
         statistics = {}
         for measure, values in self.values.items():
             rows = [Fraction(value) for value in values]
@@ -65,13 +66,13 @@ class RowDivergence:
 
 
 def add_values(values: Array, groups: Array, sums: Array) -> None:
-    """Add each value to the sum of its group; without groups, to the first."""
+    """Add each value to the sum of its group. Without groups all values are added to the first sum."""
     for i, value in enumerate(values.tolist()):
         sums[groups[i] if len(groups) else 0] += Fraction(value)
 
 
 def add_products(left: Array, right: Array, groups: Array, sums: Array) -> None:
-    """Add each product to the sum of its group."""
+    """Add each product of two values to the sum of its group. Without groups all are added to the first sum."""
     for i, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
         sums[groups[i] if len(groups) else 0] += Fraction(a) * Fraction(b)
 
@@ -80,7 +81,11 @@ def accumulate_rows(
     values: Array, weights: Array, groups: Array, n_measures: int, measure: int, sums: Array, counts: Array,
     extremes: Array,
 ) -> None:  # fmt: skip
-    """Add rows: to sums of w x, (w x)^2 (and w x w, w, w^2); to counts of finite, zero, infinite and NaN."""
+    """Add the values x of rows with weights w to the statistics of one measure, in the group of each row.
+
+    ``sums`` hold w x and (w x)^2, and with weights also w x w, w and w^2. ``counts`` hold how many values are finite,
+    zero, infinite and NaN. ``extremes`` hold the least and the largest finite value.
+    """
     for i, value in enumerate(values.tolist()):
         weight = float(weights[i]) if len(weights) else 1.0
         if weight == 0:
@@ -99,11 +104,14 @@ def accumulate_rows(
 
 
 def carry(sums: Array, n_chunks: int) -> Array:
-    """Return the canonical chunks of fractions: digits of 32 bits, in units of 2^(-16 n_chunks), the last signed."""
+    """Return the canonical chunks of sums, which are digits of 32 bits of a number in units of 2^(-16 n_chunks).
+
+    The last digit alone has a sign.
+    """
     chunks = np.empty((len(sums), n_chunks), np.int64)
     for i, total in enumerate(sums):
-        integer, rest = divmod(Fraction(total) * 2 ** (16 * n_chunks), 1)
-        assert rest == 0, "no sum of float64 values, or of two of their products, has a smaller unit"
+        integer, remainder = divmod(Fraction(total) * 2 ** (16 * n_chunks), 1)
+        assert remainder == 0, "no sum of float64 values, or of two of their products, has a smaller unit"
         for k in range(n_chunks - 1):
             integer, chunks[i, k] = divmod(integer, 1 << 32)
         chunks[i, -1] = integer
@@ -111,7 +119,10 @@ def carry(sums: Array, n_chunks: int) -> Array:
 
 
 def order_keys(values: Array, shift: int, keys_out: Array) -> None:
-    """Map values to sign times magnitude, as the bits above ``shift``: of their order, without the low bits."""
+    """Write an integer key for each value, such that the keys have the order of the values.
+
+    A key is the sign times the bits of the magnitude, without the lowest ``shift`` bits.
+    """
     magnitude = np.abs(values).view(np.int64) >> shift
     keys_out[:] = np.where(values < 0, -magnitude, magnitude)
 
@@ -120,7 +131,7 @@ def order_keys(values: Array, shift: int, keys_out: Array) -> None:
 
 
 def count_bins(values: Array, edges: Array, n_edges: int, counts_out: Array) -> None:
-    """Count the values of each feature: bin sum(e_i <= v), then NaN."""
+    """Count the values v of each feature, in bin number sum(edge_i <= v), and NaN values in the last place."""
     for feature, column in enumerate(values.T):
         known = column[~np.isnan(column)]
         places = np.searchsorted(edges[feature, :n_edges], known, side="right")
@@ -128,9 +139,10 @@ def count_bins(values: Array, edges: Array, n_edges: int, counts_out: Array) -> 
 
 
 def compare_counts(p: Array, q: Array, measures: Array, smoothing: float, values_out: Array, totals_out: Array) -> None:
-    """Compute KL, reverse KL, JS, PSI, total variation and chi-squared of rows of counts, by their codes.
+    """Compute measures of rows of counts: KL, reverse KL, JS, PSI, total variation and chi-squared, by their codes.
 
-    Row i of q is held against row i of p, modulo their number. NaN where a side has no counts.
+    Row i of q is compared with row i of p, modulo the number of rows of p. The measures are NaN where a side has no
+    counts. ``totals_out`` gets the sums of the rows of q.
     """
     totals_out[:] = q.sum(1)
     for row, counts in enumerate(q):
@@ -140,7 +152,7 @@ def compare_counts(p: Array, q: Array, measures: Array, smoothing: float, values
             m = (a + b) / 2
 
             def relative(x: Array, y: Array) -> Any:
-                return np.where(x == 0, 0.0, x * np.log(x / y)).sum() + 0 * x.sum()
+                return np.where(x == 0, 0.0, x * np.log(x / y)).sum() + 0 * x.sum()  # NaN where x is
 
             found = (
                 relative(a, b), relative(b, a), (relative(a, m) + relative(b, m)) / 2,
@@ -154,6 +166,7 @@ def compare_counts(p: Array, q: Array, measures: Array, smoothing: float, values
 
 
 def _add_terms(values: npt.ArrayLike, sums: Array, infinite: Array, k: int) -> None:
+    """Add finite values to sum k, and count the others."""
     for value in np.ravel(values).tolist():
         if math.isfinite(value):
             sums[k] += Fraction(value)
@@ -162,7 +175,7 @@ def _add_terms(values: npt.ArrayLike, sums: Array, infinite: Array, k: int) -> N
 
 
 def add_probabilities(p: Array, q: Array, terms: Array, sums: Array, infinite: Array) -> None:
-    """Add the terms of a chunk of the support, by their codes; count those that are infinite."""
+    """Add the terms of a chunk of the support, by their codes, and count those that are infinite."""
     p, q = (np.asarray(side, np.float64) for side in (p, q))
 
     def relative(x: Array, y: Array) -> Array:  # x log(x / y) - x + y
@@ -181,25 +194,30 @@ def add_probabilities(p: Array, q: Array, terms: Array, sums: Array, infinite: A
         _add_terms(found[code], sums, infinite, k)
 
 
-_MOST = 2.0**40
+_LARGEST_LOGIT = 2.0**40
+"""Larger logits are refused, and logits below its negative count as -inf."""
 
 
 def survey_logits(logits: Array, survey_out: Array) -> None:
-    """Find the highest binary exponent, how many logits are above -2^40, and how many are refused."""
-    counted = logits[logits >= -_MOST].astype(np.float64)
+    """Find the highest binary exponent, how many logits are at least -2^40, and how many are refused."""
+    counted = logits[logits >= -_LARGEST_LOGIT].astype(np.float64)
     highest = counted.max(initial=-np.inf)
     survey_out[:] = (
-        round(highest / math.log(2)) if abs(highest) <= _MOST else 0,
+        round(highest / math.log(2)) if abs(highest) <= _LARGEST_LOGIT else 0,
         len(counted),
-        np.count_nonzero(~(logits <= _MOST)),
+        np.count_nonzero(~(logits <= _LARGEST_LOGIT)),
     )
 
 
 def add_logits(a: Array, b: Array, wanted: Array, top_a: int, top_b: int, sums: Array, infinite: Array) -> None:
-    """Add e^a (1, a - b, a, b) and e^b (1, b - a, b) to the windows of 32 exponents of their e^own."""
+    """Add the terms e^a (1, a - b, a, b) and e^b (1, b - a, b) of each pair of logits.
+
+    A term is added to the window of 32 binary exponents in which its exponential lies. Windows are numbered downwards
+    from ``top_a`` and ``top_b``, and terms below the last window are left out.
+    """
     for first, n_terms, own, other, top in ((0, 4, a, b, top_a), (4, 3, b, a, top_b)):
         for x, y in zip(own.tolist(), other.tolist(), strict=True):
-            if not x >= -_MOST:
+            if not x >= -_LARGEST_LOGIT:
                 continue
             exponent = round(x / math.log(2))
             window = top - exponent // 32

@@ -17,3 +17,7 @@ __all__ = [
     "HistogramDivergence", "HistogramResult", "PairedDivergence", "PairedResult", "RowDivergence",
     "RowResult", "RowStatistics", "RowValues", "SupportDivergence", "SupportResult",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,7 +4,7 @@ Names load on first use, so that ``kullback.neighbors`` does not load the estima
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .embedding import Embedding
@@ -25,7 +25,7 @@ _MODULE_OF = {
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that this function returns
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         """Load a public name."""
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
