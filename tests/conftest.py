@@ -10,13 +10,13 @@ from kullback import _kernels
 
 @pytest.fixture(params=_kernels.USABLE_LEVELS)
 def level(request):
-    """Each SIMD level that this machine runs."""
+    """Return each SIMD level that this machine runs."""
     return request.param
 
 
 @pytest.fixture(params=[1, 2, 3])
 def n_threads(request):
-    """Thread counts below, at and above the cores of a small machine."""
+    """Return thread counts below, at and above the cores of a small machine."""
     return request.param
 
 
@@ -25,7 +25,7 @@ def write_llama():
     """Return a function that writes base logits as llama.cpp does."""
 
     def quantise(logits):
-        """One record: scale and minimum, then codes over the upper 16 nats."""
+        """Return one record: scale and minimum, then codes over the upper 16 nats."""
         top, bottom = logits.max(), max(logits.min(), logits.max() - np.float32(16))
         log_sum = np.float32(np.log(np.exp(logits - top, dtype=np.float32).sum(dtype=np.float64)))
         scale = np.float32((top - bottom) / np.float32(65535))

@@ -1,28 +1,28 @@
-"""The bounding box of points, in blocks whose order does not depend on the thread count."""
+"""Header-only: the bounding box of points, in blocks that do not depend on the number of threads."""
 
 from cython cimport floating
 from cython.parallel cimport prange
 
 cdef enum:
-    BOUND_BLOCK = 4096  # points a block
-    LANES = 16          # points side by side
+    BOUND_BLOCK = 4096  # points of a block
+    LANES = 16          # points that are worked side by side
 
 
 cdef inline void bound_points(const floating* positions, Py_ssize_t n_points, int n_components,
                               double* low_out, double* high_out) noexcept nogil:
-    """Bound points, LANES of them side by side, which vectorises where n_components is a literal."""
+    """Bound points, LANES of them side by side, which is vectorised where n_components is a literal."""
     cdef floating[3 * LANES] low
     cdef floating[3 * LANES] high
-    cdef const floating* some
+    cdef const floating* points
     cdef Py_ssize_t i, j, n_values = n_points * n_components
     for j in range(LANES * n_components):
         low[j] = high[j] = positions[j % n_components]
     i = 0
     while i + LANES * n_components <= n_values:
-        some = positions + i
+        points = positions + i
         for j in range(LANES * n_components):
-            low[j] = some[j] if some[j] < low[j] else low[j]
-            high[j] = some[j] if some[j] > high[j] else high[j]
+            low[j] = points[j] if points[j] < low[j] else low[j]
+            high[j] = points[j] if points[j] > high[j] else high[j]
         i += LANES * n_components
     for i in range(i, n_values):
         j = i % n_components
@@ -38,6 +38,7 @@ cdef inline void bound_points(const floating* positions, Py_ssize_t n_points, in
 
 cdef inline void bound_block(const floating* positions, Py_ssize_t n_points, Py_ssize_t n_components,
                              double* low_out, double* high_out) noexcept nogil:
+    """Bound the points of a block, with the number of components as a literal."""
     if n_components == 2:
         bound_points(positions, n_points, 2, low_out, high_out)
     elif n_components == 1:
@@ -48,9 +49,10 @@ cdef inline void bound_block(const floating* positions, Py_ssize_t n_points, Py_
 
 cdef inline void bound_all(
     const floating[:, ::1] positions,
-    double[:, ::1] bounds_out,  # OUT: a row a block, low corner and high corner; row 0 ends as the box of all
+    double[:, ::1] bounds_out,  # OUT: the low and the high corner of each block; row 0 ends as the box of all points
     int n_threads,
 ) noexcept nogil:
+    """Bound all points: first the points of each block, and then the blocks in order."""
     cdef Py_ssize_t block, k, n_points = positions.shape[0], n_components = positions.shape[1]
     cdef Py_ssize_t n_blocks = (n_points + BOUND_BLOCK - 1) // BOUND_BLOCK
     for block in prange(n_blocks, num_threads=n_threads, schedule="static"):

@@ -1,4 +1,5 @@
-/* The highest SIMD level that this CPU runs: 0 baseline, 1 x86-64-v3 (AVX2, FMA), 2 x86-64-v4 (AVX-512 F, BW, CD, DQ, VL).
+/* The highest SIMD level that this CPU runs: 0 is the baseline, 1 x86-64-v3 (AVX2, FMA) and 2 x86-64-v4 (AVX-512 F, BW,
+   CD, DQ, VL).
 
    The module `cpu` asks when the library is loaded, and setup.py asks when it is built. This is C because
    the compiler's builtins for the question take string literals, which Cython cannot pass. */

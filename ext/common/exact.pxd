@@ -1,4 +1,4 @@
-"""Inline additions to exact sums; see exact_sum.pyx for the representation. Header only."""
+"""Header-only: additions to exact sums, whose representation exact_sum.pyx describes."""
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
@@ -14,18 +14,20 @@ cdef enum:
 
 
 cdef inline uint64_t bits_of(double value) noexcept nogil:
+    """Return the bits of a number."""
     cdef uint64_t bits
     memcpy(&bits, &value, sizeof(bits))
     return bits
 
 
 cdef inline uint64_t mantissa_of(uint64_t bits) noexcept nogil:
-    """Return the integer m of |value| = m 2^(exponent - 1075)."""
+    """Return the integer m that has |value| = m 2^(exponent - 1075)."""
     cdef uint64_t fraction = (bits << 12) >> 12
     return fraction if (bits >> 52) & 0x7FF == 0 else fraction | <uint64_t>1 << 52
 
 
 cdef inline int exponent_of(uint64_t bits) noexcept nogil:
+    """Return the exponent that belongs to this mantissa."""
     cdef int exponent = (bits >> 52) & 0x7FF
     return 1 if exponent == 0 else exponent  # subnormal numbers share the smallest exponent
 
@@ -35,7 +37,7 @@ cdef inline bint is_finite(double value) noexcept nogil:
 
 
 cdef inline void add_value(int64_t* chunks, Py_ssize_t n_chunks, double value) noexcept nogil:
-    """Add a finite value: 53 bits, shifted by up to 31, span three digits."""
+    """Add a finite value, whose 53 bits, shifted by up to 31, span three digits."""
     cdef uint64_t bits = bits_of(value), mantissa = mantissa_of(bits)
     cdef Py_ssize_t place = exponent_of(bits) - 1075 + 16 * n_chunks
     cdef int shift = place & 31
@@ -47,7 +49,7 @@ cdef inline void add_value(int64_t* chunks, Py_ssize_t n_chunks, double value) n
 
 
 cdef inline void add_product(int64_t* chunks, Py_ssize_t n_chunks, double left, double right) noexcept nogil:
-    """Add the exact product of two finite values: 106 bits, shifted by up to 31, span five digits."""
+    """Add the exact product of two finite values, whose 106 bits, shifted by up to 31, span five digits."""
     cdef uint64_t a = bits_of(left), b = bits_of(right)
     cdef uint128 mantissa = <uint128>mantissa_of(a) * mantissa_of(b)
     cdef Py_ssize_t place = exponent_of(a) + exponent_of(b) - 2150 + 16 * n_chunks

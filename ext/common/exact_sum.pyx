@@ -2,12 +2,12 @@
 
 A sum is a long fixed-point integer, cut into 32-bit digits that are kept in int64 chunks, after the
 small superaccumulator of Neal (2015), "Fast exact summation using small and large superaccumulators".
-A chunk has 31 bits of head room, so carries wait until ``carry`` is called. A carried sum is in
-canonical form (digits in [0, 2^32), the last chunk signed): equal sums have equal bits, and merging is
-integer addition. Of ``n_chunks`` chunks, chunk k counts units of 2^(32 k - 16 n_chunks): 70 hold every
-float64 and 2^60 additions, 136 every product of two.
+A chunk has 31 bits of head room, so carries wait until ``carry`` is called. A carried sum is in canonical form: its
+digits are in [0, 2^32), and only the last chunk has a sign. Equal sums then have equal bits, and merging two sums is
+adding integers. Of ``n_chunks`` chunks, chunk k counts units of 2^(32 k - 16 n_chunks). 70 chunks hold every float64
+and 2^60 additions; 136 chunks hold every product of two.
 
-This file is compiled without -fassociative-math, though nothing but integers is added in it.
+This file is compiled without -fassociative-math, although nothing but integers is added in it.
 """
 
 from common.exact cimport DIGIT, add_product, add_value, bits_of, is_finite
@@ -31,7 +31,8 @@ cdef inline void accumulate_row(
     double value, double weight, int64_t* sums, Py_ssize_t n_sums, Py_ssize_t n_chunks,
     int64_t* counts, double* extremes,
 ) noexcept nogil:
-    cdef double weighted = value * weight  # rounded once: a function of the row alone
+    """Add one row to one statistic; values that are not finite are counted and left out."""
+    cdef double weighted = value * weight  # This is rounded once, so it depends on the row alone.
     if not is_finite(value) or not is_finite(weighted):
         counts[INFINITE if value > 0 else NONFINITE] += 1
         return
@@ -112,7 +113,7 @@ def carry(int64_t[:, ::1] sums):  # IN/OUT: sum x chunk
             for k in range(n_chunks - 1):
                 value = sums[i, k] + over
                 sums[i, k] = value & DIGIT
-                over = value >> 32  # arithmetic: rounds towards minus infinity
+                over = value >> 32  # an arithmetic shift, which rounds towards minus infinity
             sums[i, n_chunks - 1] += over
 
 
@@ -127,5 +128,5 @@ def order_keys(
     with nogil:
         for i in range(values.shape[0]):
             bits = <int64_t>bits_of(values[i])
-            # shifting the magnitude keeps a bucket's two bounds on one side of zero; -0.0 joins 0.0
+            # Shifting the magnitude keeps a bucket's two bounds on one side of zero, and puts -0.0 with 0.0.
             keys_out[i] = bits >> shift if bits >= 0 else -((bits & INT64_MAX) >> shift)

@@ -1,14 +1,17 @@
-"""exp of numbers that are not positive, in plain C that compilers vectorise at every SIMD level."""
+"""Header-only: exp of numbers that are not positive, in float64.
+
+This is C because it works on the bits of numbers; compilers vectorise it at every SIMD level.
+"""
 
 cdef extern from *:
     """
     #include <stdint.h>
     #include <string.h>
 
-    /* exp(-t) for t in [0, 708], relative error below 1e-13; larger t must be clamped by the caller.
-       exp(-t) = 2^n exp(r) with n the integer nearest to -t / log 2 and |r| <= log(2) / 2. The rounding of
-       log 2 is worth |n| 2.3e-17, at most 2.4e-14 in r. The polynomial is the Taylor series to r^12, whose
-       remainder is below 1.8e-16. Conversion goes through int32, which every level converts in vectors. */
+    /* Return exp(-t) for t in [0, 708], with a relative error below 1e-13; callers have to clamp a larger t.
+       exp(-t) = 2^n exp(r), where n is the integer nearest to -t / log 2 and |r| <= log(2) / 2. Rounding log 2 changes
+       r by |n| 2.3e-17, which is at most 2.4e-14. The polynomial is the Taylor series to r^12, whose remainder is below
+       1.8e-16. n is an int32, which every level converts in vectors. */
     static inline double kullback_exp_negative(double t) {
         int32_t n = (int32_t)(-1.4426950408889634 * t - 0.5);
         double r = -0.6931471805599453 * n - t;

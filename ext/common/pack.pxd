@@ -1,8 +1,12 @@
-"""Header-only: gather any supported dtype and stride into contiguous float32 or float64 tiles."""
+"""Header-only: gather elements of any supported dtype and stride into contiguous tiles of float32 or float64.
+
+This is C because it is one loop for each of twelve types, which differ in how an element is loaded, and because Cython
+can say neither prefetch nor the vectors that widen 16-bit floats.
+"""
 
 from cython cimport floating
 
-cimport common.numeric  # its C comes first
+cimport common.numeric  # whose C has to come first
 
 cdef extern from *:
     """
@@ -13,8 +17,9 @@ cdef extern from *:
     #else
     #define KB_SOON(pointer)
     #endif
-    /* One row after the other where elements are nearer than rows; else across the rows, so that
-       every cache line is used while it is there. One row is fetched 2 to 4 KiB, or 256 strides, ahead. */
+    /* Gather n elements of each row. One row follows the other where elements are nearer to each other than rows; else
+       the loop goes across the rows, so that every cache line is used while it is in cache. A single row is fetched 2
+       to 4 KiB, or 256 strides, ahead. Compilers turn the loop for every second element into shuffles. */
     #define KB_GATHER(T, LOAD) { \\
         if (n_rows == 1 && item == (ptrdiff_t)sizeof(T)) { \\
             ptrdiff_t i = 0; \\
@@ -24,7 +29,7 @@ cdef extern from *:
                     T v; memcpy(&v, data + (i + k) * (ptrdiff_t)sizeof(T), sizeof v); out[i + k] = LOAD; } \\
             } \\
             for (; i < n; i++) { T v; memcpy(&v, data + i * (ptrdiff_t)sizeof(T), sizeof v); out[i] = LOAD; } \\
-        } else if (n_rows == 1 && item == 2 * (ptrdiff_t)sizeof(T)) { /* which compilers turn into shuffles */ \\
+        } else if (n_rows == 1 && item == 2 * (ptrdiff_t)sizeof(T)) { \\
             for (ptrdiff_t i = 0; i < n; i += 256) { \\
                 ptrdiff_t end = i + 256 < n ? i + 256 : n; \\
                 for (ptrdiff_t at = i * item; at < end * item; at += 64) KB_SOON(data + at + 4096); \\
@@ -42,9 +47,9 @@ cdef extern from *:
                 T v; memcpy(&v, data + r * row + i * item, sizeof v); out[r * n + i] = LOAD; } \\
         } \\
         break; }
-    /* 16-bit floats, eight at a time: loads that fill both halves of a vector and a shuffle within them put the bits of
-       bfloat16 into the upper halves of float32 (0.7 cycles of the time stamp a vector; widening and shifting, what compilers make
-       of the plain loop, 2.0). Returns how many were converted. */
+    /* Widen 16-bit floats, eight at a time, and return how many were converted. A load that fills both halves of a
+       vector and a shuffle within them put the bits of bfloat16 into the upper halves of float32. That takes 0.7 cycles
+       of the time stamp a vector; widening and shifting, which compilers make of the plain loop, take 2.0. */
     #if defined(__AVX2__) && defined(__F16C__)
     #include <immintrin.h>
     static inline ptrdiff_t kb_widen(const char *data, int is_half, ptrdiff_t n, float *out) {
@@ -63,8 +68,14 @@ cdef extern from *:
     #else
     static inline ptrdiff_t kb_widen(const char *data, int is_half, ptrdiff_t n, float *out) { return 0; }
     #endif
+    /* Compilers would clone such a function for each stride that is known, which costs seconds and saves nothing. */
+    #if defined(__GNUC__) && !defined(__clang__)
+    #define KB_ONCE __attribute__((noinline, noclone))
+    #else
+    #define KB_ONCE
+    #endif
     #define KB_PACK(NAME, R) \\
-    static void NAME(const char *restrict data, int kind, ptrdiff_t row, ptrdiff_t item, \\
+    static KB_ONCE void NAME(const char *restrict data, int kind, ptrdiff_t row, ptrdiff_t item, \\
                      ptrdiff_t n_rows, ptrdiff_t n, R *restrict out) { \\
         if (sizeof(R) == 4 && (kind == 2 || kind == 3) && n_rows == 1 && item == 2) { \\
             ptrdiff_t done = kb_widen(data, kind == 2, n, (float *)out); \\
@@ -100,11 +111,12 @@ cdef enum Kind:
     FLOAT64
     FLOAT16
     BFLOAT16
-    FIRST_INTEGER
+    FIRST_INTEGER  # int8, uint8, int16 and so on to uint64
 
 
 cdef inline void pack(const char* data, int kind, Py_ssize_t row, Py_ssize_t item, Py_ssize_t n_rows,
                       Py_ssize_t n, floating* out) noexcept nogil:
+    """Gather ``n`` elements of each of ``n_rows`` rows; ``row`` and ``item`` are strides in bytes."""
     if floating is float:
         pack_float(data, kind, row, item, n_rows, n, out)
     else:

@@ -1,8 +1,8 @@
 """Count values into bins, many features at once.
 
-Feature f has edges e_0 <= e_1 <= ... and value v belongs to bin ``sum(e_i <= v)``: bin 0 lies below all
-edges, the last one at and above the last edge (``numpy.digitize``). NaN has a bin of its own. Rows are
-cut into as many parts as there are threads; counts are integers, so their sum is the same for any number.
+A feature has edges e_0 <= e_1 <= ..., and a value v belongs to bin ``sum(e_i <= v)``, as in ``numpy.digitize``: bin 0
+lies below all edges, and the last bin lies at and above the last edge. NaN has a bin of its own. Rows are cut into as
+many parts as there are threads. Counts are integers, so their sum is the same for any number of threads.
 """
 
 from cython cimport floating
@@ -17,10 +17,10 @@ cdef enum:
 
 
 cdef inline Py_ssize_t bin_of(floating value, const floating* edges, Py_ssize_t half) noexcept nogil:
-    """Return how many of the ``2 half - 1`` sorted edges are <= value; without a branch."""
+    """Return how many of the ``2 half - 1`` sorted edges are <= value, without a branch."""
     cdef Py_ssize_t place = 0
     while half:
-        place += half & -<Py_ssize_t>(edges[place + half - 1] <= value)  # a branch would be missed half the time
+        place += half & -<Py_ssize_t>(edges[place + half - 1] <= value)  # a branch would be mispredicted half the time
         half >>= 1
     return place
 
@@ -30,13 +30,14 @@ cdef void count_tile(
     Py_ssize_t first_row, Py_ssize_t end_row, Py_ssize_t first, Py_ssize_t end,
     int64_t[:, ::1] counts_out,
 ) noexcept nogil:
+    """Count the values of some rows and features."""
     cdef Py_ssize_t row, feature, place, half = (edges.shape[1] + 1) >> 1
     cdef floating value
     for row in range(first_row, end_row):
         for feature in range(first, end):
             value = values[row, feature]
             place = bin_of(value, &edges[feature, 0], half)
-            place = min(place, n_edges)  # infinity passes the padding too
+            place = min(place, n_edges)  # infinity lies above the padding too
             if value != value:
                 place = n_edges + 1
             counts_out[feature, place] += 1
@@ -46,6 +47,7 @@ cdef void count_part(
     const floating[:, ::1] values, const floating[:, ::1] edges, Py_ssize_t n_edges,
     Py_ssize_t part, Py_ssize_t n_parts, int64_t[:, ::1] counts_out,
 ) noexcept nogil:
+    """Count the values of one part of the rows, a block of rows and a tile of features at a time."""
     cdef Py_ssize_t n_rows = values.shape[0], n_features = values.shape[1], feature
     cdef Py_ssize_t row = part * n_rows // n_parts, end_row = (part + 1) * n_rows // n_parts
     while row < end_row:
@@ -70,7 +72,7 @@ def count_bins(
         count_part(values, edges, n_edges, part, n_parts, counts_out[part])
 
 
-# Divergences of the counts. Each is a sum over bins of a term in p and q, which are probabilities.
+# Divergences of the counts. Each is a sum over bins of a term in p and q, which are the shares of a bin.
 
 cdef enum:
     KL = 0
@@ -79,8 +81,8 @@ cdef enum:
     PSI = 3
     TOTAL_VARIATION = 4
     CHI2 = 5
-    TASK_ROWS = 512  # rows that a thread takes at a time: beside other work, one thread may be slower than another
-    BINS = 64  # bins of a piece, whose probabilities and logarithms stay in the L1 cache for all measures
+    TASK_ROWS = 512  # rows that a thread takes at a time, as one thread may be slower than another beside other work
+    BINS = 64        # bins of a piece, whose shares and logarithms stay in the L1 cache for all measures
 
 
 cdef inline double logarithm(double value) noexcept nogil:
@@ -88,16 +90,16 @@ cdef inline double logarithm(double value) noexcept nogil:
     cdef uint64_t bits, exponent
     cdef double mantissa, power, s, z, w, odd, even
     memcpy(&bits, &value, sizeof(bits))
-    # value = mantissa 2^power, mantissa in [sqrt(1/2), sqrt(2)): the constant is
-    # what lies between the bits of sqrt(1/2) and those of 1
+    # value = mantissa 2^power with the mantissa in [sqrt(1/2), sqrt(2)). The constant is the difference between the
+    # bits of sqrt(1/2) and those of 1.
     exponent = (bits + <uint64_t>2638147582215219LL) >> 52
     bits -= (exponent - 1023) << 52
     memcpy(&mantissa, &bits, sizeof(bits))
-    exponent |= <uint64_t>0x433 << 52  # 2^52 + exponent: an integer to float64 that every level vectorises
+    exponent |= <uint64_t>0x433 << 52  # the bits of 2^52 + exponent: every level converts integers so in vectors
     memcpy(&power, &exponent, sizeof(exponent))
     power -= 4503599627371519.0  # 2^52 + 1023
-    # log m = 2 s + s R(s^2), s = (m - 1) / (m + 1), to 2^-58: the polynomial of fdlibm's e_log.c (Sun
-    # Microsystems 1993), in two halves, as the latency of one chain would cost more than its operations
+    # log m = 2 s + s R(s^2) with s = (m - 1) / (m + 1), to 2^-58. R is the polynomial of fdlibm's e_log.c (Sun
+    # Microsystems 1993), in two halves, as waiting for one long chain would cost more than its operations.
     s = (mantissa - 1) / (mantissa + 1)
     z = s * s
     w = z * z
@@ -118,6 +120,7 @@ cdef inline double to_double(int64_t count) noexcept nogil:
 cdef void to_shares(
     const int64_t* counts, Py_ssize_t n, double smoothing, double scale, double* shares_out
 ) noexcept nogil:
+    """Turn counts into probabilities."""
     cdef Py_ssize_t i
     for i in range(n):
         shares_out[i] = (to_double(counts[i]) + smoothing) * scale
@@ -126,19 +129,19 @@ cdef void to_shares(
 cdef void to_logarithms(
     const double* p, const double* q, Py_ssize_t n, bint middle, double* ratio_out, double* middle_out
 ) noexcept nogil:
-    """Compute log(p / q), 0 where a side is 0, and log((p + q) / 2 q), with p in place of q = 0.
+    """Compute log(p / q), which is 0 where a side is 0, and log((p + q) / 2 q), with p in place of a q of 0.
 
-    Quotients are stored first: where one loop does both, the compiler takes a logarithm on each branch.
+    Quotients are stored first, because the compiler would take a logarithm on each branch of a loop that does both.
     """
     cdef Py_ssize_t i
-    for i in range(n):  # p / q; 0 where p = 0, else 1 where q = 0
+    for i in range(n):  # p / q, or 0 where p = 0, or else 1 where q = 0
         middle_out[i] = p[i] / (q[i] if q[i] > 0 else (p[i] if p[i] > 0 else 1))
     for i in range(n):
         ratio_out[i] = middle_out[i] if p[i] > 0 else 1
     for i in range(n):
         ratio_out[i] = logarithm(ratio_out[i])
     if middle:
-        for i in range(n):  # 0, of which the logarithm below is finite, where both are 0
+        for i in range(n):  # this is 0 where both are 0; the logarithm below is finite there
             middle_out[i] = 0.5 * middle_out[i] + (0.5 if q[i] > 0 else 0)
         for i in range(n):
             middle_out[i] = logarithm(middle_out[i])
@@ -175,6 +178,7 @@ cdef void compare_row(
     const int64_t* p, const int64_t* q, Py_ssize_t n_bins, const int* measures, Py_ssize_t n_measures,
     double smoothing, double* values_out, Py_ssize_t stride, int64_t* n_q_out,
 ) noexcept nogil:
+    """Compute the divergences of one row of counts, ``stride`` apart, and the sum of q."""
     cdef Py_ssize_t i, k, n, start = 0
     cdef int64_t n_p = 0, n_q = 0, only_p = 0, only_q = 0, bits = 0
     cdef double scale_p, scale_q, value
@@ -205,8 +209,8 @@ cdef void compare_row(
         start += BINS
     for k in range(n_measures):
         value = values_out[k * stride]
-        value = value if value > 0 else 0  # below 0 by rounding alone: no measure here is negative
-        if smoothing == 0:  # infinities are decided here, so that the sums have no branch
+        value = value if value > 0 else 0  # no measure here is negative but by rounding
+        if smoothing == 0:  # infinities are set here, so that the sums have no branch
             if only_p and (measures[k] == KL or measures[k] == PSI or measures[k] == CHI2):
                 value = INFINITY
             if only_q and (measures[k] == REVERSE_KL or measures[k] == PSI):

@@ -1,94 +1,134 @@
 """Header-only: KL and entropies from blocks of logits, in one sweep and without a softmax.
 
-With x, y the logits, M the largest x so far and c a shift that the row's first block suggests,
-e = exp(x - M) and t = (x - y) - c, so that e exp(-t) is proportional to q. Every element adds
+Let x and y be the logits, M the largest x so far and c a shift that the row's first block suggests. With e = exp(x - M)
+and t = (x - y) - c, e exp(-t) is proportional to q. Every element adds
 
-    Sp: e    T: e t    G: e (exp(-t) - 1 + t) >= 0
+    to Sp: e,    to T: e t,    to G: e (exp(-t) - 1 + t) >= 0,
 
-and KL = G / Sp - (r - log(1 + r)), r = (G - T) / Sp. G loses nothing where the rows are near: x - y is
-then exact, and what a wrong c leaves is of second order. When M grows, the sums are scaled.
+and KL = G / Sp - (r - log(1 + r)) with r = (G - T) / Sp. G loses nothing where the rows are near, because x - y is then
+exact and a wrong c leaves an error of second order. When M grows, the sums are scaled.
 """
 
 from cython cimport floating
 from libc.math cimport INFINITY, NAN, exp, fabs, log, log1p, sqrt
 from libc.string cimport memset
 
-from divergence.blocks cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT, fold, max_of, note_best
+from divergence.blocks cimport fold, max_of, note_best
 from divergence.finish cimport Sums, excess, take_off
+from divergence.job cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT
+from divergence.passes cimport LANES
 from divergence.terms cimport (
-    CROSS, ENTROPY, ENTROPY_Q, JENSEN_SHANNON, JENSEN_SHANNON_ROOT, KL, LANES, MASKED, MASS, NEAR, NEAR_LIMIT, Next, PERPLEXITY, REVERSE_KL, TOP1,
-    add_logits_double, add_logits_float, add_logits_js_double, add_logits_js_float, jensen_shannon_slow,
+    CROSS, ENTROPY, ENTROPY_Q, JENSEN_SHANNON, KL, MASS, PERPLEXITY, REVERSE_KL, TOP1, formula_of,
+    jensen_shannon_slow,
 )
 
-cdef enum:
-    MASS_P = 0
-    EXCESS      # e (exp(-t) - 1): by how much q's mass exceeds p's
+cdef extern from "divergence/logits.h":
+    ctypedef struct Next "kb_next":  # the block that will be worked after this one
+        const char* x
+        const char* y
+        Py_ssize_t x_step, y_step
+    ctypedef struct Logits "kb_logits":  # a block
+        const void* x
+        const void* y
+        Py_ssize_t n_groups
+        double scale, centre, shift
+        const Next* next
+    enum:
+        NEAR "KB_NEAR"
+        MASKED "KB_MASKED"
+        X_ALONE "KB_X_ALONE"
+        WITH_JS "KB_Q_INNER_AND_JS"
+    const double NEAR_LIMIT "KB_NEAR_LIMIT"
+    double add_logits_float "kb_add_logits_f"(int sums, int mode, const Logits* block, double* lanes) noexcept nogil
+    double add_logits_double "kb_add_logits_d"(int sums, int mode, const Logits* block, double* lanes) noexcept nogil
+    double add_logits_js_float "kb_add_logits_js_f"(int mode, const Logits* block, double* lanes) noexcept nogil
+    double add_logits_js_double "kb_add_logits_js_d"(int mode, const Logits* block, double* lanes) noexcept nogil
+
+cdef enum:      # the sums of a row of logits, the first doubles of its state
+    MASS_P = 0  # e
+    EXCESS      # e (exp(-t) - 1): by how much the mass of q exceeds that of p; lanes hold e t here
     FORWARD     # G above
     INNER_P     # e (x - M)
     INNER_Q     # e exp(-t) (y - M + c)
     BACKWARD    # G with p and q exchanged
-    MIXED       # twice the Jensen-Shannon terms, where all blocks are near and it is asked for, else NaN; see near_js
+    MIXED       # twice the Jensen-Shannon terms; NaN unless they are asked for and all blocks are near, see near_js
     LOG_COSH    # e log(cosh(t / 2))
     CUBES       # e t^3
     N_SUMS
-    WITH_JS = 3 # the sums of near blocks that include these three
 
 
-cdef inline double add_groups(int inner, int mode, const floating* x, const floating* y, Py_ssize_t n_groups, double scale,
-                            double centre, double shift, const Next* next, double* lanes) noexcept nogil:
-    """Add groups of lanes and return the largest |t|; ``inner`` says which sums, JENSEN_SHANNON for those of a second sweep."""
-    cdef floating rounded = <floating>shift
-    if inner == JENSEN_SHANNON:
-        if floating is float:
-            return add_logits_js_float(mode, x, y, n_groups, <float>scale, <float>centre, rounded,
-                                       <float>(shift - rounded), lanes)
-        else:
-            return add_logits_js_double(mode, x, y, n_groups, scale, centre, rounded, shift - rounded, lanes)
+cdef inline double add_groups(int sums, int mode, const Logits* block, double* lanes, floating* kind) noexcept nogil:
+    """Add groups of lanes and return the largest |t|; JENSEN_SHANNON asks for the sums of a second sweep."""
     if floating is float:
-        return add_logits_float(inner, mode, x, y, n_groups, <float>scale, <float>centre, rounded, next, lanes)
+        return add_logits_js_float(mode, block, lanes) if sums == JENSEN_SHANNON \
+            else add_logits_float(sums, mode, block, lanes)
     else:
-        return add_logits_double(inner, mode, x, y, n_groups, scale, centre, rounded, next, lanes)
+        return add_logits_js_double(mode, block, lanes) if sums == JENSEN_SHANNON \
+            else add_logits_double(sums, mode, block, lanes)
 
 
-cdef inline bint add_logit_lanes(int inner, bint js, const floating* x, const floating* y, Py_ssize_t n, double scale,
-                                 double centre, double shift, const Next* next, double* lanes, double* mode) noexcept nogil:
-    """Set lanes to the sums of a block; pairs of -inf, which add nothing, fill the last group, or pairs that add 1e-38.
+cdef inline void fill_last(const Logits* block, Py_ssize_t n_left, bint with_js, floating* x_out,
+                           floating* y_out) noexcept nogil:
+    """Copy the logits that are left after whole groups, and fill their group with pairs that add nothing.
 
-    A block is tried in the mode that the block before it ended with, and again in the next until the terms hold; one whose
-    logits are near lets the block after it begin in the fastest. Return whether no mode takes some pair.
+    These are pairs of -inf, or pairs that add 1e-38 where the pass takes only near ones.
     """
-    cdef Py_ssize_t k, n_groups = n // LANES, rest = n % LANES
+    cdef Py_ssize_t k, start = block.n_groups * LANES
+    for k in range(n_left):
+        x_out[k] = (<const floating*>block.x)[start + k]
+        y_out[k] = (<const floating*>block.y)[start + k]
+    for k in range(n_left, LANES):
+        x_out[k] = <floating>((block.centre - 86) / block.scale if with_js else -INFINITY)
+        y_out[k] = <floating>((block.centre - 86 - block.shift) / block.scale if with_js else -INFINITY)
+
+
+cdef inline bint add_logit_lanes(int sums, bint js, const Logits* block, Py_ssize_t n_left, double* lanes, double* mode,
+                                 floating* kind) noexcept nogil:
+    """Set ``lanes`` to the sums of a block of whole groups and ``n_left`` logits after them.
+
+    A block is tried in the mode that the block before it ended with, and again in the next one until the terms hold; a
+    block whose logits are near lets the block after it begin in the fastest. Return whether no mode takes some pair.
+    """
     cdef floating[LANES] last_x
     cdef floating[LANES] last_y
-    cdef double most = 0, last = 0, limit
-    cdef int m = <int>mode[0]
+    cdef Logits last = block[0]
+    cdef double largest = 0, largest_last = 0, limit
+    cdef int m = <int>mode[0], asked
     cdef bint with_js
-    for k in range(rest):
-        last_x[k], last_y[k] = x[n - rest + k], y[n - rest + k]
+    last.x, last.y, last.n_groups = &last_x[0], &last_y[0], 1
     while m <= MASKED:
         memset(lanes, 0, N_SUMS * LANES * sizeof(double))
         with_js = js and m == NEAR
+        asked = WITH_JS if with_js else sums
         limit = NEAR_LIMIT if m == NEAR else 40.0
-        for k in range(rest, LANES):
-            last_x[k] = <floating>((centre - 86) / scale if with_js else -INFINITY)
-            last_y[k] = <floating>((centre - 86 - shift) / scale if with_js else -INFINITY)
-        if n_groups > 0:
-            most = add_groups(WITH_JS if with_js else inner, m, x, y, n_groups, scale, centre, shift, next, lanes)
-        if rest > 0 and most == most:
-            last = add_groups(WITH_JS if with_js else inner, NEAR if with_js else MASKED, <const floating*>last_x,
-                              <const floating*>last_y, 1, scale, centre, shift, next, lanes)
+        if block.n_groups > 0:
+            largest = add_groups(asked, m, block, lanes, kind)
+        if n_left > 0 and largest == largest:
+            fill_last(block, n_left, with_js, last_x, last_y)
+            largest_last = add_groups(asked, NEAR if with_js else MASKED, &last, lanes, kind)
         if js and not with_js:
             lanes[MIXED * LANES] = NAN
-        if most <= limit and last <= (limit if with_js else 40.0) or inner < 0 and most == most and last == last:
-            mode[0] = NEAR if most <= NEAR_LIMIT and m < MASKED else m
+        if largest <= limit and largest_last <= (limit if with_js else 40.0) \
+                or sums == X_ALONE and largest == largest and largest_last == largest_last:
+            mode[0] = NEAR if largest <= NEAR_LIMIT and m < MASKED else m
             return False
         m += 1
     mode[0] = NEAR
     return True
 
 
-cdef inline void add_logits_slow(const Job* job, const floating* x, const floating* y, Py_ssize_t n, double* state) noexcept nogil:
-    """Add a block with a mask on one side, far tails, infinities or NaN; in float64, from both exponentials."""
+cdef inline Logits logits_of(const Job* job, const floating* x, const floating* y, Py_ssize_t n, double centre,
+                             double shift, const Next* next) noexcept nogil:
+    """Describe the whole groups of a block of logits."""
+    cdef Logits block
+    block.x, block.y, block.n_groups = x, y, n // LANES
+    block.scale, block.centre, block.shift, block.next = job.inverse_temperature, centre, shift, next
+    return block
+
+
+cdef inline void add_logits_slow(const Job* job, const floating* x, const floating* y, Py_ssize_t n,
+                                 double* state) noexcept nogil:
+    """Add a block with a mask on one side, far tails, infinities or NaN, in float64 and from both exponentials."""
     cdef Py_ssize_t i
     cdef double scale = job.inverse_temperature, centre = state[CENTRE], other = centre - state[SHIFT], u, v, e, f
     for i in range(n):
@@ -133,9 +173,11 @@ cdef inline void raise_centre(double* state, double centre) noexcept nogil:
 
 cdef inline void add_logits(const Job* job, const floating* x, const floating* y, Py_ssize_t n, Py_ssize_t start,
                             const Next* next, const Region* region, double* state) noexcept nogil:
-    """Add one block of one row."""
-    cdef double scale = job.inverse_temperature, largest = max_of(x, n), best = <floating>(largest * scale), forward
+    """Add one block of one row, which begins with element ``start``, and have the ``next`` one fetched."""
+    cdef double scale = job.inverse_temperature, largest = max_of(x, n), best = <floating>(largest * scale)
+    cdef double forward, bound
     cdef double* lanes = region.lanes
+    cdef Logits block
     cdef bint slow
     if job.top1:
         note_best(x, n, start, largest, state + BEST_P)
@@ -147,11 +189,12 @@ cdef inline void add_logits(const Job* job, const floating* x, const floating* y
             return  # all masked so far, in y too
     if best > state[CENTRE]:
         raise_centre(state, best)
-    slow = add_logit_lanes(job.n_inner_sums if job.has_q else -1, job.js, x, y, n, scale, state[CENTRE], state[SHIFT],
-                           next, lanes, state + MODE)
-    if job.top1 and start > 0 and n % LANES == 0:  # where all are near, x often shows that y has no larger value
-        if slow or state[MODE] != NEAR or \
-                largest * scale - state[SHIFT] + NEAR_LIMIT + 0.01 + 1e-6 * fabs(state[SHIFT]) >= state[BEST_P + 2] * scale:
+    block = logits_of(job, x, y, n, state[CENTRE], state[SHIFT], next)
+    slow = add_logit_lanes(job.n_inner_sums if job.has_q else X_ALONE, job.js, &block, n % LANES, lanes, state + MODE,
+                           <floating*>NULL)
+    if job.top1 and start > 0 and n % LANES == 0:  # where all logits are near, x often shows that y has no larger value
+        bound = largest * scale - state[SHIFT] + NEAR_LIMIT + 0.01 + 1e-6 * fabs(state[SHIFT])
+        if slow or state[MODE] != NEAR or bound >= state[BEST_P + 2] * scale:
             note_best(y, n, start, max_of(y, n), state + BEST_P + 2)
     if slow:
         add_logits_slow(job, x, y, n, state)
@@ -175,10 +218,11 @@ cdef inline void add_logits(const Job* job, const floating* x, const floating* y
 
 cdef inline void add_logits_js(const Job* job, const floating* x, const floating* y, Py_ssize_t n, double centre,
                                double shift, const Region* region, double* sums, double* mode) noexcept nogil:
-    """Add e and the Jensen-Shannon terms of one block of one row whose log-sum-exps are ``shift`` apart."""
+    """Add e and the Jensen-Shannon terms of one block of a row whose log-sum-exps are ``shift`` apart."""
     cdef Py_ssize_t i
     cdef double e, f, scale = job.inverse_temperature
-    if not add_logit_lanes(JENSEN_SHANNON, False, x, y, n, scale, centre, shift, NULL, region.lanes, mode):
+    cdef Logits block = logits_of(job, x, y, n, centre, shift, NULL)
+    if not add_logit_lanes(JENSEN_SHANNON, False, &block, n % LANES, region.lanes, mode, <floating*>NULL):
         sums[0] += fold(region.lanes)
         sums[1] += fold(region.lanes + LANES)
         return
@@ -189,7 +233,7 @@ cdef inline void add_logits_js(const Job* job, const floating* x, const floating
 
 
 cdef inline void merge_logits(double* state, double* other) noexcept nogil:
-    """Add the sums of a later piece of the same row (and so of the same shift)."""
+    """Add the sums of a later piece of the same row, whose shift is the same."""
     cdef int i
     cdef double centre = max(state[CENTRE], other[CENTRE])
     if other[CENTRE] == -INFINITY:
@@ -201,16 +245,17 @@ cdef inline void merge_logits(double* state, double* other) noexcept nogil:
 
 
 cdef inline double near_js(const double* state) noexcept nogil:
-    """Return the Jensen-Shannon divergence of a row from the sums of its first sweep, -1 where that would not be accurate.
+    """Return the Jensen-Shannon divergence of a row from the sums of its first sweep, or -1 if that is not accurate.
 
-    The shift of the sweep misses log(Sq / Sp) = r, so the row's value is the mean under p of phi(t + r), phi(t) = (L + exp(-t)
-    (L - t)) / 2 with L = t / 2 - log(cosh(t / 2)): its Taylor series in r, whose derivatives follow from phi' = L / 2 - phi.
-    L' = 1/2 - t/4 + t^3/48 ... and those after it are taken as far as the moments of t are known. What is left out is at most
-    (r^2 / 8,000 + r^3 / 600) of the value, as |t| <= 1/2.
+    The shift of the sweep misses log(Sq / Sp) = r. The row's value is therefore the mean under p of phi(t + r), where
+    phi(t) = (L + exp(-t) (L - t)) / 2 and L = t / 2 - log(cosh(t / 2)). It is worked as a Taylor series in r, whose
+    derivatives follow from phi' = L / 2 - phi. L' = 1/2 - t/4 + t^3/48 ... and those after it are taken as far as the
+    moments of t are known. As |t| <= 1/2, what is left out is at most (r^2 / 8,000 + r^3 / 600) of the value.
     """
-    cdef double mass = state[MASS_P], r = log1p(state[EXCESS] / mass), value = 0.5 * state[MIXED] / mass, js, power = 1
-    cdef double mean = (state[FORWARD] - state[EXCESS]) / mass, cube = state[CUBES] / mass, square = 8 * value + 0.5 * cube
-    cdef double[6] slopes  # means of L and its derivatives
+    cdef double mass = state[MASS_P], r = log1p(state[EXCESS] / mass), value = 0.5 * state[MIXED] / mass
+    cdef double mean = (state[FORWARD] - state[EXCESS]) / mass, cube = state[CUBES] / mass  # moments of t
+    cdef double square = 8 * value + 0.5 * cube, js, power = 1
+    cdef double[6] slopes  # the means of L and its derivatives
     cdef int i
     slopes[0] = 0.5 * mean - state[LOG_COSH] / mass
     slopes[1] = 0.5 - 0.25 * mean + cube / 48
@@ -226,16 +271,13 @@ cdef inline double near_js(const double* state) noexcept nogil:
     return js if fabs(r) <= 0.05 and r * r <= 8 * js else -1.0
 
 
-cdef inline bint has_one_sweep(int measure) noexcept nogil:
-    return (measure == KL or measure == REVERSE_KL or measure == ENTROPY or measure == ENTROPY_Q
-            or measure == CROSS or measure == PERPLEXITY or measure == MASS or measure == TOP1)
-
-
 cdef inline bint is_jensen_shannon(int measure) noexcept nogil:
-    return measure == JENSEN_SHANNON or measure == JENSEN_SHANNON_ROOT
+    """Whether the measure is the Jensen-Shannon divergence or its square root."""
+    return formula_of(measure) == JENSEN_SHANNON
 
 
 cdef inline double finish_shifted(double mass, double more, Sums* sums) noexcept nogil:
+    """Return a KL divergence from a sum under a distribution of this mass; the other's mass is larger by ``more``."""
     return INFINITY if sums.total == INFINITY else take_off(sums.total / mass, excess(more / mass), sums)
 
 
@@ -254,7 +296,7 @@ cdef inline double finish_logits(int measure, const double* state, bint wide, Su
             return exp(max(h, 0.0)) if measure == PERPLEXITY else max(h, 0.0)
     if measure == ENTROPY_Q:
         h = log(q) - state[INNER_Q] / q
-        if fabs(log(q)) > 4 * h or (not wide and fabs(state[SHIFT]) > 8):  # rounding in t spoils the weights
+        if fabs(log(q)) > 4 * h or (not wide and fabs(state[SHIFT]) > 8):  # rounding of t spoils the weights
             sums.settled = False
         return max(h, 0.0)
     if measure == REVERSE_KL:
@@ -263,7 +305,7 @@ cdef inline double finish_logits(int measure, const double* state, bint wide, Su
     else:
         sums.total = state[FORWARD]
         value = finish_shifted(p, state[EXCESS], sums)
-    # x - y is exact where the rows are near; elsewhere it rounds, by up to 2^-24 |c| in t ~ sqrt(2 KL)
+    # x - y is exact where the rows are near. Elsewhere it is rounded by up to 2^-24 |c|, in t of about sqrt(2 KL).
     if not wide and 1.2e-7 * fabs(state[SHIFT]) > 1e-6 * sqrt(2 * value):
         sums.settled = False
     return value + h if measure == CROSS else value

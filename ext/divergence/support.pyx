@@ -1,9 +1,9 @@
 """Sums over the support of one pair of huge distributions, exact in each term whatever the order.
 
-Every term is rounded once, as a function of its own element, and terms are added as long integers
-(exact_sum.pyx). Logits a, b enter as e^a = f 2^n with n = rint(a / log 2): terms are scaled by f 2^(n mod
-32) and kept in one exact sum for each window n // 32 of exponents. Windows more than ``n_windows`` below
-the highest one are dropped whole; which ones these are depends on the data alone, not on their order.
+Every term is rounded once, so that it depends on its own element alone, and terms are added as long integers
+(exact_sum.pyx). Logits a and b enter as e^a = f 2^n with n = rint(a / log 2). Their terms are scaled by f 2^(n mod 32)
+and kept in one exact sum for each window n // 32 of exponents. Windows that lie ``n_windows`` or more below the highest
+one are dropped whole. Which windows these are depends on the data alone and not on their order.
 
 This file is compiled without -fassociative-math, which would undo the two-step reduction by log 2.
 """
@@ -37,10 +37,10 @@ cdef enum:
     N_TERMS_LOGITS = 7
 
 cdef double LOG2_E = 1.4426950408889634074
-# log 2 in two parts, the first with 21 zero bits at its end: exact products with |n| < 2^21
+# log 2 in two parts. The first ends in 21 zero bits, so that its products with |n| < 2^21 are exact.
 cdef double LOG2_HIGH = 6.93147180369123816490e-01
 cdef double LOG2_LOW = 1.90821492927058770002e-10
-cdef double MOST = 1099511627776.0  # 2^40: logits below -2^40 have probability zero, above 2^40 are refused
+cdef double MOST = 1099511627776.0  # 2^40: logits below -2^40 have probability zero, and those above 2^40 are refused
 
 
 cdef inline double excess(double d) noexcept nogil:
@@ -48,7 +48,7 @@ cdef inline double excess(double d) noexcept nogil:
     cdef double u, z
     if fabs(d) > 0.25:
         return d - log1p(d)
-    # log1p(d) = 2 atanh(u), u = d / (2 + d), and d - 2 u = d u; u^2 < 0.021, so u^22 / 23 ends below 2^-110
+    # log1p(d) = 2 atanh(u) with u = d / (2 + d), and d - 2 u = d u. As u^2 < 0.021, u^22 / 23 is below 2^-110.
     u = d / (2 + d)
     z = u * u
     return u * (d - 2 * z * (1 / 3. + z * (1 / 5. + z * (1 / 7. + z * (1 / 9. + z * (1 / 11. + z * (
@@ -67,6 +67,7 @@ cdef inline double relative(double p, double q) noexcept nogil:
 
 
 cdef inline double probability_term(int term, double p, double q) noexcept nogil:
+    """Return one term of one pair of probabilities."""
     if term == SUM_P:
         return p
     if term == SUM_Q:
@@ -90,6 +91,7 @@ cdef void add_probabilities_part(
     const floating[::1] p, const floating[::1] q, const int[::1] terms, Py_ssize_t part, Py_ssize_t n_parts,
     int64_t[:, ::1] sums_out, int64_t[::1] infinite_out,
 ) noexcept nogil:
+    """Add the terms of one part of a chunk."""
     cdef Py_ssize_t i, k, n = p.shape[0]
     cdef double value
     for i in range(part * n // n_parts, (part + 1) * n // n_parts):
@@ -116,6 +118,7 @@ def add_probabilities(
 
 
 cdef inline int64_t exponent_of(double logit) noexcept nogil:
+    """Return n of e^logit = f 2^n."""
     return <int64_t>rint(logit * LOG2_E)
 
 
@@ -149,7 +152,7 @@ cdef inline void add_logit(
     double own, double other, const int* wanted, Py_ssize_t n_terms, int64_t* sums, Py_ssize_t n_chunks,
     Py_ssize_t window_stride, int64_t top, Py_ssize_t n_windows, int64_t* infinite,
 ) noexcept nogil:
-    """Add e^own times 1, own - other, own, and other (only the first three for b)."""
+    """Add e^own times 1, own - other, own, and, for logits of p, other."""
     cdef int64_t exponent, window
     cdef double fraction, factor, value
     cdef Py_ssize_t k
@@ -164,7 +167,7 @@ cdef inline void add_logit(
         factor = 1 if k == EXP_A else (own - other if k == A_DIFFERENCE else (own if k == A_LOGIT else other))
         value = fraction * factor
         if not is_finite(value):
-            infinite[k] += 1  # p > 0 where q = 0; counted in dropped windows too
+            infinite[k] += 1  # here p > 0 and q = 0, which is counted in dropped windows too
         elif window < n_windows:
             add_value(sums + window * window_stride + k * n_chunks, n_chunks, value)
 
@@ -173,6 +176,7 @@ cdef void add_logits_part(
     const floating[::1] a, const floating[::1] b, const int[::1] wanted, int64_t top_a, int64_t top_b,
     Py_ssize_t part, Py_ssize_t n_parts, int64_t[:, :, ::1] sums, int64_t[::1] infinite,
 ) noexcept nogil:
+    """Add the terms of one part of a chunk."""
     cdef Py_ssize_t i, n = a.shape[0], n_chunks = sums.shape[2], stride = N_TERMS_LOGITS * sums.shape[2]
     for i in range(part * n // n_parts, (part + 1) * n // n_parts):
         add_logit(a[i], b[i], &wanted[0], N_TERMS_A, &sums[0, 0, 0], n_chunks, stride, top_a,

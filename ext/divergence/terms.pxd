@@ -1,121 +1,118 @@
-"""Header-only: what one pair of probabilities adds to each measure.
+"""Header-only: the measures, what sets each apart, and what one pair of probabilities adds to it.
 
-The fast forms, in lanes.h, take 0 and normal numbers and hold no branch, so loops over them vectorise; the slow forms
-below take anything, through libm. Both follow scipy.special.rel_entr at zeros: p = 0 adds nothing,
-p > 0 with q = 0 adds infinity.
+The vectorised terms are those of terms.h, which take 0 and normal numbers; those below take anything, through libm.
+Both follow scipy.special.rel_entr at zeros: p = 0 adds nothing, and p > 0 with q = 0 adds infinity.
 """
 
-from cython cimport floating
 from libc.math cimport INFINITY, NAN, exp, expm1, fabs, log, log1p, pow, sqrt
-from libc.stdint cimport int64_t
 
 cdef enum:
-    LANES = 16  # parts of a sum, side by side
-    STEP = 16   # elements of rows side by side that are added before they are widened
+    FAMILY_SIZE = 5  # places in the family, see measures.h
 
-cdef extern from *:
+cdef extern from "divergence/measures.h":
     """
-    #define KB_REAL 32
-    #include "divergence/lanes.h"
-    #define KB_REAL 64
-    #include "divergence/lanes.h"
-    _Static_assert(KB_LANES == 16, "the number that Cython knows is that of lanes.h");
+    #include "divergence/measures.h"
+    _Static_assert(KB_FAMILY_SIZE == 5, "FAMILY_SIZE of terms.pxd is KB_FAMILY_SIZE");
     """
+    enum:  # the numbers of the measures, and what one pair (p, q) of elements adds to each
+        KL "KB_KL"                        # p log(p / q) - p + q, which is never negative
+        REVERSE_KL "KB_REVERSE_KL"        # the same with p and q exchanged
+        ENTROPY "KB_ENTROPY"              # -p log p
+        ENTROPY_Q "KB_ENTROPY_Q"          # -q log q
+        CROSS "KB_CROSS"                  # -p log q
+        JENSEN_SHANNON "KB_JS"            # (p log(p / m) + q log(q / m)) / 2, m = (p + q) / 2
+        JENSEN_SHANNON_ROOT "KB_JS_ROOT"  # the same; the row's value is the square root
+        HELLINGER "KB_HELLINGER"          # (sqrt p - sqrt q)^2 / 2; the row's value is the square root
+        AFFINITY "KB_AFFINITY"            # sqrt(p q), the Bhattacharyya coefficient
+        TOTAL_VARIATION "KB_VARIATION"    # |p - q| / 2
+        CHI2 "KB_CHI2"                    # (p - q)^2 / q
+        JEFFREYS "KB_JEFFREYS"            # (p - q) log(p / q)
+        RENYI "KB_RENYI"                  # p^alpha q^(1 - alpha) - alpha p - (1 - alpha) q
+        ALPHA "KB_ALPHA"                  # the same; the row's value is Amari's divergence
+        RENYI_ENTROPY "KB_RENYI_ENTROPY"  # p^alpha
+        TSALLIS_ENTROPY "KB_TSALLIS"      # the same; the row's value is another
+        PERPLEXITY "KB_PERPLEXITY"        # -p log p; the row's value is the exponential of the entropy
+        SUPPORT "KB_SUPPORT"              # q where p > 0: the Renyi divergence of order 0
+        MAX_RATIO "KB_MAX_RATIO"          # p / q, the largest of which counts: the Renyi divergence of order infinity
+        MIN_ENTROPY "KB_MIN_ENTROPY"      # p, the largest of which counts
+        POWER "KB_POWER"                  # p^alpha q^(1 - alpha): Renyi divergences of rows that are far apart
+        MIXTURE "KB_MIXTURE"              # -m log m, m = (p + q) / 2: pairwise Jensen-Shannon divergences
+        TOP1 "KB_TOP1"                    # nothing; the value says whether the largest p and q share a place
+        MASS "KB_MASS"                    # nothing; the value is the sum of p, or the log-sum-exp of logits
     enum:
-        KL "KB_KL"
-        REVERSE_KL "KB_REVERSE_KL"
-        ENTROPY "KB_ENTROPY"
-        ENTROPY_Q "KB_ENTROPY_Q"
-        CROSS "KB_CROSS"
-        JENSEN_SHANNON "KB_JS"
-        JENSEN_SHANNON_ROOT "KB_JS_ROOT"
-        HELLINGER "KB_HELLINGER"
-        AFFINITY "KB_AFFINITY"
-        TOTAL_VARIATION "KB_VARIATION"
-        CHI2 "KB_CHI2"
-        JEFFREYS "KB_JEFFREYS"
-        RENYI "KB_RENYI"
-        ALPHA "KB_ALPHA"
-        RENYI_ENTROPY "KB_RENYI_ENTROPY"
-        TSALLIS_ENTROPY "KB_TSALLIS"
-        PERPLEXITY "KB_PERPLEXITY"
-        SUPPORT "KB_SUPPORT"
-        MAX_RATIO "KB_MAX_RATIO"
-        MIN_ENTROPY "KB_MIN_ENTROPY"
-        POWER "KB_POWER"
-        MIXTURE "KB_MIXTURE"
-        TOP1 "KB_TOP1"
-        MASS "KB_MASS"
-    void transpose_float "kb_transpose_f"(const float* x, Py_ssize_t row, Py_ssize_t n, float* out) noexcept nogil
-    void transpose_double "kb_transpose_d"(const double* x, Py_ssize_t row, Py_ssize_t n, double* out) noexcept nogil
-    void finish_kl_lanes "kb_finish_kl"(const double* p, const double* q, const double* total, double unit,
-        double tolerance_p, double tolerance_q, double* value, int64_t* settled) noexcept nogil
-    ctypedef struct Next "kb_next":
-        const char* x
-        const char* y
-        Py_ssize_t x_step, y_step
-    enum:
-        NEAR "KB_NEAR"
-        MASKED "KB_MASKED"
-    const double NEAR_LIMIT "KB_NEAR_LIMIT"
-    float log_float "kb_log_f"(float x) noexcept nogil
-    double log_double "kb_log_d"(double x) noexcept nogil
-    double exp_double "kb_exp_d"(double x) noexcept nogil
-    bint add_terms_float "kb_add_terms_f"(int measure, bint has_q, bint masses, const float* p, Py_ssize_t p_step,
-        const float* q, Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums, int64_t* zeros) noexcept nogil
-    bint add_terms_double "kb_add_terms_d"(int measure, bint has_q, bint masses, const double* p, Py_ssize_t p_step,
-        const double* q, Py_ssize_t q_step, Py_ssize_t n_groups, double* mass, double* sums, int64_t* zeros) noexcept nogil
-    bint add_family_float "kb_add_family_f"(const float* p, Py_ssize_t p_step, const float* q, Py_ssize_t q_step,
-        Py_ssize_t n_groups, double* mass, double** sums, int64_t* zeros, double* largest) noexcept nogil
-    bint add_family_double "kb_add_family_d"(const double* p, Py_ssize_t p_step, const double* q, Py_ssize_t q_step,
-        Py_ssize_t n_groups, double* mass, double** sums, int64_t* zeros, double* largest) noexcept nogil
-    double add_logits_float "kb_add_logits_f"(int inner, int mode, const float* x, const float* y, Py_ssize_t n_groups, float scale,
-        float centre, float shift, const Next* next, double* sums) noexcept nogil
-    double add_logits_double "kb_add_logits_d"(int inner, int mode, const double* x, const double* y, Py_ssize_t n_groups,
-        double scale, double centre, double shift, const Next* next, double* sums) noexcept nogil
-    double add_logits_js_float "kb_add_logits_js_f"(int mode, const float* x, const float* y, Py_ssize_t n_groups, float scale,
-        float centre, float shift, float rest, double* sums) noexcept nogil
-    double add_logits_js_double "kb_add_logits_js_d"(int mode, const double* x, const double* y, Py_ssize_t n_groups, double scale,
-        double centre, double shift, double rest, double* sums) noexcept nogil
+        FAST_TERMS "KB_FAST"
+        WIDE_TERMS "KB_WIDE"
+        NO_TERMS "KB_NONE"
+        USES_Q "KB_USES_Q"
+        EXACT_MASSES "KB_EXACT_MASSES"
+        LARGEST "KB_LARGEST"
+        UNITLESS "KB_UNITLESS"
+        ALONE "KB_ALONE"
+        N_MEASURES "KB_N_MEASURES"
+    ctypedef struct Measure "kb_measure":
+        const char* name
+        int formula, terms, family_place, inner_sums, properties
+    const Measure* MEASURES "kb_measures"
 
 
-cdef inline floating log_fast(floating x) noexcept nogil:
-    """Return log(x) of a normal x to about 2 ulp."""
-    if floating is float:
-        return log_float(x)
-    else:
-        return log_double(x)
+cdef inline dict measure_numbers():
+    """Return the number of each measure by the name that Python knows."""
+    return {MEASURES[number].name.decode(): number for number in range(N_MEASURES)}
 
 
 cdef inline int formula_of(int measure) noexcept nogil:
-    """Return the measure whose terms this one has."""
-    if measure == JENSEN_SHANNON_ROOT:
-        return JENSEN_SHANNON
-    return ENTROPY if measure == PERPLEXITY else measure
+    """Return the measure that has the same terms."""
+    return MEASURES[measure].formula
 
 
 cdef inline bint has_fast_terms(int measure) noexcept nogil:
-    """Whether lanes.h has the terms; powers and the rest are rare enough for libm."""
-    measure = formula_of(measure)
-    return measure <= HELLINGER or measure == TOTAL_VARIATION or measure == CHI2 or measure == JEFFREYS or measure == MIXTURE
+    """Whether the vectorised passes include the measure; the others are rare enough for libm."""
+    return MEASURES[measure].terms == FAST_TERMS
 
 
-cdef inline int family_place(int measure) noexcept nogil:
-    """Return the place among the measures that can share their logarithms, or -1."""
-    measure = formula_of(measure)
-    if measure == JENSEN_SHANNON:
-        return 4
-    return measure if measure <= ENTROPY_Q else -1
+cdef inline bint has_terms(int measure) noexcept nogil:
+    """Whether elements add anything; without terms, the value comes from the masses or from the largest elements."""
+    return MEASURES[measure].terms != NO_TERMS
+
+
+cdef inline bint needs_wide_terms(int measure) noexcept nogil:
+    """Whether terms have to be worked from float64, as powers and quotients leave the range of float32."""
+    return MEASURES[measure].terms == WIDE_TERMS
 
 
 cdef inline bint has_q_terms(int measure) noexcept nogil:
-    return formula_of(measure) != ENTROPY
+    """Whether the terms depend on q."""
+    return MEASURES[measure].properties & USES_Q != 0
 
 
 cdef inline bint needs_exact_masses(int measure) noexcept nogil:
-    """Whether the sums of p and q enter to first order."""
-    measure = formula_of(measure)
-    return not has_fast_terms(measure) or ENTROPY <= measure <= CROSS or measure == MIXTURE
+    """Whether the sums of p and q enter the value to first order."""
+    return not has_fast_terms(measure) or MEASURES[measure].properties & EXACT_MASSES != 0
+
+
+cdef inline bint takes_largest(int measure) noexcept nogil:
+    """Whether a row takes the largest of its terms instead of their sum."""
+    return MEASURES[measure].properties & LARGEST != 0
+
+
+cdef inline bint has_unit(int measure) noexcept nogil:
+    """Whether the value is a logarithm, which the base scales."""
+    return MEASURES[measure].properties & UNITLESS == 0
+
+
+cdef inline int family_place(int measure) noexcept nogil:
+    """Return the place among the measures that can share their logarithms, or ALONE, which is negative."""
+    return MEASURES[measure].family_place
+
+
+cdef inline bint has_one_sweep(int measure) noexcept nogil:
+    """Whether one sweep over logits gives the measure."""
+    return MEASURES[measure].inner_sums >= 0
+
+
+cdef inline int inner_sums_of(int measure) noexcept nogil:
+    """Return which inner products a sweep over logits sums for the measure: 0 none, 1 those of p, 2 those of q too."""
+    return max(MEASURES[measure].inner_sums, 0)
 
 
 cdef inline double kl_slow(double p, double q) noexcept nogil:
@@ -208,10 +205,6 @@ cdef inline double term_slow(int measure, double p, double q, double alpha) noex
     elif measure == MIXTURE:
         return cross_slow(0.5 * (p + q), 0.5 * (p + q))
     return 0
-
-
-cdef inline bint takes_largest(int measure) noexcept nogil:
-    return measure == MAX_RATIO or measure == MIN_ENTROPY
 
 
 cdef inline double gather(int measure, double before, double value) noexcept nogil:

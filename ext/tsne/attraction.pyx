@@ -9,7 +9,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
-from divergence.terms cimport log_fast
+from common.exp_log cimport log_fast
 
 cdef extern from "tsne/near.h" nogil:
     bint kb_attract_row(const float* values, const int32_t* columns, Py_ssize_t n_values, const float* positions,

@@ -15,7 +15,7 @@ from cython.parallel cimport prange
 from libc.math cimport fmax, fmin, pow
 from libc.stdint cimport int32_t, int64_t
 
-from divergence.terms cimport log_fast
+from common.exp_log cimport log_fast
 from tsne.spline cimport gather_point
 
 cdef enum:

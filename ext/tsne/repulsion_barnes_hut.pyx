@@ -22,7 +22,7 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 
-from divergence.terms cimport log_fast
+from common.exp_log cimport log_fast
 from common.exp cimport exp_negative
 from tsne.pairs cimport meet_sources
 from tsne.nodes cimport CAUTION, GROUP, LEAF, STACK, UNOPENED

@@ -1,4 +1,4 @@
-"""Ctrl-C as an event, for work that can stop between two steps and keep what it has."""
+"""Ctrl-C as an event, for work that can stop between two steps and keep what it has done."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextmanager
 def note_interrupts() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event; the second one is as usual.
+    """Let the first Ctrl-C set an event; a second one acts as usual.
 
-    Outside the main thread, and where Ctrl-C is ignored or handled outside Python, nothing changes.
+    Nothing changes outside the main thread, and where Ctrl-C is ignored or handled outside of Python.
     """
     event = threading.Event()
     usual = signal.getsignal(signal.SIGINT)

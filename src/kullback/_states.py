@@ -1,4 +1,4 @@
-"""States as npz files: arrays and a JSON header, written as a whole and read without trust. Never a pickle."""
+"""States as npz files of arrays and a JSON header: written as a whole, read without trust, and never a pickle."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ._npy import read_header
 Arrays = dict[str, NDArray[Any]]
 
 MAX_STATE_BYTES = 1 << 33
-"""The largest state that is unpacked; a file that claims more is refused before it is read."""
+"""The largest state that is unpacked. A file that claims to hold more is refused before it is read."""
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, MemoryError)
 
 
 def save_state(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays, *, compress: bool = True) -> None:
-    """Write a header and arrays as an npz, which appears under its name only when complete."""
+    """Write a header and arrays as an npz file, which appears under its name only when it is complete."""
     write = np.savez_compressed if compress else np.savez
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -38,7 +38,7 @@ def save_state(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arr
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what ``save_state`` wrote, the header under "header"; raise a ValueError for anything else."""
+    """Return the arrays that ``save_state`` wrote, and the header under "header"; anything else raises a ValueError."""
     content = Path(path).read_bytes()
     state: dict[str, Any] = {}
     try:
@@ -64,7 +64,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _read_array(file: Any, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """Read one npy member whose declared shape fits its size, so that no header makes us allocate more."""
+    """Read one npy member. Its declared shape must fit its size, so that no header makes us allocate more."""
     shape, fortran, dtype = read_header(file)
     size = 1
     for length in shape:
@@ -78,9 +78,9 @@ def _read_array(file: Any, member: zipfile.ZipInfo) -> NDArray[Any]:
 
 
 def take(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """Remove and return the array ``name``, which must have this dtype (by kind for "U") and shape.
+    """Remove and return the array ``name``, which must have this dtype and shape.
 
-    ``None`` in ``shape`` allows any length there.
+    The dtype "U" stands for strings of any length, and ``None`` in ``shape`` for any length of that axis.
     """
     if name not in arrays:
         raise ValueError(f"the state has no array {name!r}")
@@ -96,7 +96,7 @@ def take(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...]) -
     return np.ascontiguousarray(array).copy() if array.ndim else array.copy()
 
 
-def refuse_rest(arrays: Arrays) -> None:
-    """Refuse arrays that no ``take`` removed."""
+def refuse_unknown(arrays: Arrays) -> None:
+    """Raise where there are arrays left that no ``take`` has removed."""
     if arrays:
         raise ValueError(f"the state has unknown arrays: {', '.join(sorted(map(str, arrays)))}")

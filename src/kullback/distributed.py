@@ -1,8 +1,8 @@
-"""More than one machine: evaluation over Dask arrays, by the engine that is already there.
+"""Evaluation over Dask arrays, on one machine or on many.
 
-Each chunk of rows is reduced where it lies; accumulators, not rows, travel and merge in a tree. Their
-merging is exact, so the result has the very bits of ``kullback.evaluate`` on one machine. Recipes for Ray
-and Spark, which follow the same protocol of states, are in docs/streaming.md.
+Each chunk of rows is reduced where it lies. Accumulators travel instead of rows, and merge in a tree. Merging
+is exact, so the result has the same bits as that of ``kullback.evaluate`` on one machine. Recipes for Ray
+and Spark, which exchange states in the same way, are in docs/streaming.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from .streaming import RowDivergence, RowResult
 
 __all__ = ["accumulate", "evaluate", "merge"]
 
-_FAN_IN = 8  # accumulators merged by one task
+_FAN_IN = 8
+"""How many accumulators one task merges."""
 
 
 def __dir__() -> list[str]:
@@ -23,12 +24,12 @@ def __dir__() -> list[str]:
 
 
 def accumulate(configuration: dict[str, Any], n_threads: int | None, p: Any, q: Any) -> RowDivergence:
-    """Reduce one pair of row blocks; what a worker runs."""
+    """Return an accumulator of one pair of row blocks; workers run this."""
     return RowDivergence(**configuration, n_threads=n_threads).update(p, q)
 
 
 def merge(accumulators: Sequence[RowDivergence]) -> RowDivergence:
-    """Merge accumulators into a new one; what a worker runs."""
+    """Return one accumulator of what all of these have seen; workers run this."""
     first, *others = accumulators
     total = first.copy()
     for accumulator in others:
@@ -53,12 +54,12 @@ def evaluate(
     Parameters
     ----------
     p, q
-        Dask arrays of two axes, or one of them a NumPy array; both are rechunked to the same chunks of
-        whole rows.
+        Dask arrays of two axes; one of them may be a NumPy array. Both are cut into the same chunks of whole
+        rows.
     measures, from_logits, quantiles, base, normalize
         As for ``kullback.streaming.RowDivergence``.
     n_threads
-        Threads of each task; workers run several tasks at once.
+        Threads of each task. One is the default, as workers run several tasks at once.
     compute
         False returns a ``dask.delayed`` of the ``RowDivergence``, whose ``result()`` is the answer.
     """
@@ -76,8 +77,8 @@ def evaluate(
     rows = sides[0].chunks[0] if isinstance(p, dask.array.Array) else sides[1].chunks[0]
     blocks = [side.rechunk({0: rows, 1: -1}).to_delayed().reshape(-1) for side in sides]
     configuration = empty._configuration()
-    one = delayed(accumulate, pure=False)
-    level = [one(configuration, n_threads, left, right) for left, right in zip(*blocks, strict=True)]
+    reduce = delayed(accumulate, pure=False)
+    level = [reduce(configuration, n_threads, left, right) for left, right in zip(*blocks, strict=True)]
     level = level or [delayed(empty)]
     while len(level) > 1:
         level = [delayed(merge, pure=False)(level[i : i + _FAN_IN]) for i in range(0, len(level), _FAN_IN)]

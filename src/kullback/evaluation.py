@@ -1,17 +1,18 @@
-"""Divergences of data larger than memory: an accumulator run over row blocks."""
+"""Divergences of data larger than memory: blocks of rows are read and reduced into an accumulator."""
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._blocks import Blocks
 from ._checks.outputs import check_folder_of
 from ._checks.scalars import check_integer, check_real
 from ._interrupts import note_interrupts
@@ -23,9 +24,13 @@ from .streaming import RowDivergence, RowResult
 __all__ = ["EvaluationInterrupted", "evaluate"]
 
 _FORMAT = "kullback.evaluate.checkpoint"
-_LEAST_BYTES = 1 << 20  # of a block of one side: below this, what a block costs shows
-_BLOCKS_PER_THREAD = 4  # at least, where there are rows enough: the threads end at about the same time
-_POLL = 0.1  # seconds between two looks at progress
+_COLUMNS = ("labels", "weights", "group")
+
+_SMALLEST_BLOCK_BYTES = 1 << 20
+"""Bytes of one side of a block below which the fixed cost of a block shows."""
+
+_BLOCKS_PER_THREAD = 4
+"""Blocks that each thread gets at least, so that all threads end at about the same time."""
 
 
 def __dir__() -> list[str]:
@@ -33,7 +38,7 @@ def __dir__() -> list[str]:
 
 
 class EvaluationInterrupted(KeyboardInterrupt):
-    """Ctrl-C, at the end of a block: everything before it is kept.
+    """Ctrl-C, which takes effect at the end of a block: everything that was read is kept.
 
     Attributes
     ----------
@@ -42,7 +47,7 @@ class EvaluationInterrupted(KeyboardInterrupt):
     accumulator
         The accumulator, which can be updated, merged and saved.
     n_rows
-        How many rows were read, from the first on.
+        How many rows were read, counted from the first.
     """
 
     def __init__(self, accumulator: RowDivergence, n_rows: int) -> None:
@@ -82,29 +87,29 @@ def evaluate(
     measures, from_logits, quantiles, base, normalize
         As for ``kullback.streaming.RowDivergence``.
     labels, weights, group
-        One for each row, as arrays in memory.
+        Arrays in memory with one value for each row.
     batch_rows
         Rows of a block; "auto" takes blocks that stay in the caches.
     max_memory
-        Bytes that all blocks in work may take together.
+        Bytes that all blocks together may take while they are read and reduced.
     progress
         Whether to show progress where the error stream is a terminal.
     checkpoint
-        A file that keeps the state every ``checkpoint_every`` seconds, on Ctrl-C and at the end. Where
-        it exists, the evaluation goes on from there; other data or options are refused.
+        A file to which the state is written every ``checkpoint_every`` seconds, on Ctrl-C and at the end.
+        Where it exists, the evaluation goes on from it; a file of other data or options is refused.
     n_threads
         Threads; no bit of the result depends on them, nor on ``batch_rows``.
 
     Raises
     ------
     EvaluationInterrupted
-        On Ctrl-C, when the blocks in work are done; it holds the partial result. A second Ctrl-C stops
-        at once.
+        On Ctrl-C, as soon as the blocks that were begun are done; it holds the partial result. A second
+        Ctrl-C stops at once.
 
     Notes
     -----
-    Each thread reads a block and reduces it, into an accumulator of its own; these merge without rounding.
-    So reading overlaps computing, and block order does not matter.
+    Each thread reads a block and reduces it into an accumulator of its own. Accumulators merge without
+    rounding, so the order of the blocks does not matter, and some threads read while others compute.
     """
     if any(type(side).__module__.partition(".")[0] == "dask" for side in (p, q)):
         from .distributed import evaluate as evaluate_dask
@@ -124,21 +129,21 @@ def evaluate(
         check_folder_of(checkpoint, "checkpoint")
     sources: list[Source] = []
     try:
-        sources += [open_source(p)]
-        sources += [open_source(q)]
-        run = _Run(accumulator, sources, (labels, weights, group), batch_rows, max_memory, n_threads)
+        sources.append(open_source(p))
+        sources.append(open_source(q))
+        evaluation = _Evaluation(accumulator, sources, (labels, weights, group), batch_rows, max_memory, n_threads)
         if checkpoint is not None and os.path.exists(checkpoint):
-            run.resume(checkpoint)
-        run.execute(progress=progress, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
+            evaluation.resume(checkpoint)
+        evaluation.execute(progress=progress, checkpoint=checkpoint, checkpoint_every=checkpoint_every)
     finally:
         for source, given in zip(sources, (p, q), strict=False):
             if source is not given:
                 source.close()
-    return run.accumulator.result()
+    return evaluation.accumulator.result()
 
 
-class _Run:
-    """One evaluation: blocks handed out in order to threads that read and reduce them."""
+class _Evaluation:
+    """One evaluation: what is read, what has been reduced, and how far it came."""
 
     def __init__(
         self,
@@ -152,124 +157,68 @@ class _Run:
         self.accumulator = accumulator
         self.sources = sources
         p, q = sources
-        known = {source.n_rows for source in sources if source.n_rows is not None}
-        if len(known) > 1:
+        row_counts = {source.n_rows for source in sources if source.n_rows is not None}
+        if len(row_counts) > 1:
             raise ValueError(f"p and q must have the same number of rows, got {p.n_rows} and {q.n_rows}")
         widths = {source.n_columns for source in sources if source.n_columns is not None}
         if len(widths) > 1:
             raise ValueError(f"p and q must have the same number of columns, got {p.n_columns} and {q.n_columns}")
-        self.n_rows = known.pop() if known else None
-        self.columns = [_column(values, self.n_rows, name) for values, name in zip(
-            columns, ("labels", "weights", "group"), strict=True)]  # fmt: skip
-        threads = resolve_threads(n_threads)
-        self.block, self.n_workers = _plan(sources, batch_rows, max_memory, threads)
-        self._kernel_threads = max(1, threads // self.n_workers)
-        self._lock = threading.Lock()
-        self._next = self.done = 0
-        self._ended = False
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
-
-    # -- the threads
-
-    def _take(self) -> tuple[int, int, list[NDArray[Any]]]:
-        """Hand out the next block; what must be read in order is read here, under the lock."""
-        with self._lock:
-            start = self._next
-            if self._ended or self._stop.is_set() or start == self.n_rows:
-                return start, start, []
-            stop = start + self.block if self.n_rows is None else min(start + self.block, self.n_rows)
-            parts = [np.empty(0) if source.concurrent else source.read(start, stop) for source in self.sources]
-            lengths = {len(x) for x, source in zip(parts, self.sources, strict=True) if not source.concurrent}
-            if len(lengths) > 1:
-                raise ValueError(f"p and q must have the same number of rows, one of them ends near row {stop}")
-            n = lengths.pop() if lengths else stop - start
-            if n < stop - start:
-                self._ended = True
-                if self.n_rows is not None:
-                    raise ValueError(f"p and q must have {self.n_rows} rows, one of them has {start + n}")
-            self._next = start + n
-            return start, start + n, parts
-
-    def _work(self, accumulator: RowDivergence) -> None:
-        buffers: list[NDArray[Any] | None] = [
-            np.empty((self.block, source.n_columns), source.dtype)
-            if source.concurrent and source.n_columns is not None
-            else None
-            for source in self.sources
+        self.n_rows = row_counts.pop() if row_counts else None
+        self.columns = [
+            _check_column(values, name, self.n_rows) for values, name in zip(columns, _COLUMNS, strict=True)
         ]
-        try:
-            while True:
-                start, stop, parts = self._take()
-                if stop == start:
-                    return
-                blocks = [
-                    source.read(start, stop, buffer) if source.concurrent else part
-                    for source, buffer, part in zip(self.sources, buffers, parts, strict=True)
-                ]
-                labels, weights, group = (None if c is None else c[start:stop] for c in self.columns)
-                accumulator.update(blocks[0], blocks[1], labels=labels, weights=weights, group=group)
-                del blocks, parts
-                for source in self.sources:
-                    source.release(start, stop)
-                with self._lock:
-                    self.done += stop - start
-        except BaseException as error:
-            with self._lock:
-                self._error = self._error or error
-            self._stop.set()
+        threads = resolve_threads(n_threads)
+        block_rows, self.n_workers = _plan(sources, batch_rows, max_memory, threads)
+        self.kernel_threads = max(1, threads // self.n_workers)
+        self.blocks = Blocks(sources, self.n_rows, block_rows)
 
-    def _round(self, seconds: float | None, show: Callable[[int], None], interrupted: threading.Event) -> None:
-        """Let threads work until the end, an interrupt, an error or a deadline, then merge their data."""
-        self._stop.clear()
-        deadline = None if seconds is None else time.monotonic() + seconds
-        parts = []
-        for _ in range(self.n_workers):
-            configuration = self.accumulator._configuration()
-            parts.append(RowDivergence(**configuration, n_threads=self._kernel_threads))
-        threads = [threading.Thread(target=self._work, args=(part,), daemon=True) for part in parts]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(_POLL)
-                    show(self.done)
-                    if interrupted.is_set() or (deadline is not None and time.monotonic() >= deadline):
-                        self._stop.set()
-        finally:
-            self._stop.set()  # also when this thread is torn out of its wait
-        if self._error is not None:
-            raise self._error
-        for part in parts:
-            self.accumulator.merge(part)
+    # -- reading and reducing
 
     def execute(self, *, progress: bool, checkpoint: str | os.PathLike[str] | None, checkpoint_every: float) -> None:
-        """Run to the end, or to an interrupt."""
+        """Run to the end or to an interrupt, in rounds that each end with a checkpoint."""
         from tqdm import tqdm
 
-        every = None if checkpoint is None else check_real(
-            checkpoint_every, "checkpoint_every", low=0
-        )  # fmt: skip
-        bar = tqdm(total=self.n_rows, initial=self.done, unit="row", disable=None if progress else True)
+        seconds = None if checkpoint is None else check_real(checkpoint_every, "checkpoint_every", low=0)
+        bar = tqdm(total=self.n_rows, initial=self.blocks.n_done, unit="row", disable=None if progress else True)
         with bar, note_interrupts() as interrupted:
             while True:
-                self._round(every, lambda done: bar.update(done - bar.n), interrupted)
+                self._run_round(interrupted, lambda n_done: bar.update(n_done - bar.n), seconds)
                 if checkpoint is not None:
                     self.save(checkpoint)
                 if interrupted.is_set():
-                    raise EvaluationInterrupted(self.accumulator, self.done)
-                if self._ended or self._next == self.n_rows:
+                    raise EvaluationInterrupted(self.accumulator, self.blocks.n_done)
+                if self.blocks.is_finished:
                     break
-        for name, column in zip(("labels", "weights", "group"), self.columns, strict=True):
-            if column is not None and len(column) != self.done:
-                raise ValueError(f"{name} must have one value per row ({self.done}), got {len(column)}")
+        for column, name in zip(self.columns, _COLUMNS, strict=True):
+            if column is not None and len(column) != self.blocks.n_done:
+                raise ValueError(f"{name} must have one value per row ({self.blocks.n_done}), got {len(column)}")
+
+    def _run_round(self, interrupted: threading.Event, show: Callable[[int], object], seconds: float | None) -> None:
+        """Reduce blocks into an accumulator for each thread, then merge these into ours."""
+        configuration = self.accumulator._configuration()
+        parts = [RowDivergence(**configuration, n_threads=self.kernel_threads) for _ in range(self.n_workers)]
+        reducers = [partial(self._reduce, part) for part in parts]
+        self.blocks.run(reducers, interrupted=interrupted, show=show, seconds=seconds)
+        for part in parts:
+            self.accumulator.merge(part)
+
+    def _reduce(self, accumulator: RowDivergence, start: int, stop: int, blocks: list[NDArray[Any]]) -> None:
+        """Add one block of rows to an accumulator."""
+        lengths = {len(block) for block, source in zip(blocks, self.sources, strict=True) if not source.concurrent}
+        if len(lengths) > 1:
+            raise ValueError(f"p and q must have the same number of rows, one of them ends near row {stop}")
+        if lengths and lengths != {stop - start}:
+            raise ValueError(f"p and q must have {self.n_rows} rows, one of them has {start + lengths.pop()}")
+        labels, weights, group = (None if column is None else column[start:stop] for column in self.columns)
+        p, q = blocks
+        accumulator.update(p, q, labels=labels, weights=weights, group=group)
 
     # -- checkpoints
 
-    def _description(self) -> dict[str, Any]:
-        kinds = [source.describe() if self.n_rows is not None else {} for source in self.sources]
-        return {"p": kinds[0], "q": kinds[1], "columns": [_digest(column) for column in self.columns]}
+    def _describe(self) -> dict[str, Any]:
+        """Return what tells these data from others. Iterables, whose length is not known, cannot be told apart."""
+        sources = [source.describe() if self.n_rows is not None else {} for source in self.sources]
+        return {"p": sources[0], "q": sources[1], "columns": [_digest(column) for column in self.columns]}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state and how far it came; the file changes as a whole or not at all."""
@@ -277,8 +226,8 @@ class _Run:
         header = {
             "format": _FORMAT,
             "version": 1,
-            "n_rows": self.done,
-            "sources": self._description(),
+            "n_rows": self.blocks.n_done,
+            "sources": self._describe(),
             "accumulator": state.pop("header"),
         }
         save_state(path, header, state)
@@ -291,27 +240,28 @@ class _Run:
             if not isinstance(header, dict) or (header.get("format"), header.get("version")) != (_FORMAT, 1):
                 raise ValueError("it is no checkpoint of evaluate")
             accumulator = RowDivergence.from_state({"header": header.get("accumulator"), **state})
-            if header.get("sources") != self._description():
+            if header.get("sources") != self._describe():
                 raise ValueError("it is of other data")
-            done = header.get("n_rows")
-            if type(done) is not int or not accumulator._n_rows_seen() <= done <= (self.n_rows or done):
-                raise ValueError(f"its number of rows, {done!r}, does not fit")
+            n_done = header.get("n_rows")
+            if type(n_done) is not int or not accumulator._n_rows_seen() <= n_done <= (self.n_rows or n_done):
+                raise ValueError(f"its number of rows, {n_done!r}, does not fit")
             if accumulator._configuration() != self.accumulator._configuration():
                 raise ValueError("it was made with other options")
         except ValueError as error:
             raise ValueError(f"cannot resume from {os.fspath(path)!r}: {error}") from None
         self.accumulator = accumulator
-        self._next = self.done = done
+        self.blocks.skip(n_done)
 
 
 def _digest(column: NDArray[Any] | None) -> str | None:
-    """Return a checksum of labels, weights or groups: those of other rows would fit as well."""
+    """Return a checksum of labels, weights or groups, as their shape alone does not tell them from others."""
     if column is None:
         return None
     return f"{column.dtype.str} {zlib.crc32(np.ascontiguousarray(column).tobytes()):08x}"
 
 
-def _column(values: ArrayLike | None, n_rows: int | None, name: str) -> NDArray[Any] | None:
+def _check_column(values: ArrayLike | None, name: str, n_rows: int | None) -> NDArray[Any] | None:
+    """Return labels, weights or groups as an array; their number is checked as far as it is known."""
     if values is None:
         return None
     column = np.asarray(values)
@@ -328,27 +278,33 @@ def _plan(sources: list[Source], batch_rows: int | str, max_memory: int, n_threa
     for source in sources:
         if source.n_columns is not None and source.dtype is not None and source.n_columns:
             row_bytes = max(row_bytes, source.n_columns * source.dtype.itemsize)
-    # both sides of each thread, and what a reader holds of one block besides
-    affordable = max_memory // (4 * row_bytes)
-    if affordable < 1:
-        raise ValueError(f"max_memory must be at least {4 * row_bytes} for one pair of rows, got {max_memory}")
-    n_workers = min(n_threads, affordable)
-    affordable //= n_workers
+    # A thread holds a block of both sides, and readers may hold as much again while they read.
+    bytes_of_pair = 4 * row_bytes
+    affordable_rows = max_memory // bytes_of_pair
+    if affordable_rows < 1:
+        raise ValueError(f"max_memory must be at least {bytes_of_pair} for one pair of rows, got {max_memory}")
+    n_workers = min(n_threads, affordable_rows)
+    affordable_rows //= n_workers
     if batch_rows == "auto":
-        block = min(source.block_bytes for source in sources) // row_bytes
-        n_rows = next((source.n_rows for source in sources if source.n_rows is not None), None)
-        if n_rows is not None:
-            share = -(-n_rows // (_BLOCKS_PER_THREAD * n_workers))
-            block = min(block, max(share, _LEAST_BYTES // row_bytes))
-        block = max(1, block)
-        multiple = max(source.block_rows for source in sources)
-        if multiple > 1 and multiple <= affordable:  # do not read a chunk of the file twice
-            block = max(1, block // multiple) * multiple
-        return min(block, affordable), n_workers
-    block = check_integer(batch_rows, "batch_rows", low=1)
-    if block > affordable:
+        return min(_good_block_rows(sources, row_bytes, n_workers, affordable_rows), affordable_rows), n_workers
+    block_rows = check_integer(batch_rows, "batch_rows", low=1)
+    if block_rows > affordable_rows:
         raise ValueError(
-            f"batch_rows must be at most {affordable} for max_memory={max_memory} and {n_workers} thread(s),"
-            f" got {block}"
+            f"batch_rows must be at most {affordable_rows} for max_memory={max_memory} and {n_workers} thread(s),"
+            f" got {block_rows}"
         )
-    return block, n_workers
+    return block_rows, n_workers
+
+
+def _good_block_rows(sources: list[Source], row_bytes: int, n_workers: int, affordable_rows: int) -> int:
+    """Return the rows of a block that stays in the caches, feeds all threads and fits the chunks of a file."""
+    block_rows = min(source.block_bytes for source in sources) // row_bytes
+    n_rows = next((source.n_rows for source in sources if source.n_rows is not None), None)
+    if n_rows is not None:
+        rows_of_share = -(-n_rows // (_BLOCKS_PER_THREAD * n_workers))
+        block_rows = min(block_rows, max(rows_of_share, _SMALLEST_BLOCK_BYTES // row_bytes))
+    block_rows = max(1, block_rows)
+    chunk_rows = max(source.block_rows for source in sources)
+    if 1 < chunk_rows <= affordable_rows:  # with whole chunks, no chunk of the file is read twice
+        block_rows = max(1, block_rows // chunk_rows) * chunk_rows
+    return block_rows

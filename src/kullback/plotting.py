@@ -1,4 +1,4 @@
-"""Pictures of embeddings and of their loss. Needs matplotlib: ``pip install "kullback[plot]"``."""
+"""Pictures of embeddings and of their loss. They need matplotlib: ``pip install "kullback[plot]"``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["loss", "scatter"]
 
 MAX_CLASSES = 20
-"""With more distinct numbers than that, labels are a colour scale; with more names, the rest is "other"."""
+"""More distinct numbers than that are drawn as a colour scale. Of more names, the rarest are drawn as "other"."""
 
 INK = "#24292f"
 QUIET = "#8c959f"
+OTHER = "#d0d7de"
 
 COLOURS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#6b7280", "#bcbd22",
@@ -51,12 +52,12 @@ def scatter(
     embedding : array-like of shape (n_points, 2)
         Positions.
     labels : array-like of shape (n_points,), optional
-        Classes, named in the legend and at the middle of each; or more than 20 distinct numbers, shown as a
-        colour scale.
+        Classes, which are named in the legend and at their middle; or more than 20 distinct numbers, which are
+        shown as a colour scale.
     title, caption : str, optional
         Lines above and below the map.
     point_size : float > 0, optional
-        Area of a point in square points; by default smaller the more points there are.
+        Area of a point in square points. The default is smaller the more points there are.
     size_inches : float > 0, default 8
         Side of the figure.
     ax : matplotlib Axes, optional
@@ -65,7 +66,7 @@ def scatter(
     Returns
     -------
     matplotlib.figure.Figure
-        Made without pyplot, so there is nothing to close; ``figure.savefig("map.png")`` writes it.
+        It is made without pyplot, so there is nothing to close; ``figure.savefig("map.png")`` writes it.
     """
     from matplotlib.figure import Figure
 
@@ -78,7 +79,7 @@ def scatter(
     figure: Any = ax.figure
     if point_size is None:
         point_size = float(np.clip(30_000 / len(positions), 1.5, 30))
-    # points of all classes in one shuffled order: none hides another because its label is larger
+    # Points of all classes are drawn in one shuffled order, so that no class hides another because of its label.
     order = np.random.default_rng(0).permutation(len(positions))
     style: dict[str, Any] = {
         "s": point_size, "alpha": 0.8 if len(positions) < 20_000 else 0.6, "linewidths": 0,
@@ -105,12 +106,12 @@ def scatter(
 
 
 def loss(trace: Any, *, title: str | None = None, size_inches: tuple[float, float] = (8.0, 4.5)) -> Figure:
-    """Draw a trace of the loss: KL and cross-entropy against iterations, and H(P), their distance.
+    """Draw a trace of the loss: KL and cross-entropy against iterations, and H(P), which is their difference.
 
     Parameters
     ----------
     trace : records with iteration, entropy, cross_entropy and kl_divergence
-        ``TSNE.loss_``.
+        A trace such as ``TSNE.loss_``.
     title : str, optional
         Line above the plot.
     size_inches : tuple of two floats
@@ -141,6 +142,7 @@ def loss(trace: Any, *, title: str | None = None, size_inches: tuple[float, floa
 
 
 def _is_scale(classes: npt.NDArray[Any]) -> bool:
+    """Return whether labels are numbers that are drawn as a colour scale."""
     return classes.dtype.kind in "fiu" and len(np.unique(classes)) > MAX_CLASSES
 
 
@@ -151,19 +153,20 @@ def _draw_classes(
     order: npt.NDArray[Any],
     style: dict[str, Any],
 ) -> None:
+    """Draw points in the colours of their classes, with the names of the classes and a legend."""
     from matplotlib.lines import Line2D
     from matplotlib.patheffects import withStroke
 
     names, codes, counts = np.unique(classes, return_inverse=True, return_counts=True)
     labels = [_name(name) for name in names]
-    if len(names) > MAX_CLASSES:  # the largest classes keep their names
+    if len(names) > MAX_CLASSES:  # only the largest classes keep their names
         kept = np.sort(np.argsort(-counts, kind="stable")[: MAX_CLASSES - 1])
         recode = np.full(len(names), len(kept))
         recode[kept] = np.arange(len(kept))
         codes, labels = recode[codes], [labels[i] for i in kept] + ["other"]
     palette = np.array(COLOURS)
     if labels[-1] == "other" and len(names) > MAX_CLASSES:
-        palette[len(labels) - 1] = "#d0d7de"
+        palette[len(labels) - 1] = OTHER
     x, y = positions[order].T
     ax.scatter(x, y, c=palette[codes[order]].tolist(), **style)
     for code, label in enumerate(labels):
@@ -187,6 +190,7 @@ def _draw_classes(
 
 
 def _name(value: Any) -> str:
+    """Return the name of a class; a whole number has no decimal point."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)

@@ -68,7 +68,7 @@ def test_options_of_the_descent_arrive(kullback_command, data, tmp_path):
 
 
 def test_digits_with_a_plot(kullback_command, tmp_path):
-    """The bundled data set: the map, the picture, and the identity of the three numbers that are printed."""
+    """The digits give a map and a picture, and KL is the difference of the two other numbers that are printed."""
     done = kullback_command("embed", "digits", "-o", "d.npy", "--plot", "d.png", "--max-iter", 60, "--seed", 3)
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "d.npy").shape == (1797, 2)
@@ -80,14 +80,14 @@ def test_digits_with_a_plot(kullback_command, tmp_path):
 
 @pytest.mark.parametrize("labels", ["labels.npy", "labels.csv"])
 def test_labels_and_formats_of_the_plot(kullback_command, data, tmp_path, labels):
-    """Names as labels, a vector picture, no report."""
+    """Labels may be names and the picture a vector graphic, and --quiet prints no report."""
     done = kullback_command("embed", "x.npy", "-o", "m.npy", "--plot", "m.svg", "--labels", labels, "--quiet", *SMALL)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert b"<svg" in (tmp_path / "m.svg").read_bytes()
 
 
 def test_divergence(kullback_command, tmp_path):
-    """Means over rows and their standard errors, in nats or bits."""
+    """Means over rows and their standard errors are printed in nats or bits."""
     rng = np.random.default_rng(0)
     p, q = rng.dirichlet(np.ones(6), size=(2, 9))
     np.save(tmp_path / "p.npy", p)
@@ -108,7 +108,7 @@ def test_divergence(kullback_command, tmp_path):
 
 
 def test_divergence_of_vectors_and_infinity(kullback_command, tmp_path):
-    """One vector is one row, without a standard error; no mass where p has some is infinite."""
+    """A vector is one row without a standard error; KL is infinite where p > 0 and q = 0."""
     np.save(tmp_path / "p.npy", [0.5, 0.5])
     np.save(tmp_path / "q.npy", [1.0, 0.0])
     done = kullback_command("divergence", "p.npy", "q.npy")
@@ -119,7 +119,7 @@ def test_divergence_of_vectors_and_infinity(kullback_command, tmp_path):
 
 @pytest.fixture
 def logits(tmp_path, write_llama):
-    """Write llama.cpp's base logits, a second model's, and its logits as arrays; return the latter."""
+    """Write base logits of llama.cpp and those of a second model, also as arrays, which are returned."""
     rng = np.random.default_rng(0)
     base = rng.normal(0, 4, (10, 33)).astype(np.float32)  # two chunks of 12 tokens, 5 scored in each
     second = base + rng.normal(0, 0.3, base.shape).astype(np.float32)
@@ -146,7 +146,7 @@ def logits(tmp_path, write_llama):
 
 @pytest.mark.parametrize("second", ["second.kld", "second.npy", "second.npz:logits"])
 def test_divergence_of_llama_logits(kullback_command, logits, tmp_path, second):
-    """The report of the library, with each of its lines, whatever the format of the second model's logits."""
+    """The report is that of the library, whatever the format of the second model's logits."""
     from kullback.readers import compare_logits
 
     done = kullback_command("divergence", "base.kld", second)
@@ -167,7 +167,7 @@ def test_divergence_of_llama_logits(kullback_command, logits, tmp_path, second):
 
 
 def test_perplexity_beyond_float64_is_infinite(kullback_command, logits):
-    """Logits of a broken model are reported, not a crash."""
+    """Logits of a broken model give a report with an infinite perplexity."""
     done = kullback_command("divergence", "base.kld", "huge.npy")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^PPL\(second\) +inf", done.stdout, re.M)
@@ -197,7 +197,7 @@ def test_perplexity_beyond_float64_is_infinite(kullback_command, logits):
     ],
 )
 def test_bad_logits_are_one_line_and_status_2(kullback_command, logits, tmp_path, arguments, message):
-    """The line says what is wrong; nothing is written."""
+    """The line of the error says what is wrong, and nothing is written."""
     before = sorted(path.name for path in tmp_path.iterdir())
     done = kullback_command("divergence", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
@@ -232,7 +232,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line_and_status_2(kullback_command, data, tmp_path, name):
-    """The line names the file and what is wrong with it; nothing is written."""
+    """The line of the error names the file and what is wrong with it, and nothing is written."""
     content, message = BAD[name]
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
@@ -279,7 +279,7 @@ def test_bad_input_is_one_line_and_status_2(kullback_command, data, tmp_path, na
     ],
 )
 def test_bad_options_are_one_line_and_status_2(kullback_command, data, tmp_path, arguments, message):
-    """The line says what is wrong; nothing is written."""
+    """The line of the error says what is wrong, and nothing is written."""
     before = sorted(path.name for path in tmp_path.iterdir())
     done = kullback_command(*arguments)
     assert done.returncode == 2
@@ -289,7 +289,7 @@ def test_bad_options_are_one_line_and_status_2(kullback_command, data, tmp_path,
 
 
 def test_help_and_version(kullback_command):
-    """Both go to standard output."""
+    """The version and the help go to standard output."""
     import kullback
 
     assert kullback_command("--version").stdout == f"kullback {kullback.__version__}\n"

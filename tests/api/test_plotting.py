@@ -1,4 +1,4 @@
-"""Maps and loss curves: every kind of label, the figure's parts, and errors."""
+"""Maps and curves of the loss with every kind of label, the parts of their figures, and errors."""
 
 import io
 import runpy
@@ -34,7 +34,7 @@ def draw(figure):
     ],
 )
 def test_labels(labels, n_entries):
-    """Classes get a legend entry each, many numbers a colour scale, and too many names end in "other"."""
+    """Each class has an entry in the legend, many numbers have a colour scale, and too many names end in "other"."""
     positions = np.random.default_rng(0).normal(size=(90, 2))
     figure = plotting.scatter(positions, labels, title="Title", caption="caption")
     legend = figure.axes[0].get_legend()
@@ -57,7 +57,7 @@ def test_given_axes():
 
 
 def test_loss():
-    """Three curves against iterations."""
+    """A trace of the loss is drawn as three curves against iterations."""
     dtype = [("iteration", int), ("entropy", float), ("cross_entropy", float), ("kl_divergence", float)]
     trace = np.array([(0, 2.0, 5.0, 3.0), (50, 2.0, 4.0, 2.0)], dtype=dtype)
     figure = plotting.loss(trace, title="Loss")
@@ -66,7 +66,7 @@ def test_loss():
 
 
 def test_errors():
-    """Positions of three dimensions, and labels that do not fit."""
+    """Positions of three dimensions, and labels that do not fit are refused."""
     with pytest.raises(ValueError, match="embedding must have 2 columns to be drawn, got 3"):
         plotting.scatter(np.zeros((4, 3)))
     with pytest.raises(ValueError, match=r"labels must have shape \(4,\), got \(3,\)"):

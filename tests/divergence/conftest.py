@@ -4,14 +4,22 @@ import numpy as np
 import pytest
 
 from kullback import _kernels
-from kullback.divergence import _rows
+from kullback.divergence import _plan
+
+
+def forget_plans():
+    """Drop what plans have remembered of the kernel that made them."""
+    _plan.reduction_of.cache_clear()
+    _plan.default_plan.cache_clear()
 
 
 @pytest.fixture
 def at_level(level, monkeypatch):
     """Run the public functions with the row kernel of one SIMD level."""
-    monkeypatch.setattr(_rows, "kernel", _kernels.load("divergence_rows", level))
-    return level
+    monkeypatch.setattr(_plan, "kernel", _kernels.load("divergence_rows", level))
+    forget_plans()
+    yield level
+    forget_plans()
 
 
 @pytest.fixture

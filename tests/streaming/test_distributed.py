@@ -1,4 +1,4 @@
-"""kullback.distributed over Dask: the bits of one machine."""
+"""Evaluations over Dask arrays give the bits of one machine."""
 
 import numpy as np
 import pytest
@@ -22,13 +22,13 @@ def data():
 
 @pytest.fixture(scope="module")
 def expected(data):
-    """Compute it on one machine."""
+    """Return the result of one machine."""
     return kullback.evaluate(*data, quantiles=QUANTILES, progress=False)
 
 
 @pytest.mark.parametrize("chunks", [(500, 11), (7, 11), (100, 3), (1, -1)])
 def test_chunks_change_no_bit(data, expected, chunks):
-    """Any chunks, those across columns included; eager and lazy; NumPy on one side."""
+    """Any chunks give the same bits, also chunks of columns, lazily, and with NumPy on one side."""
     p, q = (array.from_array(side, chunks=chunks) for side in data)
     with dask.config.set(scheduler="threads", num_workers=2):
         assert kullback.evaluate(p, q, quantiles=QUANTILES) == expected
@@ -38,7 +38,7 @@ def test_chunks_change_no_bit(data, expected, chunks):
 
 
 def test_two_worker_processes(data, expected):
-    """A real cluster on loopback: accumulators travel between processes."""
+    """On a real cluster, whose accumulators travel between processes, the bits are the same."""
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
@@ -54,7 +54,7 @@ def test_two_worker_processes(data, expected):
 
 
 def test_refusals(data):
-    """Shapes and options that a Dask evaluation does not take."""
+    """Shapes and options that a Dask evaluation does not take are refused."""
     p, q = (array.from_array(side) for side in data)
     with pytest.raises(ValueError, match="same shape"):
         kullback.evaluate(p, q[1:])

@@ -1,4 +1,4 @@
-"""The recipes for Ray Data and Spark in docs/streaming.md, run as they stand there: the bits of one machine."""
+"""The recipes for Ray Data and Spark in docs/streaming.md give the bits of one machine, run as they stand there."""
 
 import os
 import re
@@ -17,7 +17,7 @@ RECIPES = re.findall(
 
 @pytest.fixture
 def table(monkeypatch):
-    """Rows of two distributions as an Arrow table; worker processes find the package where we found it."""
+    """Return rows of two distributions as an Arrow table; worker processes find the package where we found it."""
     arrow = pytest.importorskip("pyarrow")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
@@ -29,10 +29,10 @@ def table(monkeypatch):
     return arrow.table(columns), RowDivergence(quantiles=(0.5,)).update(p, q)
 
 
-# An engine is no dependency of ours: its test runs where it is installed.
+# The engines are no dependencies of ours, so each test runs where its engine is installed.
 
 
-@pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.filterwarnings("ignore")  # warnings of Ray itself
 def test_ray_recipe(table):
     """Blocks are aggregated by worker processes, states travel, and the result is that of one machine."""
     ray = pytest.importorskip("ray")
@@ -47,7 +47,7 @@ def test_ray_recipe(table):
         ray.shutdown()
 
 
-@pytest.mark.filterwarnings("ignore")  # Spark's own
+@pytest.mark.filterwarnings("ignore")  # warnings of Spark itself
 def test_spark_recipe(table):
     """Partitions are reduced by worker processes, states travel, and the result is that of one machine."""
     sql = pytest.importorskip("pyspark.sql")

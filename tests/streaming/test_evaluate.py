@@ -1,36 +1,20 @@
-"""evaluate over real files of every format."""
+"""Evaluations over real files of every format."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 
 import numpy as np
 import pytest
 
 import kullback
-from kullback import EvaluationInterrupted, evaluate
+from kullback import evaluate
 from kullback.readers import open_source
 from kullback.streaming import RowDivergence
 
 N, V = 203, 37
-
-
-@pytest.fixture(scope="module")
-def data():
-    """Two float32 arrays of rows."""
-    rng = np.random.default_rng(0)
-    return tuple(rng.dirichlet(np.ones(V), N).astype(np.float32) for _ in "pq")
-
-
-@pytest.fixture(scope="module")
-def expected(data):
-    """Compute it with one update."""
-    return RowDivergence(quantiles=(0.5,)).update(*data).result()
+"""Rows and columns of the fixture ``data``."""
 
 
 def run(p, q, **options):
@@ -83,13 +67,13 @@ MAKERS = [make_npy, make_zarr, make_hdf5, make_safetensors, make_parquet]
 @pytest.mark.parametrize("batch_rows", ["auto", 1, 7, 203])
 @pytest.mark.parametrize("make", MAKERS)
 def test_every_format_gives_the_bits_of_memory(tmp_path, data, expected, make, batch_rows, n_threads):
-    """Any format, block size and thread count: the same bits."""
+    """Every format, block size and thread count gives the same bits."""
     p, q = (make(tmp_path, array, name) for array, name in zip(data, "pq", strict=True))
     assert run(p, q, batch_rows=batch_rows, n_threads=n_threads) == expected
 
 
 def test_formats_can_be_mixed(tmp_path, data, expected):
-    """A file beside an array beside an iterable beside objects of the libraries."""
+    """The two sides may be of different kinds: files, arrays, iterables, and objects of the libraries."""
     zarr, h5py = pytest.importorskip("zarr"), pytest.importorskip("h5py")
     path = make_npy(tmp_path, data[0], "p")
     assert run(str(path), data[1]) == expected
@@ -108,14 +92,14 @@ def test_formats_can_be_mixed(tmp_path, data, expected):
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("make", MAKERS)
 def test_other_dtypes(tmp_path, data, make, dtype):
-    """Formats keep dtypes."""
+    """Every format keeps the dtype of its numbers."""
     p, q = ((array.astype(np.float64) / 1).astype(dtype) for array in data)
     expected = RowDivergence(normalize=True, quantiles=(0.5,)).update(p, q).result()
     assert run(make(tmp_path, p, "p"), q, normalize=True) == expected
 
 
 def test_bfloat16_in_safetensors(tmp_path, data):
-    """bfloat16, which NumPy itself lacks."""
+    """Rows of bfloat16, which NumPy itself lacks, are read from safetensors."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
     p, q = (array.astype(ml_dtypes.bfloat16) for array in data)
     expected = RowDivergence(normalize=True, quantiles=(0.5,)).update(p, q).result()
@@ -134,7 +118,7 @@ def test_columns_reach_their_rows(data):
 
 
 def test_empty_sources(tmp_path):
-    """No rows, from arrays, files and iterables."""
+    """Arrays, files and iterables without rows give a result of no rows."""
     nothing = np.empty((0, 4), np.float32)
     for p in (nothing, make_npy(tmp_path, nothing, "p"), iter(())):
         assert run(p, nothing).kl.n_rows == 0
@@ -171,7 +155,7 @@ def write_npy(path, shape, content, padding=0):
 
 
 def test_npy_headers_that_other_writers_make(tmp_path, data, expected):
-    """Headers of any length, which leave numbers unaligned, and rows of more than one axis."""
+    """Headers of any length, which leave numbers unaligned, and rows of more than one axis are read."""
     for padding in range(5):
         path = write_npy(tmp_path / "p.npy", (N // 7, 7, V), data[0].tobytes(), padding)
         assert run(path, data[1]) == expected
@@ -188,7 +172,7 @@ def test_memory_is_bounded_whatever_the_file(tmp_path):
         pytest.skip("reads the peak of resident memory from /proc")
     n_rows = 4000
     path = write_npy(tmp_path / "zeros.npy", (n_rows, 32000), b"")
-    os.truncate(path, path.stat().st_size + n_rows * 128000)  # a hole: no disk is needed
+    os.truncate(path, path.stat().st_size + n_rows * 128000)  # the file is a hole, which takes no disk space
     code = f"""
         import re, kullback
         peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1e3
@@ -244,7 +228,7 @@ def test_files_that_do_not_exist(tmp_path, data):
 
 
 def test_memory_is_planned(data):
-    """What cannot fit is refused, and what is asked for is kept to."""
+    """Blocks that cannot fit into the memory allowed are refused."""
     with pytest.raises(ValueError, match="max_memory must be at least 592"):
         run(*data, max_memory=591)
     with pytest.raises(ValueError, match="batch_rows must be at most"):
@@ -260,68 +244,8 @@ def test_an_error_in_a_block_stops_everything(data):
         run(bad, data[1], batch_rows=5)
 
 
-class Stopping:
-    """Rows that press Ctrl-C when they reach a row."""
-
-    def __init__(self, array, row):
-        self.array, self.row = array, row
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def __getitem__(self, rows):
-        if rows.start <= self.row < rows.stop:
-            os.kill(os.getpid(), signal.SIGINT)
-        return self.array[rows]
-
-
-def test_interrupt_keeps_a_partial_result_and_resumes(tmp_path, data, expected, n_threads):
-    """Ctrl-C ends at a block; the partial result is that of the rows before; resuming completes it."""
-    path = tmp_path / "checkpoint.npz"
-    with pytest.raises(EvaluationInterrupted) as caught:
-        run(Stopping(data[0], 60), data[1], batch_rows=1, checkpoint=path, n_threads=n_threads)
-    n = caught.value.n_rows
-    assert 60 < n <= N
-    part = RowDivergence(quantiles=(0.5,)).update(data[0][:n], data[1][:n])
-    assert caught.value.accumulator == part
-    assert caught.value.result == part.result()
-    again = Stopping(data[0], -1)
-    assert run(again, data[1], checkpoint=path, n_threads=n_threads) == expected
-    assert run(again, data[1], checkpoint=path) == expected  # complete: nothing left to read
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    for options, message in (({"base": 2}, "other options"), ({}, "other data")):
-        with pytest.raises(ValueError, match=message):
-            run(Stopping(data[0][:-1], -1) if not options else again, data[1][: N - (not options)],
-                checkpoint=path, **options)  # fmt: skip
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="cannot resume"):
-        run(again, data[1], checkpoint=path)
-
-
-def test_sequential_sources_resume(tmp_path, data, expected):
-    """Parquet skips to the row, an iterable is read over."""
-    path = tmp_path / "checkpoint.npz"
-    parquet = make_parquet(tmp_path, data[1], "q")
-    with pytest.raises(EvaluationInterrupted):
-        run(Stopping(data[0], 120), parquet, batch_rows=7, checkpoint=path)
-    assert run(Stopping(data[0], -1), parquet, checkpoint=path) == expected
-
-
-def test_checkpoints_on_the_way(tmp_path, data, expected):
-    """Rounds that end at once change nothing but the number of files written."""
-    assert run(*data, batch_rows=20, checkpoint=tmp_path / "c.npz", checkpoint_every=0) == expected
-    assert [path.name for path in tmp_path.iterdir()] == ["c.npz"]
-
-
-def test_works_outside_the_main_thread(data, expected):
-    """Without signals."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(run(*data)))
-    thread.start()
-    thread.join()
-    assert found == [expected]
-
-
 def test_import_stays_light():
-    """Neither readers' libraries nor tqdm come with the package."""
+    """Importing the package imports neither the libraries of the readers nor tqdm."""
     code = """
         import sys, kullback, kullback.streaming, kullback.readers, kullback.evaluation
         heavy = {"zarr", "h5py", "pyarrow", "safetensors", "dask", "tqdm"} & set(sys.modules)
@@ -332,7 +256,7 @@ def test_import_stays_light():
 
 
 def test_rows_of_several_chunks(tmp_path, data, expected):
-    """Chunks that cut rows across, and that keep no multiple of a block."""
+    """Chunks that cut rows across, and chunks that are no multiple of a block, give the same bits."""
     zarr = pytest.importorskip("zarr")
     for chunks in ((16, 5), (7, 36), (N, 1)):
         array = zarr.array(data[0], chunks=chunks)
@@ -340,80 +264,7 @@ def test_rows_of_several_chunks(tmp_path, data, expected):
         assert run(array, data[1], batch_rows=3) == expected
 
 
-def test_a_reader_that_raises(tmp_path, data, expected, n_threads):
-    """Its error arrives as it is, nothing goes on in the background, and the checkpoint before it is good."""
-    path = tmp_path / "c.npz"
-
-    def blocks(end):
-        """Yield rows in pieces of 10, and fail in the end."""
-        for start in range(0, end, 10):
-            yield data[0][start : start + 10]
-        if end < N:
-            raise OSError("the disk is gone")
-
-    threads = threading.active_count()
-    for end in (100, 0):
-        with pytest.raises(OSError, match="the disk is gone"):
-            run(blocks(end), data[1], batch_rows=1, checkpoint=path, checkpoint_every=0, n_threads=n_threads)
-        assert threading.active_count() == threads
-    assert run(blocks(210), data[1], checkpoint=path, n_threads=n_threads) == expected
-
-
-class Hammering(Stopping):
-    """Rows that press Ctrl-C twice, and take their time."""
-
-    reads = 0
-
-    def __getitem__(self, rows):
-        self.reads += 1
-        for _ in range(2 if rows.start == self.row else 0):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.25)  # longer than the main thread sleeps
-        time.sleep(0.002)
-        return self.array[rows]
-
-
-def test_a_second_interrupt_stops_at_once(data):
-    """It is a plain KeyboardInterrupt, and no thread reads on behind it."""
-    source = Hammering(data[0], 20)
-    with pytest.raises(KeyboardInterrupt) as caught:
-        run(source, data[1], batch_rows=1, n_threads=2)
-    assert caught.type is KeyboardInterrupt
-    time.sleep(0.05)
-    assert source.reads < 25
-
-
-def test_an_ignored_interrupt_stays_ignored(data, expected):
-    """A process that does not listen to Ctrl-C, such as a job in the background, goes on."""
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        assert run(Stopping(data[0], 60), data[1], batch_rows=1) == expected
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-def test_checkpoints_are_of_the_same_columns(tmp_path, data):
-    """Other weights, labels and groups are refused as other data are; so is a count that does not fit."""
-    path = tmp_path / "c.npz"
-    weights, group = np.arange(N) % 5, np.array(["a", "b"])[np.arange(N) % 2]
-    found = run(*data, weights=weights, group=group, checkpoint=path)
-    assert run(*data, weights=weights, group=group, checkpoint=path) == found
-    for change in ({"weights": weights + 1}, {"weights": None}, {"group": np.roll(group, 1)}, {"labels": weights}):
-        with pytest.raises(ValueError, match="other data"):
-            run(*data, **({"weights": weights, "group": group} | change), checkpoint=path)
-    state = dict(np.load(path))
-    header = json.loads(str(state["header"]))
-    for n_rows in (3, N + 1, True, -1, 1.0, None):
-        np.savez(path, **state | {"header": np.array(json.dumps(header | {"n_rows": n_rows}))})
-        with pytest.raises(ValueError, match="number of rows"):
-            run(*data, weights=weights, group=group, checkpoint=path)
-    for nowhere in (tmp_path / "no" / "c.npz", tmp_path):
-        with pytest.raises(ValueError, match="checkpoint must name a file"):
-            run(*data, checkpoint=nowhere)
-
-
 def test_blocks_of_two_dtypes_are_refused(data):
-    """Joined into one block they would be of the wider one, and the result would depend on the blocks."""
+    """Blocks of two dtypes, which would be joined in the wider one, would make the result depend on the blocks."""
     with pytest.raises(ValueError, match="one dtype, got float32 and then float64"):
         run([data[0][:100], data[0][100:].astype(float)], data[1])

@@ -1,4 +1,4 @@
-"""HistogramDivergence: counts on both sides, divergences of the totals."""
+"""HistogramDivergence, which counts on both sides and gives divergences of the totals."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def values(n, n_features=3, seed=0, shift=0.0):
 
 
 def naive_counts(x, edges):
-    """Feature x bin, by numpy.digitize."""
+    """Return the counts of each feature and bin by numpy.digitize."""
     n_bins = edges.shape[-1] + 1
     edges = np.broadcast_to(edges, (x.shape[1], n_bins - 1))
     return np.array(
@@ -28,7 +28,7 @@ def naive_counts(x, edges):
 
 
 def naive_measures(p, q):
-    """Every measure of two rows of counts, by SciPy."""
+    """Return every measure of two rows of counts by SciPy."""
     p, q = p / p.sum(), q / q.sum()
     m = (p + q) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -48,7 +48,7 @@ def test_counting_kernel_equals_digitize(level, n_threads, dtype, n, n_features,
     """Every value lands where numpy.digitize puts it, whatever the parts, ties and NaN included."""
     rng = np.random.default_rng(n)
     edges = np.sort(rng.choice(np.arange(-100, 100), n_edges, replace=False)).astype(dtype) / 4
-    x = (rng.integers(-120, 120, (n, n_features)) / 4).astype(dtype)  # many on an edge
+    x = (rng.integers(-120, 120, (n, n_features)) / 4).astype(dtype)  # many of them lie on an edge
     x[rng.random(x.shape) < 0.05] = np.nan
     x[rng.random(x.shape) < 0.05] = np.inf
     x[rng.random(x.shape) < 0.05] = -np.inf
@@ -63,7 +63,7 @@ def test_counting_kernel_equals_digitize(level, n_threads, dtype, n, n_features,
 
 @pytest.mark.parametrize("n_bins", [1, 2, 7, 8, 9, 50, 257])
 def test_comparing_kernel_equals_scipy(level, n_threads, n_bins):
-    """All measures of rows with zeros on either side, both sides, and equal rows."""
+    """All measures are right for rows with zeros on one side or on both, and for equal rows."""
     rng = np.random.default_rng(n_bins)
     p, q = rng.integers(0, 50, (3, n_bins)), rng.integers(0, 50, (9, n_bins))
     p[:, 0] += 1
@@ -77,7 +77,7 @@ def test_comparing_kernel_equals_scipy(level, n_threads, n_bins):
     assert (totals == q.sum(1)).all()
     for code, name in enumerate(MEASURES):
         expected = [naive_measures(p[i % 3], q[i])[name] for i in range(9)]
-        # terms of about 1 with errors of a few eps, n_bins of them, cancelling to the sum
+        # n_bins terms of about 1 with errors of a few eps each cancel to the sum
         np.testing.assert_allclose(out[code], expected, rtol=1e-13, atol=1e-15)
         alone = np.empty((1, 9))
         kernel.compare_counts(p, q, codes[code : code + 1], 0.0, alone, totals, n_threads)
@@ -135,7 +135,7 @@ def test_corrections_and_errors_hold_in_simulation():
             left = abs(found.corrected[name].mean() - truth[name])
             assert left < 4 * spread / repeats**0.5 + 0.15 * plain
     entropy_bias = (found["kl"] - found.corrected["kl"]).mean()
-    assert entropy_bias > 7 / (2 * n_p)  # Miller-Madow's part of it
+    assert entropy_bias > 7 / (2 * n_p)  # the part that the correction of Miller and Madow takes away
 
 
 def test_categories_and_others():
@@ -150,7 +150,7 @@ def test_categories_and_others():
 
 
 def test_missing_values_are_counted_apart():
-    """NaN reaches no bin."""
+    """NaN is counted as missing and reaches no bin."""
     found = HistogramDivergence(edges=[0.0]).update([np.nan, 1.0, -1.0], [np.nan, np.nan, 1.0]).result()
     assert (found.missing_p.tolist(), found.missing_q.tolist()) == ([1], [2])
     assert (found.n_p.tolist(), found.n_q.tolist()) == ([2], [1])
@@ -215,7 +215,7 @@ def test_empty_and_readable():
     ],
 )  # fmt: skip
 def test_bad_options(options, message):
-    """Options are checked at once."""
+    """Options are checked when an accumulator is made."""
     with pytest.raises(ValueError, match=message):
         HistogramDivergence(**options)
 

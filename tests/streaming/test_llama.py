@@ -1,6 +1,10 @@
-"""llama.cpp's base logits: files written here as that tool writes them."""
+"""llama.cpp's base logits, in files that are written here as that tool writes them."""
 
+import os
+import signal
 import struct
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -19,7 +23,7 @@ def data(tmp_path, write_llama):
     """Make logits of two models whose lowest values are clipped, and a file of the first."""
     rng = np.random.default_rng(0)
     base = rng.normal(0, 4, (N_CHUNK * SCORED, N_VOCAB)).astype(np.float32)
-    base[3] = base[3, 0]  # all equal: no scale
+    base[3] = base[3, 0]  # all logits are equal, so the scale is 0
     second = (base + rng.normal(0, 0.1, base.shape)).astype(np.float32)
     tokens = rng.integers(0, N_VOCAB, (N_CHUNK, N_CTX))
     write_llama(tmp_path / "base.kld", base, tokens)
@@ -27,7 +31,7 @@ def data(tmp_path, write_llama):
 
 
 def test_reader_returns_what_was_written(data):
-    """Values to half a step, labels of the right positions, any block."""
+    """Any block has the values that were written, within half a step, and the labels of its positions."""
     path, base, _, tokens = data
     source = open_source(path)
     assert isinstance(source, LlamaLogits)
@@ -44,7 +48,7 @@ def test_reader_returns_what_was_written(data):
 
 
 def test_bounds_hold_the_true_divergence(data):
-    """KL of the unquantised base lies within the bounds, row by row and in the mean; they are narrow."""
+    """KL of the unquantised base lies within the bounds, in each row and in the mean, and the bounds are narrow."""
     path, base, second, _ = data
     report = compare_logits(path, second, progress=False)
     log_p, log_q = (log_softmax(x.astype(float), axis=-1) for x in (base, second))
@@ -53,10 +57,10 @@ def test_bounds_hold_the_true_divergence(data):
     assert low <= true.mean() <= high
     assert low <= report.kl.mean <= high
     assert high - low < 0.01 * true.mean()
-    from kullback.readers.llama import _per_row, _read
+    from kullback.readers.llama import _values_of_rows
 
     source = LlamaLogits(path)
-    values = _per_row(_read(source, 0, len(base)), _read(open_source(second), 0, len(base)), source.labels, 0)
+    values = _values_of_rows(source.read_records(0, len(base)), second, source.labels, 0)
     assert (values["kl_low"] <= true).all()
     assert (true <= values["kl_high"]).all()
     source.close()
@@ -64,7 +68,7 @@ def test_bounds_hold_the_true_divergence(data):
 
 @pytest.mark.parametrize("max_memory", [1, 200_000, 256 << 20])
 def test_report_equals_its_formulas(data, max_memory, n_threads):
-    """Every line of the report, from the stored log-probabilities, whatever the block and the threads."""
+    """Every line of the report equals its formula for the stored values, whatever the block and the threads."""
     path, _, second, tokens = data
     report = compare_logits(path, second, progress=False, max_memory=max_memory, n_threads=n_threads)
     assert repr(report.to_dict()) == repr(compare_logits(path, second, progress=False).to_dict())
@@ -94,7 +98,7 @@ def test_report_equals_its_formulas(data, max_memory, n_threads):
 
 
 def test_two_files_and_equal_models(data, tmp_path, write_llama):
-    """A file against itself: no divergence, and bounds that begin at 0."""
+    """A file has no divergence from itself, and its bounds begin at 0."""
     path, _, second, tokens = data
     same = compare_logits(path, path, progress=False)
     assert (same.kl.mean, same.top1_agreement[0], same.perplexity_ratio[0]) == (0, 1, 1)
@@ -109,7 +113,7 @@ def test_two_files_and_equal_models(data, tmp_path, write_llama):
 
 
 def test_masked_logits(data):
-    """-inf is probability zero: nothing where both are, infinite KL where the second alone is."""
+    """-inf is probability zero: it adds nothing where both sides have it, and makes KL infinite in the second alone."""
     _, base, second, _ = data
     base, second, labels = base.copy(), second.copy(), np.arange(len(second)) + 10
     base[:, :5] = second[:, :5] = -np.inf
@@ -132,8 +136,43 @@ def test_labels_are_checked(data):
         compare_logits(base, second, np.full(len(base), 0.5), progress=False)
 
 
+class Stopping:
+    """Rows that press Ctrl-C when they are read for the third time, and take their time from then on."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.n_reads = array, array.shape, array.dtype, 0
+
+    def __getitem__(self, rows):
+        self.n_reads += 1
+        if self.n_reads == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        if self.n_reads >= 3:
+            time.sleep(0.05)  # the main thread looks for an interrupt every 0.1 s
+        return self.array[rows]
+
+
+def test_an_interrupt_ends_at_a_block(data, n_threads):
+    """Ctrl-C is a KeyboardInterrupt when the blocks that were begun are done; no thread reads on behind it."""
+    path, _, second, _ = data
+    source, n_before = Stopping(second), threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        compare_logits(path, source, progress=False, max_memory=1, n_threads=n_threads)
+    assert source.n_reads < len(second)
+    assert threading.active_count() == n_before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sources_of_too_few_rows(data):
+    """A source that ends early is an error, whatever its kind."""
+    path, base, second, tokens = data
+    labels = tokens[:, N_CTX // 2 + 1 :].reshape(-1)
+    for sides in ((path, iter([second[:4]])), (iter([base[:4]]), iter([second[:4]])), (iter([]), second)):
+        with pytest.raises(ValueError, match="base and second must have shape"):
+            compare_logits(*sides, labels, progress=False)
+
+
 def test_evaluate_reads_it(data):
-    """The stored rows, as logits, with the file's own labels."""
+    """An evaluation takes the stored rows as logits, and the labels of the file."""
     path, _, second, _ = data
     source = LlamaLogits(path)
     rows, labels = source.read(0, source.n_rows), source.labels
@@ -143,13 +182,13 @@ def test_evaluate_reads_it(data):
     assert kullback.evaluate(source, second, labels=labels, progress=False, **options) == expected
     source.close()
     report = compare_logits(path, second, progress=False)
-    # evaluate's rows are float32: log-probabilities below 32 rounded to 2^-20 at worst
+    # the rows of evaluate are float32: log-probabilities below 32, which are rounded to 2^-20 at worst
     assert report.kl.mean == pytest.approx(expected.kl.mean, abs=1e-5)
 
 
 @pytest.mark.parametrize("cut", [5, 19, 30, 500, -1])
 def test_truncated_files_are_refused(data, cut):
-    """A file that is too short, anywhere."""
+    """A file that was cut anywhere is refused."""
     path = data[0]
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ValueError, match=r"speaks of|no file of llama|must end in"):
@@ -157,7 +196,7 @@ def test_truncated_files_are_refused(data, cut):
 
 
 def test_damaged_files_are_refused(data, tmp_path, write_llama):
-    """Headers, tokens and scales that cannot be, and sides that do not fit."""
+    """Impossible headers, tokens and scales, and sides that do not fit each other are refused."""
     path, base, second, tokens = data
     good = path.read_bytes()
     for place, value, message in (

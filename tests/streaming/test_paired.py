@@ -1,4 +1,4 @@
-"""PairedDivergence: two candidates on the same rows."""
+"""PairedDivergence, which compares two candidates on the same rows."""
 
 import math
 
@@ -38,7 +38,7 @@ def test_paired_and_clustered_errors():
 
 
 def test_clusters_of_one_are_no_clusters():
-    """With one row each, the clustered error is the paired one; the same holds for names."""
+    """With clusters of one row, named by numbers or strings, the clustered error is that of independent rows."""
     p, a, b = rows(50)
     found = PairedDivergence(clusters=True).update(p, a, b, cluster=np.arange(50).astype(str)).result()
     assert found.clustered_standard_error == pytest.approx(found.standard_error, rel=2**-50)
@@ -64,7 +64,7 @@ def test_chunking_and_merging_change_no_bit():
 
 
 def test_rows_without_a_finite_pair():
-    """Infinite and NaN values are counted and left out, of clusters too."""
+    """Infinite and NaN values are counted and left out, also of the clusters."""
     p = np.full((4, 2), 0.5)
     a = np.array([[0.0, 1], [0.5, 0.5], [np.nan, 1], [0.25, 0.75]])
     b = np.array([[0.0, 1], [0.0, 1], [0.5, 0.5], [0.5, 0.5]])

@@ -1,4 +1,4 @@
-"""``RowDivergence`` against its twin, which keeps every value and sums fractions."""
+"""``RowDivergence`` agrees with its twin, which keeps every value and sums fractions."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_row_divergence_is_the_reference(dtype):
     twin.update(p[:20], q[:20])
     rest.update(p[20:], q[20:])
     twin.merge(rest)
-    # the kernels' float32 terms are good to 1e-7 each, their sums to 1e-8; float64 to a few eps
+    # the kernels' float32 terms are right to 1e-7 each and their sums to 1e-8; float64 is right to a few eps
     rtol = 1e-7 if dtype == np.float32 else 1e-13
     for measure, expected in twin.result().items():
         actual = ours.result()[measure]
@@ -30,7 +30,7 @@ def test_row_divergence_is_the_reference(dtype):
 
 
 def test_small_samples_have_no_error():
-    """One row has a mean and no standard error, in both."""
+    """One row has a mean and no standard error, here and in the twin."""
     p, q = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
     for accumulator in (RowDivergence(), reference.RowDivergence()):
         accumulator.update(p, q)

@@ -1,4 +1,4 @@
-"""RowDivergence: exact statistics over rows, whatever the chunking."""
+"""RowDivergence, whose statistics over rows are exact whatever the chunks."""
 
 import copy
 import math
@@ -15,13 +15,13 @@ from kullback.streaming import RowDivergence
 
 
 def rows(n, seed=0, size=7):
-    """Random pairs of distributions."""
+    """Return random pairs of distributions."""
     rng = np.random.default_rng(seed)
     return rng.dirichlet(np.ones(size), n), rng.dirichlet(np.ones(size), n)
 
 
 def exact_statistics(values, weights=None):
-    """Mean and standard error in exact fractions."""
+    """Return mean and standard error, computed in exact fractions."""
     d = [Fraction(float(v)) for v in values]
     w = [Fraction(1)] * len(d) if weights is None else [Fraction(float(v)) for v in weights]
     n, total = len(d), sum(w)
@@ -31,7 +31,7 @@ def exact_statistics(values, weights=None):
 
 
 def test_mean_and_standard_error_are_those_of_exact_arithmetic():
-    """The mean is correctly rounded, the error to one unit."""
+    """The mean is correctly rounded, and the error is right to one unit in the last place."""
     p, q = rows(257)
     values = kl_divergence(p, q)
     mean, error = exact_statistics(values)
@@ -49,7 +49,7 @@ def test_weighted_statistics():
     weights = np.random.default_rng(1).uniform(0.1, 3, 100)
     mean, error = exact_statistics(kl_divergence(p, q), weights)
     found = RowDivergence().update(p, q, weights=weights).result().kl
-    # each w d is rounded once: a relative 2^-53 of each term
+    # each w d is rounded once, by a relative 2^-53
     assert found.mean == pytest.approx(mean, rel=2**-52)
     assert found.standard_error == pytest.approx(error, rel=1e-14)
     assert found.total_weight == pytest.approx(weights.sum(), rel=1e-15)
@@ -75,7 +75,7 @@ def test_weights_that_start_late():
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 def test_chunking_and_merging_change_no_bit(n_threads):
-    """1,000 random merge trees over random chunkings: one state, bit for bit."""
+    """1,000 random merge trees over random chunks give one state, bit for bit."""
     p, q = rows(60)
     options = {"quantiles": (0.1, 0.5, 0.9), "groups": True, "n_threads": n_threads}
     rng = np.random.default_rng(3)
@@ -112,7 +112,7 @@ def test_infinite_and_not_a_number():
 
 
 def test_empty_single_and_zero_rows():
-    """No rows give NaN, one row a mean without an error, equal rows exact zeros."""
+    """No rows give NaN, one row gives a mean without an error, and equal rows give exact zeros."""
     empty = RowDivergence().result().kl
     assert (empty.n_rows, empty.total_weight) == (0, 0)
     assert all(math.isnan(v) for v in (empty.mean, empty.standard_error, empty.min, empty.zero_share))
@@ -173,7 +173,7 @@ def test_states_files_and_pickles_come_back(tmp_path):
 
 
 def test_reset_and_operators():
-    """Reset forgets data and keeps the configuration; + leaves both sides alone, += does not."""
+    """Reset forgets data and keeps the configuration; + leaves both sides as they are, += changes the left one."""
     p, q = rows(10)
     a, b = RowDivergence().update(p, q), RowDivergence().update(q, p)
     before = a.copy()
@@ -222,13 +222,13 @@ def test_merge_refuses_and_leaves_untouched():
     ],
 )
 def test_bad_options(options, error, message):
-    """Options are checked at once, with a message that names them."""
+    """Options are checked when an accumulator is made, with a message that names them."""
     with pytest.raises(error, match=message):
         RowDivergence(**options)
 
 
 def test_result_is_readable():
-    """The repr names measures and counts; to_dict is plain data."""
+    """The repr names measures and counts, and to_dict returns plain data."""
     p, q = rows(10)
     found = RowDivergence(quantiles=(0.5,), groups=True).update(p, q, group=0).result()
     assert "kl:" in repr(found)
@@ -239,7 +239,7 @@ def test_result_is_readable():
 
 
 def test_logits_labels_and_many_measures():
-    """All measures of compare at once, from logits; labels reach their rows in any chunks."""
+    """All measures of compare come at once from logits, and labels reach their rows in any chunks."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30, 9)).astype(np.float32)
     labels = rng.integers(0, 9, 30)

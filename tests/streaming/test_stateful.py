@@ -1,4 +1,4 @@
-"""A machine that drives update, merge and serialisation in any order, against math.fsum."""
+"""A machine that updates, merges and serialises in any order, and compares with math.fsum."""
 
 import math
 import pickle
@@ -44,19 +44,19 @@ class Accumulators(RuleBasedStateMachine):
 
     @rule(target=pairs, left=pairs, right=pairs)
     def merge(self, left, right):
-        """Merge into a new one; both sides stay."""
+        """Merge into a new accumulator, which leaves both sides as they are."""
         return (left[0] + right[0], left[1] + right[1])
 
     @rule(left=pairs, right=pairs)
     def merge_in_place(self, left, right):
-        """Merge into the left one, which may be the right one too."""
+        """Merge into the left accumulator, which may also be the right one."""
         if len(left[1]) + len(right[1]) < 200:
             left[0].merge(right[0])
             left[1].extend(list(right[1]))
 
     @rule(target=pairs, pair=pairs, way=st.sampled_from(["state", "pickle", "copy"]))
     def travel(self, pair, way):
-        """Serialise and come back."""
+        """Replace an accumulator by what comes back from its serialised form."""
         acc = pair[0]
         twin = {"state": lambda: RowDivergence.from_state(acc.to_state()),
                 "pickle": lambda: pickle.loads(pickle.dumps(acc)), "copy": acc.copy}[way]()  # fmt: skip
@@ -65,7 +65,7 @@ class Accumulators(RuleBasedStateMachine):
 
     @rule(pair=pairs)
     def reset(self, pair):
-        """Forget."""
+        """Reset an accumulator."""
         pair[0].reset()
         pair[1].clear()
 

@@ -1,4 +1,4 @@
-"""States and files of every accumulator: what is damaged or hostile is refused, all or nothing."""
+"""States and files of every accumulator: what is damaged or hostile is refused and changes nothing."""
 
 import copy
 import json
@@ -120,7 +120,7 @@ def test_damaged_states_are_refused(kind):
     ],
 )  # fmt: skip
 def test_contents_that_cannot_be_are_refused(kind, name, change):
-    """Negative counts, sums out of canonical form, and contents that contradict each other."""
+    """Negative counts, sums out of canonical form, and contents that contradict each other are refused."""
     acc = make(kind)
     state = acc.to_state()
     state[name] = np.asarray(change(state[name])).astype(state[name].dtype)
@@ -160,7 +160,7 @@ def test_damaged_files_are_refused(kind, tmp_path):
         flipped[place] ^= 1 << rng.integers(8)
         damaged.write_bytes(flipped)
         try:
-            assert type(acc).load(damaged) == acc  # dates and the like are not checked
+            assert type(acc).load(damaged) == acc  # the archive also holds dates and the like, which are not checked
         except ValueError as error:
             assert "cannot load" in str(error)
     with pytest.raises(FileNotFoundError):
@@ -168,7 +168,7 @@ def test_damaged_files_are_refused(kind, tmp_path):
 
 
 def test_hostile_files(tmp_path):
-    """Pickles, foreign members, other accumulators, and headers that claim more than there is."""
+    """Pickles, foreign members, other accumulators, and headers that claim more than there is are refused."""
     path = tmp_path / "x.npz"
     np.savez(path, header=np.array([{"a": 1}], object))
     with pytest.raises(ValueError, match="cannot load"):
@@ -212,7 +212,7 @@ def test_a_failed_merge_changes_nothing():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_merging_with_itself_and_with_nothing(kind):
-    """An empty twin changes nothing; merging with itself doubles."""
+    """Merging an empty twin changes nothing, and merging an accumulator with itself doubles its data."""
     acc = make(kind)
     empty = acc.copy().reset()
     assert acc + empty == acc == empty + acc

@@ -1,4 +1,4 @@
-"""SupportDivergence: one pair of distributions, in chunks along the support."""
+"""SupportDivergence, to which one pair of distributions comes in chunks along the support."""
 
 import math
 
@@ -17,7 +17,7 @@ LOGITS = ALL[:5]
 
 
 def pair(n, seed=0, dtype=np.float64):
-    """Two distributions with zeros on both sides."""
+    """Return two distributions with zeros on both sides."""
     rng = np.random.default_rng(seed)
     p, q = rng.dirichlet(np.ones(n)), rng.dirichlet(np.ones(n))
     p[: n // 4] = 0
@@ -25,7 +25,7 @@ def pair(n, seed=0, dtype=np.float64):
 
 
 def exact_logits(a, b):
-    """Every measure of two logit vectors in 60 digits."""
+    """Return every measure of two vectors of logits, computed with 60 digits."""
     with mpmath.workdps(60):
         a, b = [mpmath.mpf(float(x)) for x in a], [mpmath.mpf(float(x)) for x in b]
         log_p = mpmath.log(mpmath.fsum(map(mpmath.exp, a)))
@@ -43,7 +43,7 @@ def exact_logits(a, b):
 
 @pytest.mark.parametrize("n", [4, 8, 9, 257, 20000])
 def test_probabilities_equal_scipy(n, n_threads):
-    """All measures agree with SciPy on the whole."""
+    """All measures agree with those of SciPy for the whole vectors."""
     p, q = pair(n)
     acc = SupportDivergence(ALL, n_threads=n_threads)
     for chunk in np.array_split(np.arange(n), 3):
@@ -73,7 +73,7 @@ def test_generalised_and_normalised():
 
 @pytest.mark.parametrize("distance", [1e-1, 1e-4, 1e-7])
 def test_nearly_equal_sides_keep_their_digits(distance):
-    """KL of nearly equal probabilities against 60 digits."""
+    """KL of nearly equal probabilities agrees with that computed with 60 digits."""
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(1000))
     q = p * (1 + distance * rng.uniform(-1, 1, 1000))
@@ -89,7 +89,7 @@ def test_nearly_equal_sides_keep_their_digits(distance):
 @pytest.mark.parametrize("offset", [0.0, 1e4, -3e4])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_logits_against_sixty_digits(dtype, offset, n_threads):
-    """All measures from logits, with offsets; the terms' rounding is all that is left."""
+    """All measures of logits with offsets are right but for the rounding of their terms."""
     rng = np.random.default_rng(0)
     a, b = ((rng.normal(0, 4, 9000) + offset).astype(dtype) for _ in "ab")
     acc = SupportDivergence(LOGITS, from_logits=True, n_threads=n_threads).update(a, b)
@@ -104,7 +104,7 @@ def test_logits_against_sixty_digits(dtype, offset, n_threads):
 
 
 def test_logits_extremes():
-    """-inf is zero on either side, 0 for equal sides, infinite where p > 0 and q = 0; NaN is refused."""
+    """A logit of -inf is probability zero: KL of equal sides is 0, and infinite for p > 0 and q = 0. NaN is refused."""
     inf = np.inf
     make = lambda: SupportDivergence(("kl", "reverse_kl"), from_logits=True)  # noqa: E731
     assert make().update([0.0, 1.0, -inf], [0.0, 1.0, -inf]).result().kl == 0
@@ -130,7 +130,7 @@ def test_chunking_and_merging_change_no_bit(from_logits, n_threads):
     """Random chunks and merge trees give one state, even where the maximum grows by whole windows."""
     rng = np.random.default_rng(0)
     if from_logits:
-        a, b = rng.normal(0, 400, 400), rng.normal(0, 400, 400)  # spans 3,000 binary exponents
+        a, b = rng.normal(0, 400, 400), rng.normal(0, 400, 400)  # they span 3,000 binary exponents
         a[:9], b[5:20] = -np.inf, -np.inf
     else:
         a, b = pair(400)
@@ -146,7 +146,7 @@ def test_chunking_and_merging_change_no_bit(from_logits, n_threads):
             last = parts.pop(rng.integers(len(parts)))
             parts[rng.integers(len(parts))].merge(last)
         assert parts[0] == whole
-    large = [np.tile(x, 60) for x in (a, b)]  # enough for several parts
+    large = [np.tile(x, 60) for x in (a, b)]  # these are enough for several parts
     one = SupportDivergence(measures, **(options | {"n_threads": 1})).update(*large)
     assert SupportDivergence(measures, **options).update(*large) == one
 
@@ -170,7 +170,7 @@ def test_levels_agree(level):
     ],
 )  # fmt: skip
 def test_bad_options(options, message):
-    """Options are checked at once."""
+    """Options are checked when an accumulator is made."""
     with pytest.raises(ValueError, match=message):
         SupportDivergence(**options)
 

@@ -7,8 +7,9 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
 from kullback import affinities
+from kullback._search import faiss_settings
 from kullback.reference import affinities as reference
-from kullback.tsne.neighbors import NeighborIndex, _faiss, nearest_neighbors
+from kullback.tsne.neighbors import NeighborIndex, nearest_neighbors
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_threads_change_no_bit(digits, method):
     runs = [nearest_neighbors(digits, 30, method=method, n_threads=n) for n in (1, 2, 3, 5)]
     assert len({run[0].tobytes() + run[1].tobytes() for run in runs}) == 1
     assert (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold) == before
-    with pytest.raises(ZeroDivisionError), _faiss(5):
+    with pytest.raises(ZeroDivisionError), faiss_settings(5):
         raise ZeroDivisionError
     assert (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold) == before
 

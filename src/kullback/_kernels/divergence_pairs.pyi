@@ -4,8 +4,8 @@ def flag_rows(rows: Any, unusual_out: Any) -> None: ...
 def all_pairs(
     p: Any,
     q: Any,
-    p_slow: Any,
-    q_slow: Any,
+    p_unusual: Any,
+    q_unusual: Any,
     measure: int,
     unit: float,
     values_out: Any,
@@ -14,8 +14,8 @@ def all_pairs(
 def listed_pairs(
     p: Any,
     q: Any,
-    p_slow: Any,
-    q_slow: Any,
+    p_unusual: Any,
+    q_unusual: Any,
     rows: Any,
     columns: Any,
     measure: int,

@@ -1,25 +1,21 @@
 from typing import Any
 
-BLOCK_ELEMENTS: int
-LANE_ROWS: int
-PIECE_ELEMENTS: int
-MOST_MEASURES: int
-STATE_SUMS: int
-MAX_GROUP_ROWS: int
+MEASURES: dict[str, int]
 
-def reduce_rows(
-    p: Any,
-    q: Any,
-    p_kind: int,
-    q_kind: int,
-    measures: Any,
-    options: Any,
-    values_out: Any,
-    status_out: Any,
-    scratch: Any,
-    region_size: int,
-    group: int,
-    block: int,
-    columns: bool,
-    n_threads: int,
-) -> int: ...
+class Reduction:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        p_elements: tuple[int, float],
+        q_elements: tuple[int, float] | None,
+        unit: float,
+        normalisation: int,
+        alpha: float,
+        from_logits: bool,
+        inverse_temperature: float,
+        smoothing: float,
+    ) -> None: ...
+    def scratch_size(self, p: Any, q: Any, n_threads: int) -> int: ...
+    def reduce(self, p: Any, q: Any, values_out: Any, status_out: Any, scratch: Any, n_threads: int) -> int: ...
+
+def vector_scratch_size() -> int: ...

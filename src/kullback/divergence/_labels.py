@@ -1,4 +1,4 @@
-"""Losses against integer labels: -log q[label], from probabilities or logits."""
+"""Losses of probabilities or logits against integer labels: -log q[label]."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._rows import reduce_rows, row_values
 
 
 def is_labels(p: npt.ArrayLike, q: npt.ArrayLike) -> bool:
-    """Whether p holds labels for the rows of q: integers, with one axis less."""
+    """Return whether p holds labels for the rows of q, which are integers with one axis less."""
     p = np.asarray(p)
     return p.dtype.kind in "iu" and p.ndim == np.ndim(q) - 1
 
@@ -27,50 +27,65 @@ def label_loss(
     options: RowOptions,
     name: str = "q",
 ) -> Any:
-    """Return -sum t log q of every row, t = (1 - s) one-hot + s / n_classes."""
+    """Return the loss -sum t log q of every row, where t = (1 - s) one-hot + s / n_classes and s is label_smoothing.
+
+    Rows whose label is ``ignore_index`` do not count; ``name`` is that of q in messages.
+    """
     share = check_probability(label_smoothing, "label_smoothing")
     q = np.asarray(q)
     axis = options.get("axis", -1)
     if not -q.ndim <= axis < q.ndim:
         raise ValueError(f"axis must be in [{-q.ndim}, {q.ndim - 1}] for shape {q.shape}, got {axis}")
-    batch = q.shape[: axis % q.ndim] + q.shape[axis % q.ndim + 1 :]
-    index, kept = check_class_labels(labels, batch, q.shape[axis], ignore_index)
+    axis %= q.ndim
+    batch = q.shape[:axis] + q.shape[axis + 1 :]
+    index, keep = check_class_labels(labels, batch, q.shape[axis], ignore_index)
     where = options.get("where")
-    kept = kept if where is None else kept & np.broadcast_to(np.asarray(where), batch)
-    inner: dict[str, Any] = {
-        key: value for key, value in options.items() if key not in ("weights", "reduction", "keepdims", "out", "where")
-    }
-    inner["where"] = kept
-    base = inner.pop("base", None)
-    logits = bool(options.get("from_logits", False))
-    smoothing = options.get("smoothing", 0.0)
-    if smoothing and logits:
+    keep = keep if where is None else keep & np.broadcast_to(np.asarray(where), batch)
+    if options.get("smoothing", 0.0) and options.get("from_logits", False):
         raise ValueError("smoothing must be 0 with labels and from_logits=True")
-    (mass,) = row_values(q, None, ("mass",), **inner, names=(name, ""))
-    picked = _as_float(np.take_along_axis(q, np.expand_dims(index, axis), axis).squeeze(axis), logits)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if logits:
-            loss = mass - picked / options.get("temperature", 1.0)
-        elif options.get("normalize", "check") is False:
-            loss = -np.log(picked)
-        else:
-            loss = np.log(mass) - np.log(picked + smoothing)
+    unreduced: Any = {key: value for key, value in options.items() if key not in _OF_REDUCTION}
+    unreduced["where"] = keep
+    loss = _one_hot_loss(index, q, axis, unreduced, name)
     if share > 0:
-        uniform = np.zeros(q.shape[axis]) if logits else np.full(q.shape[axis], 1.0 / q.shape[axis])
-        uniform = uniform.reshape([-1 if k == axis % q.ndim else 1 for k in range(q.ndim)])
-        (spread,) = row_values(uniform, q, ("cross_entropy",), **inner, names=("p", name))
-        loss = (1 - share) * loss + share * spread if share < 1 else spread
+        uniform = _uniform_loss(q, axis, unreduced, name)
+        loss = (1 - share) * loss + share * uniform if share < 1 else uniform
+    base = options.get("base")
     if base is not None:
         loss = loss / np.log(base)
-    reduction = options.get("reduction", "none")
-    keep = None if kept.all() else kept
     return reduce_rows(
-        loss, batch, axis % q.ndim, options.get("weights"), keep, reduction, options.get("keepdims", False),
-        options.get("out"),
+        loss, batch, axis, options.get("weights"), None if keep.all() else keep, options.get("reduction", "none"),
+        options.get("keepdims", False), options.get("out"),
     )  # fmt: skip
 
 
-def _as_float(values: npt.NDArray[Any], logits: bool) -> npt.NDArray[np.float64]:
+_OF_REDUCTION = frozenset(("weights", "reduction", "keepdims", "out", "base"))
+"""The options that act on finished losses in nats."""
+
+
+def _one_hot_loss(index: npt.NDArray[Any], q: npt.NDArray[Any], axis: int, options: RowOptions, name: str) -> Any:
+    """Return -log q[label] of every row, in nats."""
+    logits = bool(options.get("from_logits", False))
+    (mass,) = row_values(q, None, ("mass",), **options, names=(name, ""))
+    picked = _as_float64(np.take_along_axis(q, np.expand_dims(index, axis), axis).squeeze(axis), logits)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if logits:
+            return mass - picked / options.get("temperature", 1.0)
+        if options.get("normalize", "check") is False:
+            return -np.log(picked)
+        return np.log(mass) - np.log(picked + options.get("smoothing", 0.0))
+
+
+def _uniform_loss(q: npt.NDArray[Any], axis: int, options: RowOptions, name: str) -> Any:
+    """Return -mean log q of every row, in nats: the cross-entropy of the uniform distribution."""
+    n_classes = q.shape[axis]
+    logits = bool(options.get("from_logits", False))
+    uniform = np.zeros(n_classes) if logits else np.full(n_classes, 1.0 / n_classes)
+    uniform = uniform.reshape([-1 if k == axis else 1 for k in range(q.ndim)])
+    return row_values(uniform, q, ("cross_entropy",), **options, names=("p", name))[0]
+
+
+def _as_float64(values: npt.NDArray[Any], logits: bool) -> npt.NDArray[np.float64]:
+    """Return values in float64; logits of uint16 are the bits of bfloat16."""
     if logits and values.dtype == np.uint16:
         values = (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float64)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .._checks.data import check_samples
 from .._checks.scalars import check_base, check_integer
+from .._search import EuclideanSearch
 from .._threads import resolve_threads
 
 TREE_FEATURES = 10
@@ -183,10 +184,7 @@ def _search(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], k: int, work
     The library's search ranks in float32. A few more neighbours are therefore asked for and measured again. A neighbour
     that is ranked even farther out is missed, but its distance differs from the one returned by no more than rounding.
     """
-    from ..neighbors import NeighborIndex
-
-    graph = NeighborIndex(y, method="exact").search(x, k + SPARE, n_threads=workers)
-    columns = graph.columns.reshape(len(x), -1)
+    columns, _ = EuclideanSearch(y, exact=True, n_threads=workers).of_new_rows(x, k + SPARE, workers)
     squares = np.empty(columns.shape)
     for start in range(0, len(x), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)

@@ -3,7 +3,8 @@
 Each reader is a thin adapter over the format's own library, which is imported only when it is used.
 """
 
-from ._sources import Source, open_source
+from ._open import open_source
+from ._source import Source
 from .llama import LlamaLogits, LogitsReport, compare_logits
 
 __all__ = ["LlamaLogits", "LogitsReport", "Source", "compare_logits", "open_source"]

@@ -1,119 +1,41 @@
-"""llama.cpp's file of base logits, and a report of what a second model makes of the same tokens."""
+"""A report of what a second model makes of the tokens whose logits under a base model are given."""
 
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._blocks import Blocks
 from .._checks.labels import check_class_labels
+from .._interrupts import note_interrupts
 from .._threads import resolve_threads
 from ..streaming import RowStatistics, RowValues
-from ._sources import Source, open_source
+from ._llama_file import CLIPPED_SPAN, N_STEPS, LlamaLogits, is_llama_logits
+from ._open import open_source
+from ._source import Source
 
-_MAGIC = b"_logits_"
-_HEADER = 20  # bytes: magic, then n_ctx, n_vocab and n_chunk as int32
-_RECORD_HEADER = 4  # uint16: scale and minimum as float32
-# Stored values are float32 sums of two terms below 2^5 in size, each rounded: 2^-24 of it, with room
-_ROUNDING = 2.0**-17
-_STEPS, _CLIPPED = 65535, 16.0  # codes, and how far below the largest logit they reach at most
-_BLOCK_ROWS = 64  # that a thread gets at once, at most
-_PIECE_BYTES = 1 << 17  # of one float64 array of the rows that are reduced at once
+__all__ = ["LlamaLogits", "LogitsReport", "compare_logits", "is_llama_logits"]
 
 Floats = NDArray[np.float64]
+Tokens = NDArray[np.integer[Any]]
 
+_ROUNDING = 2.0**-17
+"""A bound of the rounding of stored values: each is a float32 sum of two terms below 2^5, both rounded to 2^-24."""
 
-def is_llama_logits(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file begins as llama.cpp's base logits do."""
-    with open(path, "rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
+_LARGEST_BLOCK_ROWS = 64
+"""Rows of a block at most, so that progress shows and Ctrl-C is soon obeyed."""
 
+_PIECE_BYTES = 1 << 17
+"""Bytes of one float64 array of the rows that are reduced at once."""
 
-class LlamaLogits(Source):
-    """Base logits as written by ``llama-perplexity --kl-divergence-base``.
-
-    The file holds "_logits_", n_ctx, n_vocab and n_chunk (int32), n_ctx * n_chunk tokens (int32), then one
-    record for each scored position, the second half of each chunk: a float32 scale, a float32 minimum,
-    and n_vocab log-probabilities as uint16, padded to an even number. Values more than 16 below the
-    largest are stored as the minimum.
-
-    ``read`` returns float32 log-probabilities, which are not quite normalised; ``evaluate`` takes them
-    with ``from_logits=True``.
-
-    Attributes
-    ----------
-    tokens
-        Of shape ``(n_chunk, n_ctx)``.
-    labels
-        The token that follows each scored position: one for each row.
-    """
-
-    concurrent = True
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
-        size = os.path.getsize(path)
-        with open(path, "rb") as file:
-            header = file.read(_HEADER)
-            if header[: len(_MAGIC)] != _MAGIC or len(header) < _HEADER:
-                raise ValueError(f"{self._path!r} is no file of llama.cpp's base logits")
-            self.n_ctx, self.n_vocab, self.n_chunk = (int(x) for x in np.frombuffer(header, "<i4", 3, 8))
-            if self.n_ctx < 4 or self.n_vocab < 1 or self.n_chunk < 1:
-                raise ValueError(
-                    f"{self._path!r} is damaged: n_ctx {self.n_ctx}, n_vocab {self.n_vocab}, n_chunk {self.n_chunk}"
-                )
-            self._record = _RECORD_HEADER + 2 * ((self.n_vocab + 1) // 2)  # uint16
-            first = self.n_ctx // 2
-            scored = self.n_ctx - 1 - first
-            self.n_rows, self.n_columns, self.dtype = (
-                self.n_chunk * scored,
-                self.n_vocab,
-                np.dtype(np.float32),
-            )
-            self._offset = _HEADER + 4 * self.n_ctx * self.n_chunk
-            expected = self._offset + 2 * self._record * self.n_rows
-            if size != expected:
-                raise ValueError(f"{self._path!r} has {size} bytes, but its header speaks of {expected}")
-            tokens = np.frombuffer(file.read(self._offset - _HEADER), "<i4")
-        self.tokens = tokens.reshape(self.n_chunk, self.n_ctx)
-        if not ((tokens >= 0) & (tokens < self.n_vocab)).all():
-            raise ValueError(f"{self._path!r} is damaged: it has tokens outside of [0, {self.n_vocab})")
-        self.labels = self.tokens[:, first + 1 :].reshape(-1)
-        self._descriptor = os.open(path, os.O_RDONLY)
-
-    def read_codes(self, start: int, stop: int) -> tuple[Floats, Floats, NDArray[np.uint16]]:
-        """Return scale, minimum and codes of some rows, as they are stored."""
-        assert self.n_rows is not None
-        n = min(stop, self.n_rows) - start
-        data = os.pread(self._descriptor, 2 * self._record * n, self._offset + 2 * self._record * start)
-        if len(data) != 2 * self._record * n:
-            raise OSError(f"{self._path!r} ended early: it was cut while it was read")
-        records = np.frombuffer(data, "<u2").reshape(n, self._record)
-        head = np.ascontiguousarray(records[:, :_RECORD_HEADER]).view("<f4").astype(np.float64)
-        span = head[:, 0] * _STEPS
-        # Log-probabilities end below 0 and span 16; the lowest is above -16 - log(2^31); with room
-        possible = (span >= 0) & (span < _CLIPPED + 1) & (head[:, 1] > -40) & (head[:, 1] + span < 1)
-        if not possible.all():
-            raise ValueError(f"{self._path!r} is damaged between rows {start} and {stop}")
-        return head[:, 0], head[:, 1], records[:, _RECORD_HEADER : _RECORD_HEADER + self.n_vocab]
-
-    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return float32 log-probabilities."""
-        scale, minimum, codes = self.read_codes(start, stop)
-        rows = np.empty(codes.shape, np.float32) if buffer is None or len(buffer) < len(codes) else buffer
-        rows = rows[: len(codes)]
-        np.multiply(codes, scale.astype(np.float32)[:, None], out=rows, dtype=np.float32)
-        rows += minimum.astype(np.float32)[:, None]
-        return rows
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+_LARGEST_EXPONENT = 709
+"""The exponential of a larger number is infinite in float64, and math.exp raises instead of returning that."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,20 +45,20 @@ class LogitsReport:
     Attributes
     ----------
     n_tokens
-        Scored positions.
+        Number of scored positions.
     perplexity, perplexity_base, perplexity_ratio
-        Of the second model, of the base, and their ratio: (value, standard error).
+        Perplexity of the second model, of the base, and their ratio: (value, standard error).
     kl
         Statistics of KL(base || second) in nats over positions.
     kl_bounds
-        Between which the mean KL of the unquantised base lies: a rigorous bound over all logits that
-        the stored codes can stand for. None where the base is not quantised.
+        Two numbers between which the mean KL of the unquantised base lies: rigorous bounds over all logits
+        that the stored codes can stand for. None where the base is not quantised.
     top1_agreement
         Share of positions whose largest probability is the same token's: (value, standard error).
     p_change
         Statistics of p(correct token) under the second model less that under the base.
     p_change_rms
-        Root of its mean square.
+        Root of the mean square of that change.
     """
 
     n_tokens: int
@@ -171,7 +93,7 @@ class LogitsReport:
             lines.append(f"{'KL of the unquantised base':<28} {low:12.6f} to {high:.6f}")
         lines.append(f"{'Maximum KL':<28} {self.kl.max:12.6f}")
         for p, value in sorted(self.kl.quantiles.items(), reverse=True):
-            value = min(max(value, self.kl.min), self.kl.max)  # as buckets have a width
+            value = min(max(value, self.kl.min), self.kl.max)  # the middle of a bucket may lie outside
             lines.append(f"{f'{100 * p:g} % of KL':<28} {value:12.6f}")
         lines.append(f"{'Minimum KL':<28} {self.kl.min:12.6f}")
         return "\n".join(lines)
@@ -197,154 +119,208 @@ def compare_logits(
     labels
         The correct token of each row; by default those of the llama.cpp file.
     quantiles
-        Of KL and of the change of p(correct).
+        Probabilities whose quantiles of KL and of the change of p(correct) are reported.
     progress
         Whether to show progress where the error stream is a terminal.
     max_memory
-        Bytes that the blocks in work may take with all that is computed from them.
+        Bytes that all blocks together may take while they are reduced, with what is computed from them.
     n_threads
         Threads; no bit of the result depends on them.
 
     Notes
     -----
-    Both sides are normalised, in float64. Let l be a stored log-probability and e half a step, with the
-    rounding of float32. The true p of that token lies between exp(l - e) and exp(l + e); where the code
-    is 0 in a row that spans all 16 nats, smaller values were clipped and it lies between 0 and
-    exp(l + e). As p and q both sum to 1, KL is the sum of h(p) = p log(p / q) - p + q, which is convex
-    with its minimum 0 at p = q; so the sums of its least and of its greatest values over these intervals
-    bound the true KL.
+    Both sides are normalised in float64. Let l be a stored log-probability, and e half a step of the codes
+    plus the rounding of float32. The true p of that token lies between exp(l - e) and exp(l + e). Where the
+    code is 0 in a row that spans all 16 nats, smaller values were clipped, and p lies between 0 and
+    exp(l + e). As p and q both sum to 1, KL is the sum of h(p) = p log(p / q) - p + q over all tokens. The
+    function h is convex and has its minimum 0 at p = q. So the sum of its least values over these intervals,
+    and the sum of its greatest values, bound the true KL.
     """
-    from tqdm import tqdm
-
-    sources = [open_source(base), open_source(second)]
-    left, right = sources
-    names = ("nll", "nll_base", "nll_change", "kl", "kl_low", "kl_high", "same_top", "p_change", "p_square")
-    plain = RowValues(names)
-    ranked = RowValues(("kl", "p_change"), quantiles=quantiles)
+    sources: list[Source] = []
     try:
-        tokens = next((source.labels for source in sources if isinstance(source, LlamaLogits)), labels)
-        tokens = tokens if labels is None else np.asarray(labels)
-        if tokens is None:
-            raise ValueError("labels must be given, as neither base nor second is a file that holds tokens")
-        n_rows = len(tokens)
-        for name, source in zip(("base", "second"), sources, strict=True):
-            if source.n_rows not in (None, n_rows):
-                raise ValueError(f"{name} must have {n_rows} rows, one per label, got {source.n_rows}")
-        if None not in (left.n_columns, right.n_columns) and left.n_columns != right.n_columns:
-            raise ValueError(f"base and second must have one vocabulary, got {left.n_columns} and {right.n_columns}")
-        if (
-            isinstance(left, LlamaLogits)
-            and isinstance(right, LlamaLogits)
-            and not np.array_equal(left.labels, right.labels)
-        ):
-            raise ValueError("base and second must be of the same text, but their tokens differ")
-        width = left.n_columns or right.n_columns or 1
-        # ten float64 arrays of a thread's piece; a row as its reader returns it, and as it was read
-        piece, row = 80 * width * _piece_rows(width), 24 * width
-        threads = max(1, min(resolve_threads(n_threads), max_memory // (piece + row)))
-        block = max(1, min(_BLOCK_ROWS, (max_memory // threads - piece) // row))
-        with (
-            ThreadPoolExecutor(threads) as pool,
-            tqdm(total=n_rows, unit="token", disable=None if progress else True) as bar,
-        ):
-            for first in range(0, n_rows, threads * block):
-                bounds = [
-                    (start, min(start + block, n_rows))
-                    for start in range(first, min(first + threads * block, n_rows), block)
-                ]
-                read = [(_read(left, *rows), _read(right, *rows), tokens[slice(*rows)], rows[0]) for rows in bounds]
-                for values in pool.map(_per_row, *zip(*read, strict=True)):
-                    plain.update([values[name] for name in names])
-                    ranked.update([values["kl"], values["p_change"]])
-                    bar.update(len(values["kl"]))
+        sources.append(open_source(base))
+        sources.append(open_source(second))
+        totals = _Totals(quantiles)
+        tokens = _check_tokens(sources, labels)
+        block_rows, n_workers = _plan(sources, max_memory, n_threads)
+        parts = [_Totals(quantiles) for _ in range(n_workers)]
+        # Codes are read as they are stored, because the bounds need their scale.
+        stored = [_StoredLogits(source) if isinstance(source, LlamaLogits) else source for source in sources]
+        _run(Blocks(stored, len(tokens), block_rows), parts, tokens, progress)
     finally:
-        for source, given in zip(sources, (base, second), strict=True):
+        for source, given in zip(sources, (base, second), strict=False):
             if source is not given:
                 source.close()
-    found, quantile = plain.result(), ranked.result()
-
-    def perplexity(name: str) -> tuple[float, float]:
-        mean = found[name].mean
-        value = math.inf if mean > 709 else math.exp(mean)  # where it would overflow
-        return value, value * found[name].standard_error
-
-    return LogitsReport(
-        n_tokens=n_rows,
-        perplexity=perplexity("nll"),
-        perplexity_base=perplexity("nll_base"),
-        perplexity_ratio=perplexity("nll_change"),  # paired: its error is that of the differences
-        kl=quantile["kl"],
-        kl_bounds=(found["kl_low"].mean, found["kl_high"].mean) if isinstance(left, LlamaLogits) else None,
-        top1_agreement=(found["same_top"].mean, found["same_top"].standard_error),
-        p_change=quantile["p_change"],
-        p_change_rms=math.sqrt(found["p_square"].mean) if n_rows else math.nan,
-    )
+    for part in parts:
+        totals.merge(part)
+    return totals.report(len(tokens), is_quantised=isinstance(sources[0], LlamaLogits))
 
 
-class _Logits(NamedTuple):
-    """Logits of some rows: as they are, or codes with the scale and the minimum of each row."""
+def _check_tokens(sources: list[Source], labels: Any) -> Tokens:
+    """Return the correct token of each row; raise where the sides do not fit them or each other."""
+    base, second = sources
+    tokens = next((source.labels for source in sources if isinstance(source, LlamaLogits)), None)
+    tokens = tokens if labels is None else np.asarray(labels)
+    if tokens is None:
+        raise ValueError("labels must be given, as neither base nor second is a file that holds tokens")
+    n_rows = len(tokens)
+    for name, source in zip(("base", "second"), sources, strict=True):
+        if source.n_rows not in (None, n_rows):
+            raise ValueError(f"{name} must have {n_rows} rows, one per label, got {source.n_rows}")
+    if None not in (base.n_columns, second.n_columns) and base.n_columns != second.n_columns:
+        raise ValueError(f"base and second must have one vocabulary, got {base.n_columns} and {second.n_columns}")
+    if (
+        isinstance(base, LlamaLogits)
+        and isinstance(second, LlamaLogits)
+        and not np.array_equal(base.labels, second.labels)
+    ):
+        raise ValueError("base and second must be of the same text, but their tokens differ")
+    return tokens
 
-    values: NDArray[Any]
-    scale: Floats | None = None
-    minimum: Floats | None = None
 
-    def part(self, rows: slice) -> _Logits:
-        return _Logits(*(None if field is None else field[rows] for field in self))  # type: ignore[arg-type]
-
-    def decoded(self) -> Floats:
-        if self.scale is None or self.minimum is None:
-            return self.values.astype(np.float64)
-        logits: Floats = np.multiply(self.values, self.scale[:, None], dtype=np.float64)
-        logits += self.minimum[:, None]
-        return logits
+def _plan(sources: list[Source], max_memory: int, n_threads: int | None) -> tuple[int, int]:
+    """Return the rows of a block and the number of threads, within the memory allowed."""
+    width = sources[0].n_columns or sources[1].n_columns or 1
+    # A thread computes with up to ten float64 arrays of a piece. Each side of a row is held as it was read, and once
+    # more as its reader returns it; that is at most 24 bytes for each column.
+    piece_bytes, row_bytes = 80 * width * _piece_rows(width), 24 * width
+    n_workers = max(1, min(resolve_threads(n_threads), max_memory // (piece_bytes + row_bytes)))
+    affordable_rows = (max_memory // n_workers - piece_bytes) // row_bytes
+    return max(1, min(_LARGEST_BLOCK_ROWS, affordable_rows)), n_workers
 
 
-def _read(source: Source, start: int, stop: int) -> _Logits:
-    if not isinstance(source, LlamaLogits):
-        return _Logits(source.read(start, stop))
-    scale, minimum, codes = source.read_codes(start, stop)
-    return _Logits(codes, scale, minimum)
+def _run(blocks: Blocks, parts: list[_Totals], tokens: Tokens, progress: bool) -> None:
+    """Add all rows to the totals of the threads. Ctrl-C takes effect when the blocks that were begun are done."""
+    from tqdm import tqdm
+
+    bar = tqdm(total=blocks.n_rows, unit="token", disable=None if progress else True)
+    with bar, note_interrupts() as interrupted:
+        blocks.run(
+            [partial(part.reduce, tokens) for part in parts],
+            interrupted=interrupted,
+            show=lambda n_done: bar.update(n_done - bar.n),
+        )
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+
+class _StoredLogits(Source):
+    """The rows of a file of base logits as they are stored, which keep the scale of their codes."""
+
+    concurrent = True
+
+    def __init__(self, logits: LlamaLogits) -> None:
+        self._logits = logits
+        self.n_rows = logits.n_rows
+        self.n_columns = self.dtype = None  # so that no buffer is made for what is not read into one
+
+    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
+        return self._logits.read_records(start, stop)
+
+
+_MEANS = ("nll", "nll_base", "nll_change", "kl", "kl_low", "kl_high", "same_top", "p_change", "p_square")
+_RANKED = ("kl", "p_change")
+
+
+class _Totals:
+    """Statistics of the values of each row: means of all of them, and quantiles of two."""
+
+    def __init__(self, quantiles: Sequence[float]) -> None:
+        self.means = RowValues(_MEANS)
+        self.ranked = RowValues(_RANKED, quantiles=quantiles)
+
+    def reduce(self, tokens: Tokens, start: int, stop: int, blocks: list[NDArray[Any]]) -> None:
+        """Add one block of rows."""
+        base, second = blocks
+        values = _values_of_rows(base, second, tokens[start:stop], start)
+        self.means.update([values[name] for name in _MEANS])
+        self.ranked.update([values[name] for name in _RANKED])
+
+    def merge(self, other: _Totals) -> None:
+        """Add what another thread has reduced."""
+        self.means.merge(other.means)
+        self.ranked.merge(other.ranked)
+
+    def report(self, n_rows: int, *, is_quantised: bool) -> LogitsReport:
+        """Return the report of everything that was added."""
+        means, ranked = self.means.result(), self.ranked.result()
+
+        def perplexity(name: str) -> tuple[float, float]:
+            mean = means[name].mean
+            value = math.inf if mean > _LARGEST_EXPONENT else math.exp(mean)
+            return value, value * means[name].standard_error
+
+        return LogitsReport(
+            n_tokens=n_rows,
+            perplexity=perplexity("nll"),
+            perplexity_base=perplexity("nll_base"),
+            perplexity_ratio=perplexity("nll_change"),  # rows are paired, so its error is that of the differences
+            kl=ranked["kl"],
+            kl_bounds=(means["kl_low"].mean, means["kl_high"].mean) if is_quantised else None,
+            top1_agreement=(means["same_top"].mean, means["same_top"].standard_error),
+            p_change=ranked["p_change"],
+            p_change_rms=math.sqrt(means["p_square"].mean) if n_rows else math.nan,
+        )
+
+
+# ---- The values of each row ----------------------------------------------------------------------
 
 
 def _piece_rows(width: int) -> int:
-    """Return how many rows are reduced at once: few, so that what is computed from them stays in the caches."""
+    """Return how many rows are reduced at once: so few that what is computed from them stays in the caches."""
     return max(1, _PIECE_BYTES // (8 * width))
 
 
-def _per_row(left: _Logits, right: _Logits, tokens: NDArray[np.integer[Any]], first_row: int) -> dict[str, Floats]:
-    if len(left.values) != len(tokens) or left.values.shape != right.values.shape:
-        expected = (len(tokens), left.values.shape[-1])
+def _values_of_rows(base: NDArray[Any], second: NDArray[Any], tokens: Tokens, first_row: int) -> dict[str, Floats]:
+    """Return the values of each row of a block by their names; ``first_row`` is the block's place in the data."""
+    shapes = [_logits_shape(side) for side in (base, second)]
+    if shapes[0][0] != len(tokens) or shapes[0] != shapes[1]:
+        expected = (len(tokens), shapes[0][-1])
         raise ValueError(
-            f"base and second must have shape {expected} from row {first_row} on,"
-            f" got {left.values.shape} and {right.values.shape}"
+            f"base and second must have shape {expected} from row {first_row} on, got {shapes[0]} and {shapes[1]}"
         )
-    tokens, _ = check_class_labels(tokens, (len(tokens),), left.values.shape[-1], None)
-    step = _piece_rows(left.values.shape[-1])
+    tokens, _ = check_class_labels(tokens, (len(tokens),), shapes[0][-1], None)
+    step = _piece_rows(shapes[0][-1])
     pieces = [slice(start, start + step) for start in range(0, len(tokens), step)]
-    parts = [_of_piece(left.part(rows), right.part(rows), tokens[rows]) for rows in pieces]
+    parts = [_values_of_piece(base[rows], second[rows], tokens[rows]) for rows in pieces]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _normalised(logits: Floats) -> tuple[Floats, Floats, Floats]:
+def _logits_shape(rows: NDArray[Any]) -> tuple[int, ...]:
+    return rows.shape if rows.dtype.names is None else rows["codes"].shape
+
+
+def _decode(rows: NDArray[Any]) -> Floats:
+    """Return logits in float64, of rows that are logits or records of a file of base logits."""
+    if rows.dtype.names is None:
+        return rows.astype(np.float64)
+    logits: Floats = np.multiply(rows["codes"], rows["scale"].astype(np.float64)[:, None], dtype=np.float64)
+    logits += rows["minimum"].astype(np.float64)[:, None]
+    return logits
+
+
+def _normalise(logits: Floats) -> tuple[Floats, Floats, Floats]:
     """Return e^(logit - largest), the largest of each row and the logarithm of the sum of e^logit."""
-    top = logits.max(-1, keepdims=True)
-    exponentials = np.subtract(logits, top)
+    largest = logits.max(-1, keepdims=True)
+    exponentials = np.subtract(logits, largest)
     np.exp(exponentials, out=exponentials)
-    return exponentials, top, top + np.log(exponentials.sum(-1, keepdims=True))
+    return exponentials, largest, largest + np.log(exponentials.sum(-1, keepdims=True))
 
 
-def _of_piece(left: _Logits, right: _Logits, tokens: NDArray[np.integer[Any]]) -> dict[str, Floats]:
-    log_p, log_q = left.decoded(), right.decoded()
+def _values_of_piece(base: NDArray[Any], second: NDArray[Any], tokens: Tokens) -> dict[str, Floats]:
+    """Return the values of a few rows. Arrays are overwritten where their content is not needed any more."""
+    log_p, log_q = _decode(base), _decode(second)
     rows = np.arange(len(tokens))
     same_top = log_p.argmax(-1) == log_q.argmax(-1)
     with np.errstate(invalid="ignore"):
-        p, top, total_p = _normalised(log_p)
-        q, top_q, total_q = _normalised(log_q)
-        nll_base, nll = total_p[:, 0] - log_p[rows, tokens], total_q[:, 0] - log_q[rows, tokens]
-        factor_p = np.exp(top - total_p)
-        q *= np.exp(top_q - total_q)
+        p, largest_p, log_sum_p = _normalise(log_p)
+        q, largest_q, log_sum_q = _normalise(log_q)
+        nll_base, nll = log_sum_p[:, 0] - log_p[rows, tokens], log_sum_q[:, 0] - log_q[rows, tokens]
+        # p is now e^(logit - largest), and p * factor_p the probability; q becomes the probability.
+        factor_p = np.exp(largest_p - log_sum_p)
+        q *= np.exp(largest_q - log_sum_q)
         difference = np.subtract(log_p, log_q, out=log_p)
-        difference -= total_p - total_q  # log p - log q; of the stored p it is larger by total_p
+        difference -= log_sum_p - log_sum_q  # log(p / q)
         if not np.isfinite(difference).all():
             difference[p == 0] = 0.0
         terms = np.subtract(difference, 1.0, out=log_q)
@@ -354,9 +330,10 @@ def _of_piece(left: _Logits, right: _Logits, tokens: NDArray[np.integer[Any]]) -
     change = np.exp(-nll) - np.exp(-nll_base)
     kl = np.maximum(terms.sum(-1), 0.0)
     low, high = kl, kl
-    if left.scale is not None:
-        difference += total_p
-        low, high = _bounds(left.values, left.scale, p, np.exp(top), difference, q, scratch=terms)
+    if base.dtype.names is not None:
+        difference += log_sum_p  # the stored p, which is not normalised, has the logarithm log p + log_sum_p
+        scale = base["scale"].astype(np.float64)
+        low, high = _bounds(base["codes"], scale, p, np.exp(largest_p), difference, q, scratch=terms)
     return {
         "nll": nll, "nll_base": nll_base, "nll_change": nll - nll_base, "kl": kl, "kl_low": low, "kl_high": high,
         "p_change": change, "p_square": change**2, "same_top": same_top.astype(np.float64),
@@ -368,25 +345,25 @@ def _bounds(
 ) -> tuple[Floats, Floats]:
     """Return the least and the greatest KL of any p that these codes can stand for; see ``compare_logits``.
 
-    The stored p is ``p * factor``, and ``difference`` its logarithm less that of q, which is overwritten.
+    The stored p is ``p * factor``. ``difference`` is its logarithm less that of q, and is overwritten.
     """
-    half = (scale / 2 + _ROUNDING)[:, None]
+    half_step = (scale / 2 + _ROUNDING)[:, None]
     difference -= 1.0
-    greatest = p * (factor * np.exp(half))
-    outside = q > greatest
-    at_greatest = np.add(difference, half, out=scratch)  # h(p) = p (log(p / q) - 1) + q
-    at_greatest *= greatest
+    greatest_p = p * (factor * np.exp(half_step))
+    is_outside = q > greatest_p
+    at_greatest = np.add(difference, half_step, out=scratch)  # h(p) = p (log(p / q) - 1) + q
+    at_greatest *= greatest_p
     at_greatest += q
-    least = np.multiply(p, factor * np.exp(-half), out=greatest)
-    full_range = scale * _STEPS > _CLIPPED - _ROUNDING  # else the minimum is the row's own
-    clipped = (codes == 0) & full_range[:, None] if full_range.any() else None
-    if clipped is not None:
-        least[clipped] = 0.0
-    outside |= q < least
-    at_least = np.subtract(difference, half, out=difference)
-    at_least *= least
+    least_p = np.multiply(p, factor * np.exp(-half_step), out=greatest_p)
+    # Only a row that spans all 16 nats was clipped; in any other row, the minimum is a value of its own.
+    is_clipped = scale * N_STEPS > CLIPPED_SPAN - _ROUNDING
+    if is_clipped.any():
+        least_p[(codes == 0) & is_clipped[:, None]] = 0.0
+    is_outside |= q < least_p
+    at_least = np.subtract(difference, half_step, out=difference)
+    at_least *= least_p
     at_least += q
     high = np.maximum(at_least, at_greatest).sum(-1)
     low = np.minimum(at_least, at_greatest, out=at_least)
-    low *= outside  # 0 where q can be p
+    low *= is_outside  # where q lies between the two values of p, p can equal q, and the least term is 0
     return low.sum(-1), high

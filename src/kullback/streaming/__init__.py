@@ -1,11 +1,11 @@
 """Accumulators that are updated from chunks, merged in any order, and kept as plain arrays.
 
-Three estimands, three classes, and a comparison:
+There is one class for each quantity that is estimated:
 
-- ``RowDivergence``: statistics over rows of per-row divergences;
-- ``HistogramDivergence``: the divergence of accumulated counts, feature by feature;
-- ``SupportDivergence``: one pair of huge distributions that arrives along the support;
-- ``PairedDivergence``: two candidates against one reference on the same rows.
+- ``RowDivergence`` gives statistics over rows of per-row divergences;
+- ``HistogramDivergence`` gives the divergence of accumulated counts, feature by feature;
+- ``SupportDivergence`` gives the divergence of one pair of huge distributions that arrives along the support;
+- ``PairedDivergence`` compares two candidates with one reference on the same rows.
 """
 
 from .histogram import HistogramDivergence, HistogramResult

@@ -1,4 +1,4 @@
-"""Names of measures to per-row values, all of them from one read of the rows."""
+"""From names of measures to their values for every row, all of them from one read of the rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks.probabilities import check_distribution
 from .._checks.scalars import check_base, check_choices, check_normalize
-from ..divergence import _rows, log_loss
+from ..divergence import log_loss
+from ..divergence._plan import Plan, align_rows
 from ..divergence.measures import COMPARED
 
 LABELLED = ("log_loss", "log_loss_p")
@@ -27,37 +29,29 @@ def row_measures(
     check_normalize(normalize)
     if base is not None:
         check_base(base)
-    options: dict[str, Any] = {
-        "base": base,
-        "normalize": normalize,
-        "n_threads": n_threads,
-        "from_logits": from_logits,
-    }
-    row_values = _rows.row_values
-    row_of = _rows.single_row(tuple(name for name in measures if name not in LABELLED), base, normalize, from_logits)
+    labelled = tuple(name for name in measures if name in LABELLED)
+    unlabelled = tuple(name for name in measures if name not in LABELLED)
+    plan = Plan(unlabelled, base=base, normalize=normalize, from_logits=from_logits)
 
     def evaluate(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> list[NDArray[np.float64]]:
         if type(p) is np.ndarray:
-            row = row_of(p, q)
+            row = plan.of_vectors(p, q)
             if row is not None:
                 return [row] if len(row) == 1 else list(row[:, None])
-        values = row_values(p, q, measures, **options)
-        n_axes = values[0].ndim
-        if n_axes == 1:
-            return values
-        return [value.reshape(-1) for value in values] if n_axes else [np.array([value]) for value in values]
+        first = check_distribution(p, "p", from_logits)
+        second = check_distribution(q, "q", from_logits)
+        return list(plan.of_rows(align_rows(first, second, -1, ("p", "q")), n_threads))
 
-    labelled = tuple(name for name in measures if name in LABELLED)
     if not labelled:
         return evaluate
-    others = tuple(name for name in measures if name not in LABELLED)
 
     def evaluate_with_labels(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> list[NDArray[np.float64]]:
         if labels is None:
             raise ValueError(f"labels must be given for the measure {labelled[0]!r}")
-        values = dict(zip(others, row_values(p, q, others, **options), strict=True)) if others else {}
+        values: dict[str, Any] = dict(zip(unlabelled, evaluate(p, q, None), strict=True)) if unlabelled else {}
+        options: dict[str, Any] = {"base": base, "normalize": normalize, "from_logits": from_logits}
         for name in labelled:
-            values[name] = log_loss(labels, q if name == "log_loss" else p, **options)
+            values[name] = log_loss(labels, q if name == "log_loss" else p, n_threads=n_threads, **options)
         return [np.atleast_1d(values[name]).reshape(-1) for name in measures]
 
     return evaluate_with_labels

@@ -1,4 +1,4 @@
-"""The one mechanism that all accumulators share: merging, copying, states, files."""
+"""What all accumulators share: merging, copying, states and files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _HEADER_KEYS = {"format", "version", "configuration"}
 
 
 class Accumulator(ABC):
-    """What can be updated from chunks, merged in any order, and kept as plain arrays.
+    """The base of what can be updated from chunks, merged in any order, and kept as plain arrays.
 
-    A subclass keeps its options in ``_configuration()``, from which its constructor makes an empty
-    twin, and its contents in arrays of canonical form: equal contents have equal bits.
+    A subclass returns its options from ``_configuration()``, and its constructor makes an empty twin
+    from them. Its contents are arrays in canonical form, in which equal contents have equal bits.
     """
 
     _format: ClassVar[str]
@@ -26,25 +26,26 @@ class Accumulator(ABC):
 
     @abstractmethod
     def _configuration(self) -> dict[str, Any]:
-        """Return the JSON-able keyword arguments that make an empty twin."""
+        """Return the keyword arguments that make an empty twin, in types that JSON knows."""
 
     @abstractmethod
     def _export(self) -> Arrays:
-        """Return the contents as arrays that are not shared, in canonical form."""
+        """Return the contents in canonical form, as arrays that nobody else holds."""
 
     @abstractmethod
     def _import(self, arrays: Arrays) -> None:
-        """Check arrays as ``_export`` returns them and adopt them; called on an empty twin only."""
+        """Check and take over arrays as ``_export`` returns them; called on an empty twin only."""
 
     @abstractmethod
     def _fold(self, other: Self) -> None:
-        """Add the contents of ``other``, which has the same configuration; all or nothing."""
+        """Add the contents of ``other``, which has the same configuration; an error leaves ``self`` as it was."""
 
     def _clear(self) -> None:
+        """Become an empty twin."""
         self.__dict__ = type(self)(**self._configuration()).__dict__
 
     def reset(self) -> Self:
-        """Forget all data, keep the configuration, and return ``self``."""
+        """Forget all data but keep the configuration, and return ``self``."""
         self._clear()
         return self
 
@@ -55,12 +56,12 @@ class Accumulator(ABC):
     def merge(self, other: Self) -> Self:
         """Add the data that ``other`` has seen, and return ``self``.
 
-        The result has the same bits as one accumulator that saw everything, in any order.
+        The result has the same bits as one accumulator that saw all data, in any order.
 
         Parameters
         ----------
         other
-            An accumulator of the same class and configuration; it is left as it is.
+            An accumulator of the same class and configuration, which is left as it is.
         """
         if type(other) is not type(self):
             raise TypeError(
@@ -105,10 +106,10 @@ class Accumulator(ABC):
     __hash__ = None  # type: ignore[assignment]
 
     def to_state(self) -> dict[str, Any]:
-        """Return everything as plain arrays and a JSON-able ``"header"``.
+        """Return everything as plain arrays and a ``"header"`` that JSON can hold.
 
-        The header holds ``format``, ``version`` and ``configuration``; the arrays are copies in
-        canonical form: equal data give equal bits.
+        The header holds ``format``, ``version`` and ``configuration``. The arrays are copies in
+        canonical form, in which equal data have equal bits.
         """
         header = {
             "format": self._format,
@@ -119,7 +120,7 @@ class Accumulator(ABC):
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make an accumulator from what ``to_state`` returned; refuse anything else with a ValueError."""
+        """Make an accumulator from what ``to_state`` returned; anything else raises a ValueError."""
         if not isinstance(state, dict) or not isinstance(state.get("header"), dict):
             raise ValueError("state must be a dict with a dict under 'header', as to_state returns it")
         header = state["header"]
@@ -152,7 +153,7 @@ class Accumulator(ABC):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what ``save`` wrote; refuse a damaged, truncated or foreign file with a ValueError."""
+        """Read what ``save`` wrote; a damaged, truncated or foreign file raises a ValueError."""
         try:
             return cls.from_state(load_state(path))
         except ValueError as error:

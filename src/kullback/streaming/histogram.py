@@ -1,4 +1,4 @@
-"""Divergences of histograms whose counts accumulate on both sides: drift monitoring."""
+"""Divergences of histograms whose counts accumulate on both sides, as they are used to monitor drift."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._checks.scalars import check_base, check_choices, check_integer, check_real
 from .._checks.streams import check_categories, check_codes, check_counts, check_edges, check_features
 from .._kernels import histogram as histogram_kernel
-from .._states import Arrays, refuse_rest, take
+from .._states import Arrays, refuse_unknown, take
 from .._threads import resolve_threads, useful_threads
 from ._state import Accumulator
 
@@ -22,8 +22,12 @@ MEASURES = ("kl", "reverse_kl", "js", "psi", "total_variation", "chi2")
 
 _IN_NATS = {"kl", "reverse_kl", "js", "psi"}
 _MAX_COUNT = 1 << 51
-_FEW_BINS = 1 << 14  # bins to compare for each thread below which it does not bring what it costs
-_SMALL = 256  # rows for each thread below which starting threads costs more than counting
+
+_BINS_PER_THREAD = 1 << 14
+"""Bins that each thread must have to compare, because with fewer it costs more than it brings."""
+
+_ROWS_PER_THREAD = 256
+"""Rows that each thread must have to count, because with fewer it costs more to start threads than to count."""
 
 Values = NDArray[np.float64]
 
@@ -37,14 +41,15 @@ class HistogramResult(Mapping[str, Values]):
     measures
         Measure to values, of shape ``(..., n_features)``; NaN where a side has no counts.
     corrected
-        Measure to values less the first-order (Miller-Madow) bias of finite samples; without those
-        of ``compare``. Total variation, which has kinks, has none.
+        Measure to values less the first-order (Miller-Madow) bias of finite samples; ``compare`` leaves it
+        empty. Total variation, which has kinks, has no such bias.
     standard_errors
-        Measure to standard errors by the delta method, both sides taken as samples.
+        Measure to standard errors by the delta method, for which both sides are samples; ``compare`` leaves
+        it empty.
     n_p, n_q
-        Values counted on each side, without the missing ones.
+        How many values were counted on each side, without the missing ones.
     missing_p, missing_q
-        Values that were NaN.
+        How many values were NaN.
     """
 
     measures: dict[str, Values]
@@ -87,8 +92,8 @@ class HistogramResult(Mapping[str, Values]):
 class HistogramDivergence(Accumulator):
     """The divergence of two histograms, each counted from chunks, for many features at once.
 
-    Where ``RowDivergence`` averages divergences, this is one divergence of totals: how the values seen
-    on side q are distributed, against those on side p (the reference), feature by feature.
+    ``RowDivergence`` averages divergences; this is one divergence of totals. Feature by feature, it compares
+    how the values seen on side q are distributed with how those on side p, the reference, are.
 
     Parameters
     ----------
@@ -96,26 +101,26 @@ class HistogramDivergence(Accumulator):
         Among "kl", "reverse_kl", "js", "psi" (both directions of KL added), "total_variation", "chi2"
         (sum of (p - q)^2 / q).
     edges
-        Sorted edges, for all features or one row for each. ``n`` edges make ``n + 1`` bins: value v
-        belongs to bin ``sum(edges <= v)`` as in ``numpy.digitize``; the outer bins are open.
+        Sorted edges, either for all features or one row for each. ``n`` edges make ``n + 1`` bins: value v
+        belongs to bin ``sum(edges <= v)`` as in ``numpy.digitize``, and the outer bins are open.
     categories
-        In place of ``edges``: the distinct integers or strings that can come, for all features. A last
-        bin counts all others.
+        In place of ``edges``, the distinct integers or strings that can come, for all features. The last
+        bin counts everything else.
     n_features
-        Columns of the values.
+        Number of columns of the values.
     smoothing
-        Added to every count of both sides.
+        What is added to every count of both sides.
     base
-        Unit of the logarithmic measures; nats by default.
+        Base of the logarithm in the logarithmic measures; e, that is nats, by default.
     n_threads
         Threads of the kernels; no bit of the result depends on it.
 
     Notes
     -----
     The bias is that of the second-order expansion of the measure around the shares,
-    sum(f_pp p (1 - p)) / (2 n_p) + sum(f_qq q (1 - q)) / (2 n_q) over bins that were met; for an
+    sum(f_pp p (1 - p)) / (2 n_p) + sum(f_qq q (1 - q)) / (2 n_q) over bins that are not empty; for an
     entropy this is the correction of Miller (1955), (bins - 1) / (2 n). The standard error is that of
-    the first order. Both hold for large counts; where p = q the first order vanishes, and 2 n KL
+    the first-order expansion. Both hold for large counts. Where p = q the first order vanishes, and 2 n KL
     follows a chi-squared distribution instead.
     """
 
@@ -143,22 +148,23 @@ class HistogramDivergence(Accumulator):
         self.categories = None if categories is None else check_categories(categories)
         self._edges_of: dict[str, NDArray[Any]] = {}
         n_bins = self.n_bins
+        # the last column counts missing values
         self._counts = {side: np.zeros((self.n_features, n_bins + 1), np.int64) for side in "pq"}
         self._fixed = False
 
     @property
     def n_bins(self) -> int:
-        """Bins of each feature, the outer or the other one included."""
+        """Number of bins of each feature, with the outer bins or the bin of all other categories."""
         return (len(self.categories) if self.edges is None else self.edges.shape[1]) + 1  # type: ignore[arg-type]
 
     @property
     def counts_p(self) -> NDArray[np.int64]:
-        """Counts of the reference side, feature x bin; a copy."""
+        """A copy of the counts of the reference side, of shape (n_features, n_bins)."""
         return self._counts["p"][:, :-1].copy()
 
     @property
     def counts_q(self) -> NDArray[np.int64]:
-        """Counts of the other side, feature x bin; a copy."""
+        """A copy of the counts of the other side, of shape (n_features, n_bins)."""
         return self._counts["q"][:, :-1].copy()
 
     def _configuration(self) -> dict[str, Any]:
@@ -172,7 +178,7 @@ class HistogramDivergence(Accumulator):
         }
 
     def _clear(self) -> None:
-        """Keep a fixed reference."""
+        """Forget the counts, but not those of a fixed reference."""
         for side in "q" if self._fixed else "pq":
             self._counts[side][:] = 0
 
@@ -184,8 +190,8 @@ class HistogramDivergence(Accumulator):
         Parameters
         ----------
         p, q
-            Values of the reference side and of the other, of shape ``(n_rows, n_features)``, or
-            ``(n_rows,)`` for one feature; either may be left out. NaN counts as missing.
+            Values of the reference side and of the other side, of shape ``(n_rows, n_features)``, or
+            ``(n_rows,)`` for one feature. Either may be left out. NaN counts as missing.
         """
         if p is not None and self._fixed:
             raise ValueError("p must be left out: the reference side is fixed")
@@ -195,21 +201,22 @@ class HistogramDivergence(Accumulator):
         return self
 
     def _binned(self, values: ArrayLike, *, name: str) -> NDArray[np.int64]:
+        """Return the counts of some values."""
         if self.edges is None:
             return self._categorised(values, name=name)
         array = check_features(values, name, self.n_features)
         threads = resolve_threads(self.n_threads)
-        parts = threads if len(array) >= _SMALL * threads else 1
+        parts = threads if len(array) >= _ROWS_PER_THREAD * threads else 1
         counts = np.zeros((parts, self.n_features, self.n_bins + 1), np.int64)
         histogram_kernel.count_bins(array, self._padded(array.dtype), self.edges.shape[1], counts, threads)
         total: NDArray[np.int64] = counts[0] if parts == 1 else counts.sum(0)
         return total
 
     def _padded(self, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the edges in the values' dtype, padded with infinity to a length 2^k - 1.
+        """Return the edges in the values' dtype, padded with infinity to a length of 2^k - 1.
 
-        A float32 edge is the smallest that is not below the float64 one, so that ``edge <= value``
-        decides alike for every float32 value.
+        A float32 edge is the smallest float32 that is not below the float64 edge, so that ``edge <= value``
+        decides in the same way for every float32 value.
         """
         if dtype.name not in self._edges_of:
             assert self.edges is not None
@@ -223,6 +230,7 @@ class HistogramDivergence(Accumulator):
         return self._edges_of[dtype.name]
 
     def _categorised(self, values: ArrayLike, *, name: str) -> NDArray[np.int64]:
+        """Return the counts of some categories."""
         assert self.categories is not None
         array = check_codes(values, name, self.n_features, self.categories.dtype.kind)
         n_bins = self.n_bins
@@ -235,7 +243,7 @@ class HistogramDivergence(Accumulator):
         return counts.reshape(self.n_features, n_bins + 1).astype(np.int64)
 
     def add_counts(self, p: ArrayLike | None = None, q: ArrayLike | None = None) -> HistogramDivergence:
-        """Add counts that were made elsewhere, of shape ``(n_features, n_bins)``, and return ``self``."""
+        """Add counts of shape ``(n_features, n_bins)`` that were made elsewhere, and return ``self``."""
         if p is not None and self._fixed:
             raise ValueError("p must be left out: the reference side is fixed")
         shape = (self.n_features, self.n_bins)
@@ -245,10 +253,10 @@ class HistogramDivergence(Accumulator):
         return self
 
     def fix_reference(self) -> HistogramDivergence:
-        """Let the p side be final, and return ``self``.
+        """Let side p be final, and return ``self``.
 
-        Copies, states and files keep it; ``reset`` forgets side q alone; accumulators with the same
-        fixed reference merge their q sides.
+        Copies, states and files keep it, and ``reset`` forgets side q alone. Accumulators with the same
+        fixed reference merge their sides q.
         """
         self._fixed = True
         return self
@@ -279,13 +287,13 @@ class HistogramDivergence(Accumulator):
         for side in "pq":
             if not ((counts[side] >= 0) & (counts[side] < _MAX_COUNT)).all():
                 raise ValueError(f"state['counts_{side}'] must not be negative, nor 2^51 or more")
-        refuse_rest(arrays)
+        refuse_unknown(arrays)
         self._counts, self._fixed = counts, bool(fixed)
 
     # -- reading
 
     def result(self) -> HistogramResult:
-        """Return the divergences of everything seen so far, corrected values and errors included."""
+        """Return the divergences of everything seen so far, with corrected values and standard errors."""
         p, q = (np.ascontiguousarray(self._counts[side][:, :-1]) for side in "pq")
         corrected, errors = {}, {}
         values, n_q = self._divergences(p, q)
@@ -298,12 +306,12 @@ class HistogramDivergence(Accumulator):
         return HistogramResult(values, corrected, errors, p.sum(1), n_q, missing["p"], missing["q"])
 
     def compare(self, counts: ArrayLike) -> HistogramResult:
-        """Return the divergences of many histograms from the p side, without corrections and errors.
+        """Return the divergences of many histograms from side p, without corrections and errors.
 
         Parameters
         ----------
         counts
-            Shape ``(..., n_features, n_bins)``, for example one per day.
+            Counts of shape ``(..., n_features, n_bins)``, for example one histogram per day.
         """
         p = np.ascontiguousarray(self._counts["p"][:, :-1])
         shape = (..., self.n_features, self.n_bins)
@@ -313,16 +321,17 @@ class HistogramDivergence(Accumulator):
         return HistogramResult(values, n_p=n_p, n_q=n_q, missing_p=missing_p)
 
     def _unit(self, name: str) -> float:
+        """Return what one unit of a measure is in nats; 1 for measures without a logarithm."""
         return math.log(self.base) if self.base is not None and name in _IN_NATS else 1.0
 
     def _divergences(self, p: NDArray[np.int64], q: NDArray[np.int64]) -> tuple[dict[str, Values], NDArray[np.int64]]:
-        """Return each measure of each row of q, and the totals of the rows."""
+        """Return each measure of each histogram of q, and the totals of the histograms."""
         rows = q.reshape(-1, self.n_bins)
         codes = np.array([MEASURES.index(name) for name in self.measures], np.intc)
         values, totals = np.empty((len(codes), len(rows))), np.empty(len(rows), np.int64)
-        threads = useful_threads(resolve_threads(self.n_threads), rows.size, _FEW_BINS)
+        threads = useful_threads(resolve_threads(self.n_threads), rows.size, _BINS_PER_THREAD)
         histogram_kernel.compare_counts(p, rows, codes, self.smoothing, values, totals, threads)
-        if (values < 0).any():
+        if (values < 0).any():  # the kernel writes -1 where a count is out of range
             check_counts(q, "counts", q.shape)
         shape = q.shape[:-1]
         found = {
@@ -337,7 +346,8 @@ def _bias_and_error(
 ) -> tuple[Values, Values]:
     """Return the second-order bias and the first-order standard error of a plug-in estimate, in nats.
 
-    Per bin, f is the measure's term, f_p its derivative by p, f_pp the second one, and so for q.
+    Let f be the measure's term of a bin: f_p is its derivative by p, f_pp the second derivative, and likewise
+    for q.
     """
     n_p, n_q = p_counts.sum(1), q_counts.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -358,7 +368,8 @@ def _bias_and_error(
             f_p = np.sign(p - q) / 2
             f_q, f_pp, f_qq = -f_p, np.zeros_like(p), np.zeros_like(q)
 
-        def total(share: Values, terms: Values) -> Values:  # a bin whose share is 0 says nothing here
+        def total(share: Values, terms: Values) -> Values:
+            """Return the sums over bins whose share is not 0."""
             kept: Values = np.where(share > 0, terms, 0.0)
             return np.asarray(kept.sum(1))
 
@@ -366,5 +377,5 @@ def _bias_and_error(
         variance = (total(p, p * f_p**2) - total(p, p * f_p) ** 2) / n_p
         variance += (total(q, q * f_q**2) - total(q, q * f_q) ** 2) / n_q
         bias = np.where(np.isfinite(variance), bias, np.nan)
-        # NaN and infinity pass; below 0 by rounding alone
+        # NaN and infinity stay. A variance is below 0 by rounding alone.
         return bias, np.sqrt(np.where(variance < 0, 0.0, variance))

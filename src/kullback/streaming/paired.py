@@ -1,4 +1,4 @@
-"""Two candidates against one reference, on the same rows."""
+"""A comparison of two candidates with one reference on the same rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks.scalars import check_flag, check_names
 from .._kernels import exact_sum as exact_sum_kernel
-from .._states import Arrays, refuse_rest, take
+from .._states import Arrays, refuse_unknown, take
 from ._exact import (
     MAX_COUNT,
     MAX_PENDING,
@@ -27,7 +27,7 @@ from ._labels import Labels
 from ._measures import row_measures
 from ._state import Accumulator
 
-_NONE = np.empty(0)
+_NO_WEIGHTS = np.empty(0)
 _NO_GROUPS = np.empty(0, np.int64)
 _DIFFERENCE, _A, _B = range(3)
 _COUNTS = ("n_rows", "n_a_smaller", "n_b_smaller", "n_infinite_a", "n_infinite_b", "n_nonfinite")
@@ -40,21 +40,22 @@ class PairedResult:
     Attributes
     ----------
     n_rows
-        Rows on which both candidates' values are finite; all other fields but the counts are of these.
+        Rows on which the values of both candidates are finite. Means and errors are those of these rows.
     n_a_smaller, n_b_smaller, n_tied
-        Rows on which a's value is smaller, b's is, and neither.
+        Rows on which the value of a is smaller, on which that of b is, and on which they are equal.
     n_infinite_a, n_infinite_b
-        Rows left out because a's value is infinite, and b's (both counts where both are).
+        Rows that were left out because the value of a is infinite, and because that of b is. A row with two
+        infinite values counts in both.
     n_nonfinite
-        Rows left out because a value is not a number.
+        Rows that were left out because a value is not a number.
     mean_a, mean_b, mean_difference
         Means of the values, and of value a less value b.
     standard_error
-        Of ``mean_difference``, rows taken as independent.
+        Standard error of ``mean_difference`` if rows are independent.
     clustered_standard_error
-        Of ``mean_difference``, clusters taken as independent; NaN without them.
+        Standard error of ``mean_difference`` if clusters are independent; NaN without clusters.
     n_clusters
-        Clusters with a row; 0 without them.
+        Clusters with at least one row; 0 without clusters.
     """
 
     n_rows: int
@@ -77,7 +78,7 @@ class PairedResult:
 
     @property
     def z(self) -> float:
-        """``mean_difference`` over its standard error, the clustered one where there is one."""
+        """``mean_difference`` over its standard error, which is the clustered one where there are clusters."""
         error = self.clustered_standard_error if self.n_clusters else self.standard_error
         return self.mean_difference / error if error else math.nan
 
@@ -98,7 +99,7 @@ class PairedResult:
 class PairedDivergence(Accumulator):
     """Compare two candidates q_a and q_b against one reference p on the same rows, from chunks.
 
-    Differences of paired rows vary far less than the rows themselves, so their mean has a much smaller
+    Differences of paired rows vary far less than the rows themselves. So their mean has a much smaller
     error than the difference of two separate means.
 
     Parameters
@@ -108,15 +109,15 @@ class PairedDivergence(Accumulator):
     from_logits, base, normalize, n_threads
         As for ``RowDivergence``.
     clusters
-        Whether rows carry a cluster label, such as a document's number: rows of one cluster may then
+        Whether rows carry a cluster label, such as the number of a document. Rows of one cluster may then
         depend on each other.
 
     Notes
     -----
-    Each difference d is rounded once; sums are exact and merge bit for bit. With S_c the sum of d in
-    cluster c of C, n_c its rows and m the mean, the clustered standard error is
+    Each difference d is rounded once; sums are exact and merge bit for bit. Let S_c be the sum of d in
+    cluster c of C, n_c its number of rows, and m the mean. Then the clustered standard error is
     sqrt(C / (C - 1) sum((S_c - n_c m)^2)) / n (Liang and Zeger 1986, for a mean). Clusters of one row
-    each give the paired standard error.
+    each give the standard error of independent rows.
     """
 
     _format = "kullback.streaming.PairedDivergence"
@@ -171,7 +172,7 @@ class PairedDivergence(Accumulator):
         Parameters
         ----------
         p, q_a, q_b
-            Reference and candidates along the last axis; all other axes count rows.
+            Reference and candidates: distributions along the last axis; all other axes count rows.
         labels
             Integer labels, one per row, for measures that need them.
         cluster
@@ -196,7 +197,8 @@ class PairedDivergence(Accumulator):
         counts = np.zeros((1, 4), np.int64)
         extremes = np.zeros((1, 2))
         for i, values in enumerate((difference, a, b)):
-            exact_sum_kernel.accumulate_rows(values, _NONE, _NO_GROUPS, 1, 0, self._sums[i : i + 1], counts, extremes)
+            sums = self._sums[i : i + 1]
+            exact_sum_kernel.accumulate_rows(values, _NO_WEIGHTS, _NO_GROUPS, 1, 0, sums, counts, extremes)
         if self.clusters:
             exact_sum_kernel.add_values(difference, rows[keep], self._cluster_sums)
             np.add.at(self._cluster_rows, rows[keep], 1)
@@ -207,6 +209,7 @@ class PairedDivergence(Accumulator):
         return self
 
     def _make_room(self) -> None:
+        """Grow the arrays to the number of labels, and at least to twice their length."""
         missing = len(self._labels) - len(self._cluster_rows)
         if missing > 0:
             spare = max(missing, len(self._cluster_rows))
@@ -214,6 +217,7 @@ class PairedDivergence(Accumulator):
             self._cluster_rows = np.concatenate([self._cluster_rows, np.zeros(spare, np.int64)])
 
     def _carry(self) -> None:
+        """Bring all sums into canonical form."""
         exact_sum_kernel.carry(self._sums.reshape(-1, N_CHUNKS_PRODUCTS))
         exact_sum_kernel.carry(self._cluster_sums)
         self._pending = 0
@@ -252,7 +256,7 @@ class PairedDivergence(Accumulator):
             raise ValueError("the state's counts must not be negative or 2^60, nor exceed its rows")
         for part in sums:
             x, xx = to_fraction(part[0]), to_fraction(part[1])
-            if x * x > n * xx:  # Cauchy-Schwarz; no sums without rows
+            if x * x > n * xx:  # the inequality of Cauchy and Schwarz excludes it, also for n = 0
                 raise ValueError("the state's sums of values and of squares contradict each other")
         if self.clusters:
             kind = "U" if "labels" in arrays and arrays["labels"].dtype.kind == "U" else "int64"
@@ -264,7 +268,7 @@ class PairedDivergence(Accumulator):
             if sum((to_fraction(part) for part in cluster_sums), Fraction(0)) != to_fraction(sums[0, 0]):
                 raise ValueError("the state's sums over clusters do not add up to the whole")
             self._cluster_sums, self._cluster_rows = cluster_sums, cluster_rows
-        refuse_rest(arrays)
+        refuse_unknown(arrays)
         self._sums, self._counts = sums, counts
 
     # -- reading
@@ -290,10 +294,11 @@ class PairedDivergence(Accumulator):
         )  # fmt: skip
 
     def _clustered_error(self, mean: Fraction, n: int) -> float:
+        """Return the standard error of the mean over n rows if clusters are independent."""
         used: NDArray[np.int64] = np.flatnonzero(self._cluster_rows)
         if len(used) < 2:
             return math.nan
-        # sum of (S - n_c m)^2, expanded, in exact integers
+        # The sum of (S_c - n_c m)^2 is expanded. Fractions are exact, so nothing cancels.
         squares = products = Fraction(0)
         for cluster in used:
             total, rows = to_fraction(self._cluster_sums[cluster]), int(self._cluster_rows[cluster])

@@ -16,31 +16,38 @@ from .._checks.scalars import check_base, check_choices, check_flag
 from .._checks.streams import check_support, check_total, raise_bad_logits
 from .._kernels import exact_sum as exact_sum_kernel
 from .._kernels import support as support_kernel
-from .._states import Arrays, refuse_rest, take
+from .._states import Arrays, refuse_unknown, take
 from .._threads import resolve_threads
 from ._exact import MAX_COUNT, MAX_PENDING, N_CHUNKS_VALUES, is_canonical, to_float, to_fraction
 from ._state import Accumulator
 
-# terms in the order of the codes in ext/support.pyx
+# The sums of terms that are kept, in the order of the kernel ``support``; a and b are the logits of p and of q.
 _TERMS = ("sum_p", "sum_q", "kl", "reverse_kl", "p_log_p", "q_log_q", "p_log_q", "js", "total_variation")
 _LOGIT_TERMS = ("exp_a", "a_difference", "a_logit", "a_other", "exp_b", "b_difference", "b_logit")
-_N_TERMS_A = 4
-_NEEDS = {
-    "kl": ("kl",), "reverse_kl": ("reverse_kl",), "entropy_p": ("p_log_p",), "entropy_q": ("q_log_q",),
-    "cross_entropy": ("p_log_q",), "js": ("js",), "total_variation": ("total_variation",),
+_N_TERMS_A = 4  # so many terms of logits belong to the windows of e^a, the others to those of e^b
+_TERM_OF = {
+    "kl": "kl", "reverse_kl": "reverse_kl", "entropy_p": "p_log_p", "entropy_q": "q_log_q",
+    "cross_entropy": "p_log_q", "js": "js", "total_variation": "total_variation",
 }  # fmt: skip
-_LOGIT_NEEDS = {
+"""The sum that each measure of probabilities needs, beside those of p and of q."""
+
+_LOGIT_TERM_OF = {
     "kl": "a_difference", "reverse_kl": "b_difference", "entropy_p": "a_logit", "entropy_q": "b_logit",
     "cross_entropy": "a_other",
 }  # fmt: skip
+"""The sum that each measure of logits needs, beside those of e^a and of e^b."""
+
 _IN_NATS = {"kl", "reverse_kl", "entropy_p", "entropy_q", "cross_entropy", "js"}
 
 N_WINDOWS = 40
-"""Windows of 2^32 that are kept of the exponents of e^logit: down to 2^-1248 of the largest."""
+"""Windows of 32 binary exponents of e^logit that are kept. They reach down to 2^-1248 of the largest."""
 
-_NO_WINDOW = -(1 << 62)
-_SMALL = 1 << 12  # elements for each thread below which starting threads costs more than it brings
-_DECIMAL = Context(prec=50)  # far beyond float64, so that nothing cancels in the last steps
+_NO_WINDOW = -(1 << 62)  # where no logit was seen
+
+_ELEMENTS_PER_THREAD = 1 << 12
+"""Elements that each thread must have, because with fewer it costs more to start threads than they bring."""
+
+_DECIMAL = Context(prec=50)  # far beyond float64, so that what cancels in the last steps does no harm
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +59,7 @@ class SupportResult(Mapping[str, float]):
     measures
         Measure to value.
     n_elements
-        Elements of the support that were seen.
+        How many elements of the support were seen.
     sum_p, sum_q
         Sums of the probabilities; NaN for logits.
     """
@@ -93,22 +100,23 @@ class SupportResult(Mapping[str, float]):
 class SupportDivergence(Accumulator):
     """Divergences of one pair of distributions whose support arrives in chunks, in any order.
 
-    Each element of the support must come exactly once, with both sides. Sums of terms are exact, so any
-    chunking, any order of merging and any thread count give the same bits.
+    Each element of the support must come exactly once, with both of its sides. Sums of terms are exact, so
+    any chunking, any order of merging and any thread count give the same bits.
 
     Parameters
     ----------
     measures
-        Among "kl", "reverse_kl", "entropy_p", "entropy_q", "cross_entropy", "js", "total_variation"
-        (the last two not from logits, and not with ``normalize=True``: their terms need the totals).
+        Among "kl", "reverse_kl", "entropy_p", "entropy_q", "cross_entropy", "js", "total_variation".
+        The last two are not to be had from logits or with ``normalize=True``, because their terms need the
+        totals.
     from_logits
-        Whether ``p`` and ``q`` are logits or log-probabilities; both sides are then normalised. -inf
+        Whether ``p`` and ``q`` are logits or log-probabilities, which are then normalised. -inf
         and logits below -2^40 are probability zero; NaN and logits above 2^40 are refused.
     base
-        Unit of the logarithmic measures; nats by default.
+        Base of the logarithm in the logarithmic measures; e, that is nats, by default.
     normalize
-        True divides by the totals; "check" does the same, but ``result`` raises where a total is off
-        by more than sqrt(eps) of the coarsest dtype that came; False takes the terms as they are: KL is
+        True divides by the totals. "check" does the same, but ``result`` raises where a total is off
+        by more than sqrt(eps) of the coarsest dtype that came. False takes the terms as they are; KL is
         then sum(p log(p / q) - p + q).
     n_threads
         Threads of the kernels; no bit of the result depends on it.
@@ -117,9 +125,9 @@ class SupportDivergence(Accumulator):
     -----
     For logits a and b, KL = sum(e^a (a - b)) / sum(e^a) - log sum(e^a) + log sum(e^b). A running
     log-sum-exp would depend on the order in which its maximum grew. Here the terms are kept in one
-    exact sum for each fixed window of 32 binary exponents, and windows are dropped whole where they lie
-    more than 2^-1216 below the largest; both depend on the set of elements alone. The last steps are
-    taken with 50 decimal digits, so that the error is that of the terms: absolute, a few 1e-16 at
+    exact sum for each fixed window of 32 binary exponents, and whole windows are dropped where they lie
+    below 2^-1216 of the largest. Both depend on the set of elements alone. The last steps are
+    taken with 50 decimal digits, so the error is that of the terms: it is absolute, a few 1e-16 at
     worst, and 0 for equal sides.
     """
 
@@ -138,24 +146,24 @@ class SupportDivergence(Accumulator):
         if normalize not in (True, False, "check"):
             raise ValueError(f"normalize must be True, False or 'check', got {normalize!r}")
         self.normalize = normalize
-        choices = tuple(_LOGIT_NEEDS if from_logits else _NEEDS)
+        choices = tuple(_LOGIT_TERM_OF if from_logits else _TERM_OF)
         if normalize is True and not from_logits:
             choices = tuple(name for name in choices if name not in ("js", "total_variation"))
         self.measures = check_choices(measures, "measures", choices)
         self.base = None if base is None else check_base(base)
         self.n_threads = n_threads
         if self.from_logits:
-            wanted = {"exp_a", "exp_b", *(_LOGIT_NEEDS[name] for name in self.measures)}
+            wanted = {"exp_a", "exp_b", *(_LOGIT_TERM_OF[name] for name in self.measures)}
             self._names: tuple[str, ...] = _LOGIT_TERMS
             self._codes = np.array([name in wanted for name in _LOGIT_TERMS], np.intc)
             self._sums = np.zeros((N_WINDOWS, len(_LOGIT_TERMS), N_CHUNKS_VALUES), np.int64)
         else:
-            terms = {"sum_p", "sum_q", *(term for name in self.measures for term in _NEEDS[name])}
+            terms = {"sum_p", "sum_q", *(_TERM_OF[name] for name in self.measures)}
             self._names = tuple(name for name in _TERMS if name in terms)
             self._codes = np.array([_TERMS.index(name) for name in self._names], np.intc)
             self._sums = np.zeros((len(self._names), N_CHUNKS_VALUES), np.int64)
         self._infinite = np.zeros(len(self._names), np.int64)
-        self._tops = np.full(2, _NO_WINDOW, np.int64)  # window of the highest exponent of a, and of b
+        self._tops = np.full(2, _NO_WINDOW, np.int64)  # the highest window of e^a, and that of e^b
         self._n_elements = 0
         self._eps = 0.0
         self._pending = 0
@@ -176,11 +184,11 @@ class SupportDivergence(Accumulator):
         Parameters
         ----------
         p, q
-            Probabilities (or logits) of the same elements; any equal shape.
+            Probabilities (or logits) of the same elements, in arrays of one shape.
         """
         left, right, eps = check_support(p, q, from_logits=self.from_logits)
         threads = resolve_threads(self.n_threads)
-        parts = threads if left.size >= _SMALL * threads else 1
+        parts = threads if left.size >= _ELEMENTS_PER_THREAD * threads else 1
         if self.from_logits:
             tops = self._survey(left, right)
             self._raise_tops(tops)
@@ -204,7 +212,7 @@ class SupportDivergence(Accumulator):
         return self
 
     def _survey(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the windows of the highest exponents; raise for what is no logit."""
+        """Return the windows of the highest exponents of both sides; raise for what is no logit."""
         tops = np.full(2, _NO_WINDOW, np.int64)
         survey = np.empty(3, np.int64)
         for side, logits in enumerate((a, b)):
@@ -217,7 +225,7 @@ class SupportDivergence(Accumulator):
         return tops
 
     def _raise_tops(self, tops: NDArray[np.int64]) -> None:
-        """Shift windows down where a higher one has come; the lowest fall out."""
+        """Let higher windows become the first ones; what falls out at the end is dropped."""
         for side, terms in enumerate((slice(0, _N_TERMS_A), slice(_N_TERMS_A, None))):
             rise = int(tops[side] - self._tops[side])
             if rise <= 0:
@@ -228,6 +236,7 @@ class SupportDivergence(Accumulator):
             self._tops[side] = tops[side]
 
     def _carry(self) -> None:
+        """Bring all sums into canonical form."""
         exact_sum_kernel.carry(self._sums.reshape(-1, N_CHUNKS_VALUES))
         self._pending = 0
 
@@ -261,7 +270,7 @@ class SupportDivergence(Accumulator):
         tops = take(arrays, "tops", "int64", (2,))
         n_elements = int(take(arrays, "n_elements", "int64", ()))
         eps = float(take(arrays, "eps", "float64", ()))
-        refuse_rest(arrays)
+        refuse_unknown(arrays)
         if not is_canonical(sums):
             raise ValueError("the state's sums are not in canonical form")
         counted = 0 <= n_elements < MAX_COUNT and ((infinite >= 0) & (infinite <= n_elements)).all()
@@ -271,8 +280,8 @@ class SupportDivergence(Accumulator):
             raise ValueError("the state's windows are out of range")
         if n_elements == 0 and (sums.any() or (tops != _NO_WINDOW).any()):
             raise ValueError("the state has sums without elements")
-        signless = [self._names.index(name) for name in ("sum_p", "sum_q", "exp_a", "exp_b") if name in self._names]
-        if (sums[..., signless, -1] < 0).any():
+        positive = [self._names.index(name) for name in ("sum_p", "sum_q", "exp_a", "exp_b") if name in self._names]
+        if (sums[..., positive, -1] < 0).any():
             raise ValueError("the state has negative sums of probabilities")
         self._sums, self._infinite, self._tops = sums, infinite, tops
         self._n_elements, self._eps = n_elements, eps
@@ -293,18 +302,19 @@ class SupportDivergence(Accumulator):
                 check_total(sum_q, "q", self._eps)
         values = {}
         for name in self.measures:
-            needed = (_LOGIT_NEEDS[name],) if self.from_logits else _NEEDS[name]
-            value = math.inf if any(infinite[term] for term in needed) else read(name)
+            term = _LOGIT_TERM_OF[name] if self.from_logits else _TERM_OF[name]
+            value = math.inf if infinite[term] else read(name)
             values[name] = value / unit if name in _IN_NATS else value
         return SupportResult(values, self._n_elements, sum_p, sum_q)
 
     def _from_probabilities(self, name: str) -> float:
+        """Return a measure of probabilities in nats."""
         sums = {term: to_fraction(self._sums[i]) for i, term in enumerate(self._names)}
         p, q = sums["sum_p"], sums["sum_q"]
         if name in ("js", "total_variation"):
             return to_float(sums[name])
         if self.normalize is False:
-            value = sums[_NEEDS[name][0]]
+            value = sums[_TERM_OF[name]]
             return to_float(value if name in ("kl", "reverse_kl") else -value)
         if p == 0 or q == 0:
             return math.nan
@@ -318,13 +328,14 @@ class SupportDivergence(Accumulator):
         return _combine(-sums[term] / p, (1, total))
 
     def _from_logits(self, name: str) -> float:
+        """Return a measure of logits in nats."""
         if (self._tops == _NO_WINDOW).any():
             return math.nan
         p, q = self._total("exp_a"), self._total("exp_b")
         shift_p, shift_q = (32 * int(top) for top in self._tops)
         if name in ("reverse_kl", "entropy_q"):
             p, q, shift_p, shift_q = q, p, shift_q, shift_p
-        mean = self._total(_LOGIT_NEEDS[name]) / p
+        mean = self._total(_LOGIT_TERM_OF[name]) / p
         if name in ("kl", "reverse_kl"):
             return _combine(mean, (-1, p), (1, q), power=shift_q - shift_p)
         if name == "cross_entropy":
@@ -332,13 +343,13 @@ class SupportDivergence(Accumulator):
         return _combine(-mean, (1, p), power=shift_p)
 
     def _total(self, term: str) -> Fraction:
-        """Return the exact sum over the windows, in units of the top one."""
+        """Return the exact sum of a term over all windows, in units of the highest one."""
         windows = self._sums[:, self._names.index(term)]
         return sum((to_fraction(row) / (1 << (32 * k)) for k, row in enumerate(windows) if row.any()), Fraction(0))
 
 
 def _combine(value: Fraction, *logarithms: tuple[int, Fraction], power: int = 0) -> float:
-    """Return ``value + sum(sign * log(number)) + power * log(2)`` to about 50 digits, rounded."""
+    """Return ``value + sum(sign * log(number)) + power * log(2)``, computed with 50 digits and then rounded."""
     total = _decimal(value)
     for sign, number in logarithms:
         total = _DECIMAL.add(total, _DECIMAL.multiply(Decimal(sign), _DECIMAL.ln(_decimal(number))))

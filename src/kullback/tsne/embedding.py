@@ -18,7 +18,7 @@ from .._checks.graphs import check_affinities
 from .._checks.scalars import check_integer, check_real, check_tolerance
 from .._interrupts import note_interrupts
 from .._kernels import attraction, descent
-from .._states import Arrays, load_state, refuse_rest, save_state, take
+from .._states import Arrays, load_state, refuse_unknown, save_state, take
 from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
 from .affinities import Affinities
@@ -379,7 +379,7 @@ class Embedding:
         grid = take(arrays, "grid", "float64", (None,))
         iterations = take(arrays, "loss_iterations", "int64", (None,))
         loss = take(arrays, "loss", "float64", (len(iterations), 3))
-        refuse_rest(arrays)
+        refuse_unknown(arrays)
         for name, array in (("velocity", new._velocity), ("gains", new._gains), ("centre", new._centre),
                             ("rates", new._rates), ("grid", grid), ("loss", loss)):  # fmt: skip
             if not (np.abs(array) <= 1e37).all():

@@ -1,19 +1,13 @@
 """Nearest neighbours: exact or approximate by size, with the same bits for any number of threads.
 
-Euclidean distances go through faiss. Two of its habits are worked around. Its flat index hands large blocks
-to a BLAS, whose rounding depends on the thread count and on the other rows of the block: here it always sums
-squared differences directly, which measured only a fifth slower and keeps small distances between rows far
-from the origin. And it computes in float32: rows are centred and scaled first, so data with a large offset, or
-of the order of 1e30 or 1e-40, lose nothing.
+Euclidean distances go through faiss, see :mod:`kullback._search`.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +24,7 @@ from .._checks.data import (
 )
 from .._checks.graphs import check_neighbor_lists
 from .._checks.scalars import check_choice, check_integer
+from .._search import DEFAULT_SEED, EuclideanSearch, Found
 from .._threads import resolve_threads
 
 Metric = str | Callable[..., float]
@@ -39,28 +34,10 @@ METHODS = ("auto", "exact", "approximate")
 EXACT_WORK = 5e9
 """``auto`` is exact up to so many differences of coordinates: 10,000 rows of 50, 0.4 s on two cores."""
 
-SERIAL_WORK = 1e7
-"""Below so many differences of coordinates, 1 ms, one thread serves as well, and a busy machine better."""
-
-N_PROBES = 16
-"""Lists of the inverted file that are searched for a row. With about n^0.75 / 16 lists, the recall of 90
-neighbours measured 0.986 to 0.995 on images of digits (4,000 to 63,000 rows of 50)."""
-
-POINTS_PER_LIST = 64
-"""Rows per list for k-means; 256 made the recall 0.002 higher and training four times as long."""
-
-FAR = 1e16
-"""Rows so many times farther from the median than the typical row: their squares would overflow float32."""
-
 DENSE_ELEMENTS = 2**26
 """Sparse data of up to so many elements are searched as dense ones: 256 MB in float32."""
 
 FAISS_METRICS = ("euclidean", "sqeuclidean", "l2", "cosine", "inner_product", "hellinger")
-
-_faiss_lock = threading.Lock()
-
-
-Found = tuple[npt.NDArray[Any], FloatArray]  # indices and distances, both of shape (n_rows, k)
 
 
 class Graph(NamedTuple):
@@ -294,7 +271,7 @@ class NeighborIndex:
 
     def _prepare(self, n_threads: int) -> _Search:
         if self._dense and not self._params and self._name in FAISS_METRICS:
-            return _EuclideanSearch(self._X, self._name, self._method, self._seed, n_threads)
+            return _FaissSearch(self._X, self._name, self._method, self._seed, n_threads)
         return _BruteSearch(self._X, self._metric, self._params)
 
 
@@ -329,32 +306,11 @@ def _regular_graph(indices: npt.NDArray[Any], distances: FloatArray) -> Graph:
     return Graph(np.ascontiguousarray(indices.reshape(-1), np.int32), distances.reshape(-1), starts)
 
 
-def _sort_ties(indices: npt.NDArray[Any], distances: FloatArray) -> None:
-    """Order columns by index within equal distances, in place; distances are sorted already."""
-    new = distances[:, 1:] != distances[:, :-1]
-    rows = np.flatnonzero(~new.all(axis=1))
-    # one number for each: columns of a group of equal distances lie between those of the groups beside it
-    groups = np.cumsum(new[rows], axis=1, dtype=np.int64) * (indices.max(initial=0) + 1)
-    keys = indices[rows]
-    keys[:, 1:] += groups
-    keys.sort(axis=1)
-    keys[:, 1:] -= groups
-    indices[rows] = keys
-
-
-def _without(own: npt.NDArray[Any], indices: npt.NDArray[Any], distances: FloatArray) -> Found:
-    """Drop from each row its own index, or its last column where so many duplicates came first."""
-    drop = indices == own[:, None]
-    drop[~drop.any(axis=1), -1] = True
-    shape = (len(indices), indices.shape[1] - 1)
-    return indices[~drop].reshape(shape), distances[~drop].reshape(shape)
-
-
 # ---- Euclidean -----------------------------------------------------------------------------------
 
 
-class _EuclideanSearch:
-    """Euclidean distances by faiss, and the metrics that are Euclidean distances between other rows."""
+class _FaissSearch:
+    """Metrics that are Euclidean distances, between the rows of X or between rows that are made of them."""
 
     def __init__(self, X: FloatArray, metric: str, method: str, seed: int, n_threads: int) -> None:
         self.metric = metric
@@ -362,16 +318,12 @@ class _EuclideanSearch:
         if metric == "inner_product":
             self.unit = 2.0 ** np.frexp(float(np.abs(X).max()))[1]  # squares stay in range
             self.longest = float(np.linalg.norm(X / self.unit, axis=1).max())
-        self.X = self._form(X, new=False)
-        n_points, n_features = self.X.shape
-        self.exact = method == "exact" or (
+        points = self._form(X, new=False)
+        n_points, n_features = points.shape
+        exact = method == "exact" or (
             method == "auto" and (n_points <= 2_000 or n_points**2 * max(n_features, 50) <= EXACT_WORK)
         )
-        self.largest = max(float(np.abs(self.X).max()), np.finfo(np.float64).tiny)
-        self.centre, self.scale = _typical(self.X)
-        rows, far = self._scaled(self.X)
-        self.near = np.delete(np.arange(n_points), far) if len(far) else None
-        self.index = self._build(rows if self.near is None else rows[self.near], seed, n_threads)
+        self.search = EuclideanSearch(points, exact=exact, seed=seed, n_threads=n_threads)
 
     def _form(self, X: FloatArray, *, new: bool) -> FloatArray:
         """Return the rows whose Euclidean distances are meant."""
@@ -400,138 +352,24 @@ class _EuclideanSearch:
             return distances * distances
         return distances * distances.dtype.type(0.5**0.5) if self.metric == "hellinger" else distances
 
-    def _scaled(self, X: FloatArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-        """Return rows centred and scaled in float32, and which ones are too far for that, zeros there."""
-        with np.errstate(over="ignore"):
-            rows = X - self.centre
-            far = np.flatnonzero(~(_reach(rows) / self.scale <= FAR))
-        rows[far] = 0
-        rows /= self.scale
-        return np.ascontiguousarray(rows, dtype=np.float32), far
-
-    def _build(self, rows: npt.NDArray[np.float32], seed: int, n_threads: int) -> Any:
-        n_points, n_features = rows.shape
-        with _faiss(n_threads) as faiss:
-            index = flat = faiss.IndexFlatL2(n_features)
-            if not self.exact:
-                n_lists = 2 ** max(0, round(0.75 * math.log2(n_points) - 4))
-                index = faiss.IndexIVFFlat(flat, n_features, n_lists)
-                index.cp.seed = seed
-                index.cp.min_points_per_centroid = 1
-                index.cp.max_points_per_centroid = POINTS_PER_LIST
-                index.train(rows)
-            index.add(rows)
-        return index
-
     def among_themselves(self, k: int, n_threads: int) -> Found:
         """See `_Search`."""
-        asking = self.X
+        asking = None
         if self.metric == "inner_product":  # a row as it asks is not the row that answers
-            asking = self._form(asking[:, :-1], new=True)
-        return self._search(asking, k, n_threads, own_rows=True)
+            asking = self._form(self.search.points[:, :-1], new=True)
+        indices, distances = self.search.among_themselves(k, n_threads, asking=asking)
+        return indices, self._values(distances)
 
     def of_new_rows(self, rows: FloatArray, k: int, n_threads: int) -> Found:
         """See `_Search`."""
-        return self._search(self._form(rows, new=True), k, n_threads, own_rows=False)
-
-    def _search(self, X: FloatArray, k: int, n_threads: int, *, own_rows: bool) -> Found:
-        rows, far = self._scaled(X)
-        if self.index.ntotal < k + own_rows:
-            far = np.arange(len(rows))
-        indices = np.empty((len(rows), k), dtype=np.int64)
-        distances = np.empty((len(rows), k), dtype=X.dtype)
-        if len(far) < len(rows):
-            near = np.delete(np.arange(len(rows)), far) if len(far) else slice(None)
-            found, squared = self._ask(rows[near], k + own_rows, n_threads)
-            found = found if self.near is None else self.near[found]
-            if own_rows:
-                found, squared = _without(np.arange(len(rows))[near], found, squared)
-            _sort_ties(found, squared)
-            indices[near] = found
-            distances[near] = np.sqrt(squared, dtype=X.dtype) * self.scale
-        if len(far):
-            indices[far], distances[far] = self._search_far(X, far, k, own_rows)
+        indices, distances = self.search.of_new_rows(self._form(rows, new=True), k, n_threads)
         return indices, self._values(distances)
-
-    def _ask(self, rows: npt.NDArray[np.float32], k: int, n_threads: int) -> Found:
-        """Return the k nearest rows of the index and their squared distances."""
-        index, n_points = self.index, self.index.ntotal
-        if len(rows) * n_points * rows.shape[1] < SERIAL_WORK:
-            n_threads = 1
-        with _faiss(n_threads):
-            if not self.exact:
-                index.nprobe = min(index.nlist, max(N_PROBES, math.ceil(2 * k * index.nlist / n_points)))
-            squared, indices = index.search(rows, k)
-            short = np.flatnonzero(indices[:, -1] < 0)
-            if len(short):  # lists that together hold fewer than k rows
-                index.nprobe = index.nlist
-                squared[short], indices[short] = index.search(rows[short], k)
-        return indices, squared
-
-    def _search_far(self, X: FloatArray, far: npt.NDArray[Any], k: int, own_rows: bool) -> Found:
-        """Search for the few rows whose squares overflow float32: in float64, scaled by the largest value."""
-        from scipy.spatial.distance import cdist
-
-        indices = np.empty((len(far), k), dtype=np.int64)
-        distances = np.empty((len(far), k))
-        rows = self.X.astype(np.float64) / self.largest
-        reach = np.abs(X[far]).max(axis=1)
-        beyond = np.flatnonzero(reach > self.largest)  # new rows farther out than any: each has its own scale
-        within = np.flatnonzero(reach <= self.largest)
-        blocks = [within[start : start + 64] for start in range(0, len(within), 64)]
-        blocks += [beyond[i : i + 1] for i in range(len(beyond))]
-        for block in blocks:
-            scale = max(self.largest, float(reach[block[0]]))
-            between = cdist(X[far[block]].astype(np.float64) / scale, rows if scale == self.largest else self.X / scale)
-            if own_rows:
-                between[np.arange(len(block)), far[block]] = np.inf
-            order = np.argsort(between, axis=1, kind="stable")[:, :k]
-            indices[block] = order
-            with np.errstate(over="ignore"):
-                distances[block] = np.take_along_axis(between, order, axis=1) * scale
-        return indices, np.minimum(distances, np.finfo(X.dtype).max).astype(X.dtype)
-
-
-def _typical(X: FloatArray) -> tuple[FloatArray, Any]:
-    """Return a median row, and a scale at which the typical row is about 1 from it.
-
-    The median is that of up to 1,024 rows spread evenly: any robust centre serves, and a mean would not be
-    robust. It is a value of the data and the scale a power of 2, so that whole numbers stay exact and ties
-    stay ties.
-    """
-    sample = X[:: -(-len(X) // 1024)]
-    centre = np.partition(sample, len(sample) // 2, axis=0)[len(sample) // 2]
-    with np.errstate(over="ignore"):
-        reach = _reach(X - centre)
-    positive = reach[reach > 0]
-    typical = np.partition(positive, len(positive) // 2)[len(positive) // 2] if len(positive) else X.dtype.type(1)
-    return centre, np.ldexp(X.dtype.type(1), np.frexp(min(typical, np.finfo(X.dtype).max))[1] - 1)
-
-
-def _reach(rows: FloatArray) -> FloatArray:
-    return np.asarray(np.maximum(rows.max(axis=1), -rows.min(axis=1)))
-
-
-@contextmanager
-def _faiss(n_threads: int) -> Iterator[Any]:
-    """Give faiss so many threads and keep it off its BLAS; both are settings of the process: restore them."""
-    import faiss
-
-    with _faiss_lock:
-        threads, threshold = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
-        faiss.omp_set_num_threads(n_threads)
-        faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
-        try:
-            yield faiss
-        finally:
-            faiss.omp_set_num_threads(threads)
-            faiss.cvar.distance_compute_blas_threshold = threshold
 
 
 def _draw_seed(random_state: Any) -> int:
     from sklearn.utils import check_random_state
 
-    return 1234 if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
+    return DEFAULT_SEED if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
 
 
 # ---- Other metrics and given distances -----------------------------------------------------------

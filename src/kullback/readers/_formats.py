@@ -1,69 +1,38 @@
-"""One interface to rows, and the adapters behind it."""
+"""Readers of arrays, files and iterables: thin adapters over the libraries of the formats."""
 
 from __future__ import annotations
 
 import mmap
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._npy import read_header
+from ._source import Source
+
+_VIEW_BYTES = 16 << 20
+"""Bytes of a block that is not copied: many, so that the fixed cost of a block is small beside its reduction."""
 
 
-class Source(ABC):
-    """Rows that can be read in blocks.
-
-    Attributes
-    ----------
-    n_rows
-        None where it shows only at the end.
-    n_columns
-    dtype
-    concurrent
-        Whether several threads may call ``read`` at once, in any order. Otherwise calls come one at a
-        time, each beginning where the last one ended.
-    block_rows
-        Rows that the format keeps together; a good ``read`` covers a multiple of them.
-    block_bytes
-        What a good ``read`` returns: little, so that it is still in the caches when it is reduced.
-    """
-
-    n_rows: int | None
-    n_columns: int | None
-    dtype: np.dtype[Any] | None
-    concurrent = False
-    block_rows = 1
-    block_bytes = 4 << 20
-
-    @abstractmethod
-    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return rows ``start:stop``, fewer only at the end; into ``buffer`` where that helps."""
-
-    def release(self, start: int, stop: int) -> None:  # noqa: B027  (most hold nothing)
-        """Let go of the memory behind rows that were read and are not needed any more."""
-
-    def close(self) -> None:  # noqa: B027  (most hold nothing)
-        """Release what was opened here."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, to refuse other data on resuming."""
-        return {"kind": type(self).__name__, "n_rows": self.n_rows, "n_columns": self.n_columns,
-                "dtype": None if self.dtype is None else self.dtype.name}  # fmt: skip
+def import_library(module: str, extra: str) -> Any:
+    """Return a format's library; where it is missing, say which extra of kullback brings it."""
+    try:
+        return import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise ImportError(f"reading this needs {package}: pip install 'kullback[{extra}]'") from None
 
 
 def _two_axes(shape: tuple[int, ...], what: str) -> tuple[int, int]:
+    """Return the numbers of rows and of columns."""
     if len(shape) != 2:
         raise ValueError(f"{what} must have two axes, rows and columns, got shape {shape}")
     return int(shape[0]), int(shape[1])
-
-
-_VIEW_BYTES = 16 << 20  # of a block that is not copied: large, so that what a block costs is small
 
 
 class ArraySource(Source):
@@ -84,10 +53,10 @@ class ArraySource(Source):
 
 
 class NpySource(Source):
-    """An .npy file, mapped: rows are reduced where the system keeps them, and let go afterwards.
+    """An .npy file that is mapped into memory: rows are reduced in the system's own pages and let go afterwards.
 
-    A file that was cut is an error at the next block; one that is cut while a block is reduced kills the
-    process, as with every memory map.
+    A file that has become shorter is an error at the next block. One that becomes shorter while a block is reduced
+    kills the process, as it does with every memory map.
     """
 
     concurrent = True
@@ -125,10 +94,10 @@ class NpySource(Source):
             raise OSError(f"{self._path!r} ended early: it was cut while it was read")
         stop = min(stop, self.n_rows)
         first, n_bytes = self._offset + start * self._row_bytes, (stop - start) * self._row_bytes
-        if hasattr(os, "posix_fadvise"):  # let the system read the block after the next while we compute
+        if hasattr(os, "posix_fadvise"):  # the system reads the block after the next while we compute
             os.posix_fadvise(self._descriptor, first + 2 * n_bytes, n_bytes, os.POSIX_FADV_WILLNEED)
         rows = np.frombuffer(self._map, np.uint8, n_bytes, first).view(self.dtype)
-        # a header of odd length leaves the numbers where the kernels must not read them
+        # A header of odd length leaves the numbers unaligned, and kernels must not read those: "A" copies them.
         return np.require(rows.reshape(stop - start, self.n_columns), requirements="A")
 
     def release(self, start: int, stop: int) -> None:
@@ -136,16 +105,16 @@ class NpySource(Source):
             first = self._offset + start * self._row_bytes
             first -= first % mmap.PAGESIZE
             n_bytes = self._offset + stop * self._row_bytes - first
-            self._map.madvise(mmap.MADV_DONTNEED, first, n_bytes)  # read again where it is still needed
+            self._map.madvise(mmap.MADV_DONTNEED, first, n_bytes)  # a page that is still needed is read again
 
     def close(self) -> None:
         if self._map is not None:
-            self._map = None  # it ends with the last rows that were read from it
+            self._map = None  # the map is closed when the last rows that lie in it are gone
             os.close(self._descriptor)
 
 
 class SliceSource(Source):
-    """Anything with shape, dtype and slices, such as zarr arrays and h5py datasets."""
+    """Anything that has a shape and a dtype and can be sliced, such as zarr arrays and h5py datasets."""
 
     def __init__(self, data: Any, close: Callable[[], None] | None = None) -> None:
         self._data = data
@@ -168,13 +137,13 @@ class SafetensorsSource(Source):
     """One tensor of a safetensors file."""
 
     def __init__(self, path: str, name: str) -> None:
-        library = _library("safetensors", "safetensors")
+        library = import_library("safetensors", "safetensors")
         try:
             self._file = library.safe_open(path, framework="numpy")
         except library.SafetensorError as error:
             raise ValueError(f"{path!r} is no safetensors file that can be read: {error}") from None
         self._file.__enter__()
-        if name not in self._file.keys():  # noqa: SIM118  (no mapping)
+        if name not in self._file.keys():  # noqa: SIM118  (the file is no mapping)
             raise ValueError(f"{path!r} has no tensor {name!r}, only {', '.join(sorted(self._file.keys()))}")
         self._slice = self._file.get_slice(name)
         self.n_rows, self.n_columns = _two_axes(tuple(self._slice.get_shape()), f"tensor {name!r}")
@@ -188,61 +157,61 @@ class SafetensorsSource(Source):
 
 
 class SequentialSource(Source):
-    """Rows that come as blocks of their own sizes, one after the other."""
+    """Rows that come one block after the other, in blocks whose sizes are not ours."""
 
     def __init__(self) -> None:
         self._position = 0
-        self._left: list[NDArray[Any]] = []  # read, but not yet handed out
+        self._waiting: list[NDArray[Any]] = []  # at most one block, which was read and not yet handed out
         self._blocks: Iterator[NDArray[Any]] | None = None
 
     @abstractmethod
     def _start(self, row: int) -> tuple[Iterator[NDArray[Any]], int]:
-        """Return an iterator over blocks, and how many rows to skip in it to be at ``row``."""
+        """Return an iterator over blocks, and how many of its rows come before ``row``."""
 
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
         if self._blocks is None:
             self._blocks, skip = self._start(start)
             self._position = start
             while skip > 0 and self._fill():
-                taken = self._take(skip)
-                skip -= sum(len(part) for part in taken)
+                skip -= len(self._take(skip))
         if start != self._position:
             raise ValueError(f"rows must be read in order, expected {self._position}, got {start}")
         parts: list[NDArray[Any]] = []
         missing = stop - start
         while missing and self._fill():
-            taken = self._take(missing)
-            missing -= sum(len(part) for part in taken)
-            parts += taken
+            parts.append(self._take(missing))
+            missing -= len(parts[-1])
         self._position = stop - missing
         if not parts:
             return np.empty((0, self.n_columns or 0), self.dtype or np.float32)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _fill(self) -> bool:
+        """Read the next block where none is waiting; return False at the end of the rows."""
         assert self._blocks is not None
-        while not self._left:
+        while not self._waiting:
             block = next(self._blocks, None)
             if block is None:
                 return False
             if block.ndim != 2 or self.n_columns not in (None, block.shape[1]):
                 raise ValueError(f"blocks must have shape (n, {self.n_columns or 'columns'}), got {block.shape}")
-            if self.dtype not in (None, block.dtype):  # joined, their values would depend on the blocks
+            if self.dtype not in (None, block.dtype):  # values of joined blocks would depend on where the blocks begin
                 raise ValueError(f"blocks must have one dtype, got {self.dtype} and then {block.dtype}")
             self.n_columns, self.dtype = block.shape[1], block.dtype
             if len(block):
-                self._left.append(block)
+                self._waiting.append(block)
         return True
 
-    def _take(self, n: int) -> list[NDArray[Any]]:
-        block = self._left.pop()
+    def _take(self, n: int) -> NDArray[Any]:
+        """Hand out at most ``n`` rows of the block that is waiting."""
+        block = self._waiting.pop()
         if len(block) > n:
-            self._left.append(block[n:])
-        return [block[:n]]
+            self._waiting.append(block[n:])
+        return block[:n]
 
 
 class IterableSource(SequentialSource):
-    """Blocks from any iterable; a single row may come as a vector."""
+    """Blocks from any iterable, where a vector is a single row."""
 
     def __init__(self, blocks: Iterable[Any]) -> None:
         super().__init__()
@@ -258,7 +227,7 @@ class ParquetSource(SequentialSource):
 
     def __init__(self, path: str, column: str) -> None:
         super().__init__()
-        arrow, parquet = _library("pyarrow", "parquet"), _library("pyarrow.parquet", "parquet")
+        arrow, parquet = import_library("pyarrow", "parquet"), import_library("pyarrow.parquet", "parquet")
         self._file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
         schema = self._file.schema_arrow
         if column not in schema.names:
@@ -279,8 +248,9 @@ class ParquetSource(SequentialSource):
         return self._batches(range(first, len(groups))), row
 
     def _batches(self, groups: range) -> Iterator[NDArray[Any]]:
+        """Yield the rows of these row groups, in blocks of few bytes."""
         assert self.n_columns is not None and self.dtype is not None
-        rows = max(1, (1 << 22) // max(1, self.n_columns * self.dtype.itemsize))
+        rows = max(1, self.block_bytes // max(1, self.n_columns * self.dtype.itemsize))
         for batch in self._file.iter_batches(rows, list(groups), [self._column], use_threads=False):
             lists = batch.column(0)
             values = lists.flatten()
@@ -290,78 +260,3 @@ class ParquetSource(SequentialSource):
 
     def close(self) -> None:
         self._file.close()
-
-
-def _library(module: str, extra: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError:
-        package = module.partition(".")[0]
-        raise ImportError(f"reading this needs {package}: pip install 'kullback[{extra}]'") from None
-
-
-def _open_zarr(path: str, name: str) -> Source:
-    node = _library("zarr", "zarr").open(path, mode="r")
-    if name:
-        if hasattr(node, "shape") or name not in node:
-            raise ValueError(f"{path!r} has no array {name!r}")
-        node = node[name]
-    if not hasattr(node, "shape"):
-        raise ValueError(f"{path!r} is a group; name an array as {path}:NAME")
-    return SliceSource(node)
-
-
-def _open_hdf5(path: str, name: str) -> Source:
-    file = _library("h5py", "hdf5").File(path, "r")
-    if name not in file or not hasattr(file[name], "shape"):
-        file.close()
-        raise ValueError(f"{path!r} has no dataset {name!r}")
-    return SliceSource(file[name], file.close)
-
-
-_OPENERS: dict[str, Callable[[str, str], Source]] = {
-    ".npy": lambda path, name: NpySource(path),
-    ".zarr": _open_zarr,
-    ".h5": _open_hdf5,
-    ".hdf5": _open_hdf5,
-    ".safetensors": SafetensorsSource,
-    ".parquet": ParquetSource,
-}
-
-
-def open_source(source: Any) -> Source:
-    """Return rows from an array, a path, an array-like object that slices, or an iterable of blocks.
-
-    Paths: ``x.npy``; ``x.zarr`` or ``x.zarr:NAME``; ``x.h5:NAME`` (also ``.hdf5``);
-    ``x.safetensors:NAME``; ``x.parquet:COLUMN``; any file that begins as
-    llama.cpp's base logits do. A ``Source`` is returned as it is.
-    """
-    if isinstance(source, Source):
-        return source
-    if isinstance(source, np.ndarray):
-        return ArraySource(source)
-    if isinstance(source, str | os.PathLike):
-        return _open_path(os.fspath(source))
-    if hasattr(source, "shape") and hasattr(source, "dtype") and hasattr(source, "__getitem__"):
-        return SliceSource(source)
-    if isinstance(source, list | tuple) and source and not hasattr(source[0], "__len__"):
-        return ArraySource(np.asarray(source))
-    if isinstance(source, Iterable):
-        return IterableSource(source)
-    raise TypeError(f"cannot read rows from {type(source).__name__}; see kullback.readers.open_source")
-
-
-def _open_path(path: str) -> Source:
-    name = ""
-    if Path(path).suffix not in _OPENERS and ":" in path:
-        path, _, name = path.rpartition(":")
-    suffix = Path(path).suffix
-    if suffix not in _OPENERS:
-        from .llama import LlamaLogits, is_llama_logits
-
-        if not name and os.path.isfile(path) and is_llama_logits(path):
-            return LlamaLogits(path)
-        raise ValueError(f"{path!r} must end in one of {', '.join(_OPENERS)}, with :NAME where that needs one")
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"there is no file {path!r}")
-    return _OPENERS[suffix](path, name)

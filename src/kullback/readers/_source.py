@@ -1,0 +1,51 @@
+"""The one interface to rows, which every reader implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Source(ABC):
+    """Rows that can be read in blocks.
+
+    Attributes
+    ----------
+    n_rows
+        None where the number of rows shows only at the end.
+    n_columns, dtype
+        None until the first block has been read, where only the blocks tell.
+    concurrent
+        Whether several threads may call ``read`` at once, in any order. Otherwise calls come one at a
+        time, and each begins where the last one ended.
+    block_rows
+        How many rows the format keeps together. It is best to read a multiple of them.
+    block_bytes
+        How many bytes are best read at once. They are few, so that the rows are still in the caches when they are
+        reduced.
+    """
+
+    n_rows: int | None
+    n_columns: int | None
+    dtype: np.dtype[Any] | None
+    concurrent = False
+    block_rows = 1
+    block_bytes = 4 << 20
+
+    @abstractmethod
+    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the rows ``start:stop``, or fewer at the end; a reader may write them into ``buffer``."""
+
+    def release(self, start: int, stop: int) -> None:  # noqa: B027  (most readers hold no memory)
+        """Let go of the memory behind rows that were read and are not needed any more."""
+
+    def close(self) -> None:  # noqa: B027  (most readers hold nothing open)
+        """Close what this reader opened."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps about these rows, so that resuming with other rows is refused."""
+        return {"kind": type(self).__name__, "n_rows": self.n_rows, "n_columns": self.n_columns,
+                "dtype": None if self.dtype is None else self.dtype.name}  # fmt: skip
