@@ -31,7 +31,7 @@ OPTIMISE = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-
 REDUCE = ["-fassociative-math"]
 # The order of operations is the meaning of these kernels, so they do without REDUCE.
 EXACT = {"divergence_pairs", "divergence_rows", "exact_sum", "support"}
-# Loads that gcc moves across the selections of lanes.h would keep its loops from being vectorised, and calls of memset
+# Loads that gcc moves across the selections of terms.h would keep its loops from being vectorised, and calls of memset
 # would cost more than the few vectors that they clear.
 KEEP_LOOPS = ["-fno-tree-pre", "-fno-tree-loop-distribute-patterns"]
 LANES = {"divergence_pairs", "divergence_rows"}
