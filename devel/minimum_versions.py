@@ -1,5 +1,6 @@
 """Print the lowest versions that pyproject.toml allows as constraints for pip: ``make test-oldest`` installs them."""
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -15,7 +16,7 @@ def main() -> None:
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
     lists += [settings["dependency-groups"][group] for group in GROUPS]
     pins = set()
-    for requirement in sum(lists, []):
+    for requirement in itertools.chain(*lists):
         name, version = re.fullmatch(r"([\w-]+)(?:\[[\w,]+\])?>=([\d.]+)", requirement).groups()
         pins.add(f"{name}=={version}")
     print(*sorted(pins), sep="\n")
