@@ -6,9 +6,10 @@ Cython makes one C file of each ``ext/ROOM/NAME.pyx``, and the compiler makes th
 - ``KULLBACK_LEVELS`` names the levels: ``native`` (the default: those that this machine runs), ``best`` (the highest of
   them), ``all`` (for wheels that others install), or names joined by commas.
 - ``KULLBACK_ABI3``: with ``1``, the modules use the stable ABI, so that one wheel serves CPython 3.11 and later.
-- ``CC`` and ``CFLAGS``: any compiler that knows GNU C. The flags come last, so they override those that are set here.
+  Free-threaded interpreters have no stable ABI and ignore it.
+- ``CC`` and ``CFLAGS``: any compiler that knows GNU C, and flags that come last, so they override those given here.
 
-devel/building.md describes compilers, wheels and releases.
+Compilers, wheels and releases are described in devel/building.md.
 """
 
 import copy
@@ -54,7 +55,6 @@ KERNELS = "kullback._kernels"
 CPU = f"{KERNELS}.cpu"
 # What Cython's memoryviews need is compiled once here instead of in each kernel, which saves 8 s of compiling in each.
 UTILITY = f"{KERNELS}._cyutility"
-# Free-threaded interpreters have no stable ABI.
 ABI3 = os.environ.get("KULLBACK_ABI3") == "1" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 # The kernels are GNU C, and gcc misaligns vectors on the stack of Windows: clang with MinGW's headers does neither.
 OPTIONS: dict[str, dict[str, str]] = {"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {}
@@ -64,7 +64,7 @@ if sys.platform == "win32":
 
 
 def files_that_matter(path: Path, seen: set[Path] | None = None) -> set[Path]:
-    """Return ``path`` and all that it cimports or includes, directly or by others; also add them to ``seen``."""
+    """Return ``path`` and all that it cimports or includes, directly or by others, beside what was ``seen``."""
     seen = set() if seen is None else seen
     if path in seen or not path.exists():
         return seen
@@ -81,8 +81,8 @@ def files_that_matter(path: Path, seen: set[Path] | None = None) -> set[Path]:
 def kernel(name: str, source: str) -> Extension:
     """Return one extension module that is made again when this file or one that its source includes changes."""
     macros = [("Py_LIMITED_API", "0x030B0000")] if ABI3 else []
-    depends = ["setup.py", *sorted(map(str, files_that_matter(Path(source))))]
-    return Extension(name, [source], include_dirs=["ext"], define_macros=macros, py_limited_api=ABI3, depends=depends)
+    files = ["setup.py", *sorted(map(str, files_that_matter(Path(source))))]
+    return Extension(name, [source], include_dirs=["ext"], define_macros=macros, py_limited_api=ABI3, depends=files)
 
 
 def translate(extensions: list[Extension], n_jobs: int) -> None:
@@ -134,13 +134,12 @@ class BuildKernels(build_ext):
 
     def set_flags(self, extension: Extension, openmp: list[str]) -> None:
         """Attach the flags of one kernel; ``cythonize`` would leak them to the other levels if it saw them."""
-        level, _, stem = extension.name.removeprefix(f"{KERNELS}.").rpartition(".")
+        *_, level, stem = extension.name.split(".")
         flags = [*OPTIMISE, *LEVELS.get(level, []), *openmp]
-        if stem == "_cyutility":
-            flags = ["-O1", "-g0"]  # nothing in it is called in a loop
+        flags += ["-O1"] if stem == "_cyutility" else []  # nothing in it is called in a loop
         flags += REDUCE if stem in SOURCES and stem not in EXACT else []
-        flags += [flag for flag in KEEP_LOOPS if stem in LANES and self.probe([flag]) is not None]
-        extension.extra_compile_args = [*flags, *QUIET, *shlex.split(os.environ.get("CFLAGS", ""))]
+        flags += [flag for flag in [*QUIET, *KEEP_LOOPS] if flag in self.accepted and (stem in LANES or flag in QUIET)]
+        extension.extra_compile_args = [*flags, *shlex.split(os.environ.get("CFLAGS", ""))]
         extension.extra_link_args = openmp
 
     def build_extensions(self) -> None:
@@ -148,6 +147,7 @@ class BuildKernels(build_ext):
         levels = self.chosen_levels()
         openmp = next(flags for flags in OPENMP if self.probe(flags) is not None)
         self.extensions = [ext for ext in self.extensions if ext.name.split(".")[2] in (*levels, "cpu", "_cyutility")]
+        self.accepted = {flag for flag in [*QUIET, *KEEP_LOOPS] if self.probe([flag]) is not None}
         for extension in self.extensions:
             self.set_flags(extension, openmp)
         self.remove_stale()
