@@ -98,8 +98,6 @@ def spectral(P: Any, n_components: int = 2, *, random_state: Any = None) -> Floa
     n_points = P.shape[0] if hasattr(P, "shape") else len(P)
     values, columns, row_starts = check_affinities(P, n_points, np.float64, "P")
     graph = sparse.csr_array((values, columns, row_starts), shape=(n_points, n_points))
-    if graph.nnz < 2**31:  # SciPy 1.11 makes both int64 if one is, and then its searches of graphs do not take them
-        graph.indices, graph.indptr = (part.astype(np.int32, copy=False) for part in (graph.indices, graph.indptr))
     n_parts, part_of = sparse.csgraph.connected_components(graph, directed=False)
     if n_parts == 1:
         return rescale(_eigenmap(graph, n_components), random_state=random_state)
