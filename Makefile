@@ -33,7 +33,7 @@ wheel: $(VENV)/group-build
 	ls dist/*.whl
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .hypothesis .benchmarks .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* build dist src/*.egg-info .pytest_cache .hypothesis .benchmarks .mypy_cache .ruff_cache
 	find src -name '*.so' -delete
 	rm -f digits.npy digits.png
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -56,3 +56,27 @@ $(VENV)/installed-%: $(SOURCES) | $(VENV)/group-build
 $(VENV)/group-%: pyproject.toml $(VENV)/pip
 	$(PIP) install --group $*
 	touch $@
+
+sdist: $(VENV)/group-build
+	rm -f dist/*.tar.gz
+	$(BIN)/python setup.py -q sdist
+
+# Each of these installs from an sdist into an environment of its own and runs the sdist's tests there, away from the
+# sources: with the lowest versions that pyproject.toml allows, with the newest that there are, and with kernels that
+# are compiled for gcc's sanitizers.
+VARIANTS := oldest newest sanitizers
+.PHONY: sdist $(VARIANTS:%=test-%)
+
+test-oldest: PINS := $(BIN)/python devel/minimum_versions.py
+test-sanitizers: export CFLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
+test-sanitizers: RUN := LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
+$(VARIANTS:%=test-%): test-%: sdist
+	rm -rf $(VENV)-$* build/$*
+	mkdir -p build/$*
+	tar -xzf dist/kullback-*.tar.gz -C build/$* --strip-components=1
+	$(PINS) > build/$*/constraints.txt
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install -qq --upgrade 'pip>=25.1'
+	cd build/$* && ../../$(VENV)-$*/bin/python -m pip install -qq -c constraints.txt --group build --group test
+	cd build/$* && ../../$(VENV)-$*/bin/python -m pip install -qq -c constraints.txt --no-build-isolation .
+	cd build/$* && $(RUN) ../../$(VENV)-$*/bin/python -m pytest -q $(ARGS)

@@ -39,7 +39,7 @@ cdef extern from *:
         } else if (n_rows == 1) { \\
             for (ptrdiff_t i = 0; i < n; i++) { \\
                 T v; memcpy(&v, data + i * item, sizeof v); KB_SOON(data + (i + 256) * item); out[i] = LOAD; } \\
-        } else if (labs(item) <= labs(row)) { \\
+        } else if (llabs(item) <= llabs(row)) { \\
             for (ptrdiff_t r = 0; r < n_rows; r++) for (ptrdiff_t i = 0; i < n; i++) { \\
                 T v; memcpy(&v, data + r * row + i * item, sizeof v); out[r * n + i] = LOAD; } \\
         } else { \\
