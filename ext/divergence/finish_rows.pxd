@@ -229,23 +229,28 @@ cdef inline void finish_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_row
                                 double* states) noexcept nogil:
     """Write the values of columns from their lanes.
 
-    KL alone has a fast way for LANES rows at a time. The rows that it does not settle, and all other measures, go
+    KL alone has a fast way for LANES rows at a time; the rows that it does not settle, and all other measures, go
     through finish_rows.
     """
     cdef Py_ssize_t r
     cdef const double* lanes
+    cdef double* values_out = value_of(job, 0, row)
     cdef double[LANES] values
     cdef int64_t[LANES] settled
     cdef bint check = job.normalisation == CHECK
-    cdef bint fast = job.n_measures == 1 and job.measures[0] == KL and job.smoothing == 0 and job.normalisation != PLAIN
+    if not (job.n_measures == 1 and job.measures[0] == KL and job.smoothing == 0 and job.normalisation != PLAIN):
+        for r in range(n_rows):
+            unpack_column(job, region, r, states + r * STATE)
+        finish_rows(job, row, n_rows, region, states)
+        return
     for r in range(n_rows):
-        if fast and r % LANES == 0:
+        if r % LANES == 0:
             lanes = region.columns + r // LANES * column_sums(job)
             finish_kl_lanes(lanes + ROUGH * LANES, lanes + (ROUGH + 1) * LANES, lanes + TERMS * LANES, job.unit,
                             job.tolerances[0] if check else INFINITY, job.tolerances[1] if check else INFINITY,
                             values, settled)
-        if fast and settled[r % LANES]:
-            value_of(job, 0, row + r)[0] = values[r % LANES]
+        if settled[r % LANES]:
+            values_out[r] = values[r % LANES]
             continue
         unpack_column(job, region, r, states + r * STATE)
         finish_rows(job, row + r, 1, region, states + r * STATE)
