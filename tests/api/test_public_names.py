@@ -117,5 +117,5 @@ def test_examples_run(name):
 
 def test_the_package_runs_as_a_module():
     """``python -m kullback`` is the command line."""
-    done = subprocess.run([sys.executable, "-m", "kullback", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"kullback {kullback.__version__}\n"
+    done = subprocess.run([sys.executable, "-m", "kullback", "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: kullback ")
