@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 
 from divergence.terms cimport log_fast
 
-cdef extern from "tsne/near.h" nogil:
+cdef extern from "tsne/attract.h" nogil:
     bint kb_attract_row(const float* values, const int32_t* columns, Py_ssize_t n_values, const float* positions,
                         Py_ssize_t row, float dof, float* force_out)
 

@@ -3,7 +3,7 @@
 from cython cimport floating
 
 
-cdef inline void meet_sources(
+cdef inline void add_sources(
     const floating* sources, Py_ssize_t stride, Py_ssize_t n_sources,  # IN: a row a component, then masses and spreads
     const floating* point,                                             # IN: n_components
     int n_components, bint massive,                                    # literals; else sources are single points

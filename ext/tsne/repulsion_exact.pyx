@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.math cimport exp, log1p
 from libc.stdint cimport int32_t
 
-from tsne.pairs cimport meet_sources
+from tsne.pairs cimport add_sources
 
 cdef enum:
     BLOCK = 16   # points that share a tile while it is in L1
@@ -18,16 +18,16 @@ cdef enum:
 BLOCK_POINTS = BLOCK
 
 
-cdef inline void meet_tile(const floating[:, ::1] columns, Py_ssize_t start, Py_ssize_t end, const floating* point,
+cdef inline void add_tile(const floating[:, ::1] columns, Py_ssize_t start, Py_ssize_t end, const floating* point,
                            double* sums) noexcept nogil:
     cdef Py_ssize_t n_points = columns.shape[1]
     cdef const floating* sources = &columns[0, 0] + start
     if columns.shape[0] == 1:
-        meet_sources(sources, n_points, end - start, point, 1, False, sums)
+        add_sources(sources, n_points, end - start, point, 1, False, sums)
     elif columns.shape[0] == 2:
-        meet_sources(sources, n_points, end - start, point, 2, False, sums)
+        add_sources(sources, n_points, end - start, point, 2, False, sums)
     else:
-        meet_sources(sources, n_points, end - start, point, 3, False, sums)
+        add_sources(sources, n_points, end - start, point, 3, False, sums)
 
 
 cdef double repel_block(const int32_t[::1] rows, const floating[:, ::1] columns, Py_ssize_t block,
@@ -49,10 +49,10 @@ cdef double repel_block(const int32_t[::1] rows, const floating[:, ::1] columns,
             for k in range(n_components):
                 point[k] = columns[k, self]
             if tile <= self < tile_end:
-                meet_tile(columns, tile, self, point, &sums[(i - start) * 4])
-                meet_tile(columns, self + 1, tile_end, point, &sums[(i - start) * 4])
+                add_tile(columns, tile, self, point, &sums[(i - start) * 4])
+                add_tile(columns, self + 1, tile_end, point, &sums[(i - start) * 4])
             else:
-                meet_tile(columns, tile, tile_end, point, &sums[(i - start) * 4])
+                add_tile(columns, tile, tile_end, point, &sums[(i - start) * 4])
     for i in range(start, end):
         for k in range(n_components):
             forces_out[i, k] = <floating>sums[(i - start) * 4 + k]
