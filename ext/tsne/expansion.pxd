@@ -66,7 +66,7 @@ cdef inline void weigh_sources(
     Py_ssize_t n_far, int n_components, double dof,
     double* local,           # IN/OUT: u, and the multiple of the unit matrix in the derivative of f
 ) noexcept nogil:
-    """Overwrite components by x, the way from the source to the centre, masses by g, spreads by h and the last row by k.
+    """Overwrite the components by x, the way from source to centre, masses by g, spreads by h and the last row by k.
 
     A source of mass m and spread s adds u = m b^-dof + s (Laplacian of b^-dof), where b = 1 + x^2 / dof. It depends on
     x^2 alone, so f = g x, and the derivatives follow with h = - (2 / dof) dg/db and k = - (2 / dof) dh/db.

@@ -101,12 +101,20 @@ cdef inline void add_sources_general(const floating* sources, Py_ssize_t n_sourc
     sums[n_components] += sum_w
 
 
-cdef inline void evaluate_vectors(floating* sources, Py_ssize_t n_sources, const floating* points, Py_ssize_t stride,
-                                  Py_ssize_t n_points, int n_components, double* sums) noexcept nogil:
-    """Evaluate sources at dof = 1 by whole vectors of points; four multiples of the spreads replace them first."""
+cdef inline void evaluate_vectors(
+    Sources* near,                                                   # IN: their spreads are overwritten
+    const floating* points, Py_ssize_t stride, Py_ssize_t n_points,  # IN: a row a component
+    int n_components,
+    double* sums,                                                    # IN/OUT: rows of GROUP: forces, potentials
+) noexcept nogil:
+    """Add the forces and potentials of the listed sources at dof = 1, by whole vectors of points.
+
+    Four multiples of the spreads replace them first.
+    """
+    cdef Py_ssize_t i, n_sources = near.n
+    cdef floating* sources = <floating*>near.rows
     cdef floating* spreads = sources + (n_components + 1) * NEAR
     cdef floating spread, first = 8 - 2 * n_components, second = 8
-    cdef Py_ssize_t i
     for i in range(n_sources):
         spread = spreads[i]
         spreads[i] = first * spread
@@ -129,36 +137,32 @@ cdef inline void evaluate_vectors(floating* sources, Py_ssize_t n_sources, const
             kb_add_sources_double_3(sources, NEAR, n_sources, points, stride, n_points, sums, GROUP)
 
 
-cdef inline void evaluate_sources(
-    Sources* near,                                                   # IN: their rows are overwritten
+cdef inline void evaluate_points(
+    Sources* near,                                                   # IN: sources are appended to fill a vector
     const floating* points, Py_ssize_t stride, Py_ssize_t n_points,  # IN: a row a component
     int n_components, double dof,
     double* sums,                                                    # IN/OUT: rows of GROUP: forces, potentials
 ) noexcept nogil:
-    """Add the forces and potentials of the listed sources at every point, and empty the list."""
-    cdef Py_ssize_t i, n_sources = near.n
+    """Add the forces and potentials of the listed sources at any dof, by whole vectors of sources."""
+    cdef Py_ssize_t i
     cdef int k
     cdef floating* sources = <floating*>near.rows
     cdef floating[3] point
     cdef double[4] result
-    near.n = 0
-    if dof == 1 and KB_VECTORS:
-        evaluate_vectors(sources, n_sources, points, stride, n_points, n_components, sums)
-        return
-    while n_sources % LANES != 0:  # sources without mass fill the last vector: no loop has a remainder
+    while near.n % LANES != 0:  # sources without mass fill the last vector: no loop has a remainder
         for k in range(n_components):
-            sources[k * NEAR + n_sources] = sources[k * NEAR]
-        sources[n_components * NEAR + n_sources] = 0
-        sources[(n_components + 1) * NEAR + n_sources] = 0
-        n_sources += 1
+            sources[k * NEAR + near.n] = sources[k * NEAR]
+        sources[n_components * NEAR + near.n] = 0
+        sources[(n_components + 1) * NEAR + near.n] = 0
+        near.n += 1
     for i in range(n_points):
         for k in range(n_components + 1):
             result[k] = 0
         for k in range(n_components):
             point[k] = points[k * stride + i]
         if dof == 1:
-            add_sources(sources, NEAR, n_sources, point, n_components, True, result)
+            add_sources(sources, NEAR, near.n, point, n_components, True, result)
         else:
-            add_sources_general(sources, n_sources, point, n_components, dof, result)
+            add_sources_general(sources, near.n, point, n_components, dof, result)
         for k in range(n_components + 1):
             sums[k * GROUP + i] += result[k]

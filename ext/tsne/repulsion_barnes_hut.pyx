@@ -29,7 +29,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 
 from tsne.expansion cimport TERMS, evaluate_expansion, expand_sources, shift_expansion
-from tsne.near_sources cimport bound_group, evaluate_sources, list_points
+from tsne.near_sources cimport KB_VECTORS, bound_group, evaluate_points, evaluate_vectors, list_points
 from tsne.nodes cimport CAUTION, GROUP, LEAF, UNOPENED
 from tsne.sources cimport (
     BLOCK, FAR, LANES, NEAR, Rule, Scratch, Sources, Walk, has_sources, kb_number_lanes, queue_children, queue_outside,
@@ -65,6 +65,31 @@ cdef struct Frame:   # of a cell that is still to be visited; its expansion stan
     int32_t last     # their end
 
 
+# The next two are not inlined: their loops over sources are long enough to gain nothing from a literal number of
+# components.
+
+
+cdef void expand_far(const floating* centre, Sources* far, int n_components, double dof, double* local) noexcept nogil:
+    """Add the far sources to the expansion of a target, and empty their list."""
+    expand_sources(centre, far, n_components, dof, local)
+
+
+cdef void evaluate_general(Sources* near, const floating* points, Py_ssize_t stride, Py_ssize_t n_points,
+                           int n_components, double dof, double* sums) noexcept nogil:
+    """Add the forces and potentials of the near sources at any dof."""
+    evaluate_points(near, points, stride, n_points, n_components, dof, sums)
+
+
+cdef inline void evaluate_near(Sources* near, const floating* points, Py_ssize_t stride, Py_ssize_t n_points,
+                               int n_components, double dof, double* sums) noexcept nogil:
+    """Add the forces and potentials of the near sources at every point, and empty their list."""
+    if dof == 1 and KB_VECTORS:
+        evaluate_vectors(near, points, stride, n_points, n_components, sums)
+    else:
+        evaluate_general(near, points, stride, n_points, n_components, dof, sums)
+    near.n = 0
+
+
 cdef inline bint sift_sources(const Walk* walk, Scratch* own, const floating* cells, Py_ssize_t target,
                               int n_components, double* local) noexcept nogil:
     """Judge all sources that a target has: expand the far ones in ``local``, and append those that it keeps.
@@ -89,7 +114,7 @@ cdef inline bint sift_sources(const Walk* walk, Scratch* own, const floating* ce
         sift_block(cells, &block, n_components, &rule, &own.far, &own.opened, &own.kept)
         queue_children(walk, own, n_components)
         if own.far.n > (FAR - BLOCK - LANES if has_sources(own) else 0):
-            expand_sources(centre, &own.far, n_components, walk.dof, local)
+            expand_far(centre, &own.far, n_components, walk.dof, local)
     return True
 
 
@@ -143,7 +168,7 @@ cdef inline double repel_group(
     own.near.n = own.leaves.n = own.next_leaf = 0
     while more:
         more = fill_near(walk, own, columns, cells, &rule, n_components)
-        evaluate_sources(&own.near, points, walk.stride, n_points, n_components, walk.dof, sums)
+        evaluate_near(&own.near, points, walk.stride, n_points, n_components, walk.dof, sums)
     for i in range(n_points):
         for k in range(n_components):
             forces_out[walk.order[start + i] * n_components + k] = <floating>sums[k * GROUP + i]
@@ -151,24 +176,28 @@ cdef inline double repel_group(
     return sum_w
 
 
-cdef inline double repel_target(const Walk* walk, Scratch* own, const floating* columns, const floating* cells,
-                                const Frame* frame, int n_components, const double* local,
-                                floating* forces_out) noexcept nogil:
+cdef double repel_target(const Walk* walk, Scratch* own, const floating* columns, const floating* cells,
+                         const Frame* frame, const double* local, floating* forces_out) noexcept nogil:
     """Repel the points of a target by the sources that it keeps and by itself, a group at a time; return the sum of w.
 
     There is more than one group only where many points coincide.
     """
-    cdef Py_ssize_t start = walk.links[frame.cell * 4 + 2], end = walk.links[frame.cell * 4 + 3]
+    cdef Py_ssize_t start = walk.links[frame.cell * 4 + 2], end = walk.links[frame.cell * 4 + 3], next_start
     cdef double sum_w = 0
     while start < end:
+        next_start = min(start + GROUP, end)
         own.first = frame.last
         own.last = own.kept.n
         own.queue[0] = frame.cell
         own.head = 0
         own.n_queued = 1
-        sum_w += repel_group(walk, own, columns, cells, frame.cell, start, min(start + GROUP, end), n_components,
-                             local, forces_out)
-        start += GROUP
+        if walk.n_components == 2:
+            sum_w += repel_group(walk, own, columns, cells, frame.cell, start, next_start, 2, local, forces_out)
+        elif walk.n_components == 1:
+            sum_w += repel_group(walk, own, columns, cells, frame.cell, start, next_start, 1, local, forces_out)
+        else:
+            sum_w += repel_group(walk, own, columns, cells, frame.cell, start, next_start, 3, local, forces_out)
+        start = next_start
     return sum_w
 
 
@@ -193,7 +222,10 @@ cdef inline Py_ssize_t push_children(const Walk* walk, Scratch* own, const float
 
 cdef inline double walk_targets(const Walk* walk, Scratch* own, const floating* columns, const floating* cells,
                                 Py_ssize_t subtree, int n_components, floating* forces_out) noexcept nogil:
-    """Write the forces on the points of a subtree; return the sum of w over them, or -inf if too many sources are kept."""
+    """Write the forces on the points of a subtree; return the sum of w over them.
+
+    Return -inf if there is no room for the sources that targets keep.
+    """
     cdef const int32_t* links = walk.links
     cdef double[TERMS] local
     cdef Frame* frames = <Frame*>own.frames
@@ -222,7 +254,7 @@ cdef inline double walk_targets(const Walk* walk, Scratch* own, const floating* 
         if links[frame.cell * 4 + 3] - links[frame.cell * 4 + 2] > GROUP and links[frame.cell * 4 + 1] > 0:
             n_frames = push_children(walk, own, cells, &frame, n_frames, n_components, local)
         else:
-            sum_w += repel_target(walk, own, columns, cells, &frame, n_components, local, forces_out)
+            sum_w += repel_target(walk, own, columns, cells, &frame, local, forces_out)
     return sum_w
 
 

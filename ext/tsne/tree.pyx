@@ -301,7 +301,7 @@ def build_tree(
     # in the arithmetic of the walk, which has to agree
     cdef floating squared_theta = <floating>(theta * theta), softening = <floating>(dof / 2)
     cdef Tree grown
-    cdef int64_t[16] next_place  # only the middle one is used: threads that write it take its cache line from the others
+    cdef int64_t[16] next_place  # only the middle one is used: no variable of other threads shares its cache line
     grown.points.codes, grown.points.order = &codes[0], &order[0]
     grown.points.keys, grown.points.others = &keys[0, 0], &keys[1, 0]
     grown.points.stride, grown.points.n_components = columns.shape[1], <int>columns.shape[0]

@@ -76,7 +76,8 @@ def order_points(
     cdef const double* low = &bounds_out[0, 0]
     cdef const int64_t* ends = &histogram_out[n_threads - 1, 0]  # the last thread's slots move to the buckets' ends
     cdef Points points
-    points.codes, points.order, points.keys, points.others = &codes_out[0], &order_out[0], &keys_out[0, 0], &keys_out[1, 0]
+    points.codes, points.order = &codes_out[0], &order_out[0]
+    points.keys, points.others = &keys_out[0, 0], &keys_out[1, 0]
     points.stride, points.n_components = columns_out.shape[1], <int>n_components
     n_digits = <Py_ssize_t>1 << bits
     with nogil:

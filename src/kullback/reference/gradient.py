@@ -96,23 +96,22 @@ def descend(
     gains: Array,
     attraction: Array,
     repulsion: Array,
-    rates: Array,
+    rates: Any,
     centre: Array,
     sums_out: Array | None = None,
     n_threads: int = 1,
 ) -> float:
     """Move every point one step, in place; return the norm of the gradient.
 
-    ``rates`` holds exaggeration, 1 / Z, learning rate, momentum and the longest step. Gains: Jacobs (1988),
-    as in van der Maaten and Hinton (2008), section 3.4. ``centre`` is subtracted, then set to the new mean.
+    ``rates`` has the attributes of `kullback.tsne.rates.Rates`. The gains are those of Jacobs (1988), as in van der
+    Maaten and Hinton (2008), section 3.4. ``centre`` is subtracted, and then set to the new mean.
     """
-    exaggeration, inverse_sum_q, learning_rate, momentum, max_step = rates
-    gradient = 4 * (exaggeration * attraction - inverse_sum_q * repulsion)
+    gradient = 4 * (rates.exaggeration * attraction - rates.inverse_sum_q * repulsion)
     downhill = gradient * velocity < 0
     gains[:] = np.maximum(np.where(downhill, gains + 0.2, gains * 0.8), 0.01)
-    velocity[:] = momentum * velocity - learning_rate * gains * gradient
+    velocity[:] = rates.momentum * velocity - rates.learning_rate * gains * gradient
     length = np.linalg.norm(velocity, axis=1, keepdims=True)
-    velocity *= np.where(length > max_step, max_step / np.where(length > 0, length, 1), 1)
+    velocity *= np.where(length > rates.max_step, rates.max_step / np.where(length > 0, length, 1), 1)
     positions += velocity - centre
     centre[:] = positions.mean(axis=0)
     return float(np.linalg.norm(gradient))

@@ -411,5 +411,5 @@ def _symmetrize(conditional: FloatArray, graph: Graph, n_threads: int) -> Any:
     columns = np.empty(sum_starts[-1], dtype=np.int32)
     # 2n, but summed: P sums to 1 to rounding even where the conditional probabilities are float32
     total = 2 * float(conditional.sum(dtype=np.float64))
-    kernel.add_scaled(*ordered, *transposed, 1 / total, sum_starts, values, columns, n_threads)
+    kernel.add_scaled(ordered, transposed, 1 / total, sum_starts, values, columns, n_threads)
     return _as_csr(Graph(columns, values, sum_starts))

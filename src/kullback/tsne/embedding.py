@@ -27,6 +27,7 @@ from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
 from .affinities import Affinities
 from .gradient import entropy_of, loss_of
+from .rates import Rates
 from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, ZOrder, get_grid, make_repulsion, set_grid
 
 Schedule = float | Callable[[int], float]
@@ -67,7 +68,8 @@ class State:
     def __init__(self, embedding: Embedding, sum_q: float) -> None:
         self._embedding, self._sum_q = embedding, sum_q
         self.iteration = embedding.n_iter
-        self.exaggeration, _, self.learning_rate, self.momentum, _ = map(float, embedding._rates)
+        rates = embedding._rates
+        self.exaggeration, self.learning_rate, self.momentum = rates.exaggeration, rates.learning_rate, rates.momentum
 
     @property
     def loss(self) -> Decomposition:
@@ -149,7 +151,7 @@ class Embedding:
         self._centre = np.zeros(n_components)
         self._attraction = np.empty_like(start)
         self._repelled = np.empty_like(start)
-        self._rates = np.zeros(5)
+        self._rates = Rates()
         self._block_sums = np.empty((-(-n_points // descent.BLOCK_POINTS), n_components + 1))
         self._row_sums = np.empty(-(-n_points // attraction.BLOCK_ROWS))
         self._loss: list[tuple[int, float, float, float]] = []
@@ -172,7 +174,7 @@ class Embedding:
     @property
     def learning_rate(self) -> float:
         """The learning rate of the last iteration; 0 before the first."""
-        return float(self._rates[2])
+        return self._rates.learning_rate
 
     @property
     def loss(self) -> npt.NDArray[Any]:
@@ -273,7 +275,7 @@ class Embedding:
                     break
                 factor = exaggeration_at(self.n_iter)
                 rate = n_points / factor if learning_rate_at is None else learning_rate_at(self.n_iter)
-                self._rates[:] = factor, 1 / sum_q, rate, momentum_at(self.n_iter), max_step
+                self._rates = Rates(*map(float, (factor, 1 / sum_q, rate, momentum_at(self.n_iter), max_step)))
                 gradient_norm = descent.descend(
                     self._positions, self._velocity, self._gains, self._attraction, self._repelled, self._rates,
                     self._centre, self._block_sums, self._n_descent_threads,
@@ -314,7 +316,7 @@ class Embedding:
         return {
             "header": header, "values": values, "columns": columns, "row_starts": row_starts, "order": self._order,
             "positions": self._positions[rank], "velocity": self._velocity[rank], "gains": self._gains[rank],
-            "centre": self._centre, "rates": self._rates, "grid": np.array(get_grid(self._repulsion)),
+            "centre": self._centre, "rates": np.array(self._rates), "grid": np.array(get_grid(self._repulsion)),
             "loss_iterations": np.array([row[0] for row in self._loss], dtype=np.int64), "loss": loss,
         }  # fmt: skip
 
@@ -379,15 +381,16 @@ class Embedding:
         new._velocity = take(arrays, "velocity", dtype, shape)[order]
         new._gains = take(arrays, "gains", dtype, shape)[order]
         new._centre = take(arrays, "centre", "float64", (n_components,))
-        new._rates = take(arrays, "rates", "float64", (5,))
+        rates = take(arrays, "rates", "float64", (5,))
         grid = take(arrays, "grid", "float64", (None,))
         iterations = take(arrays, "loss_iterations", "int64", (None,))
         loss = take(arrays, "loss", "float64", (len(iterations), 3))
         refuse_rest(arrays)
         for name, array in (("velocity", new._velocity), ("gains", new._gains), ("centre", new._centre),
-                            ("rates", new._rates), ("grid", grid), ("loss", loss)):  # fmt: skip
+                            ("rates", rates), ("grid", grid), ("loss", loss)):  # fmt: skip
             if not (np.abs(array) <= 1e37).all():
                 raise ValueError(f"its {name} must be finite and at most 1e37 in magnitude")
+        new._rates = Rates(*rates.tolist())
         new.n_iter = check_integer(header["n_iter"], "n_iter", low=0)
         if new.n_iter >= 2**62:
             raise ValueError(f"its n_iter must be less than 2**62, got {new.n_iter}")

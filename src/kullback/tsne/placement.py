@@ -23,6 +23,7 @@ from . import affinities
 from .gradient import tsne_loss
 from .initialization import START_STD
 from .neighbors import Graph, NeighborIndex
+from .rates import Rates
 from .repulsion import EXACT_POINTS, FFTRepulsion, Spline, make_repulsion
 
 NEW_PERPLEXITY = 10.0
@@ -195,12 +196,11 @@ class _Field:
         """Return positions, half the gradient and the loss there."""
         n_new, n_components = len(graph.row_starts) - 1, self.positions.shape[1]
         positions = np.empty((n_new, n_components)) if start is None else start.copy()
-        slopes, losses = np.empty_like(positions), np.empty(n_new)
-        placement.place_points(
-            conditional, graph.columns, graph.row_starts, self.positions, self.potential, self.spacing, self.box,
-            self.dof, self.mean_sum, self.tolerance, max_iter, start is None, positions, slopes,
-            np.empty((n_new, 2 * n_components)), losses, n_threads,
-        )  # fmt: skip
+        slopes, losses, scratch = np.empty_like(positions), np.empty(n_new), np.empty((n_new, 2 * n_components))
+        rows = conditional, graph.columns, graph.row_starts
+        if start is None:
+            placement.start_points(*rows, self, scratch, positions, n_threads)
+        placement.place_points(*rows, self, max_iter, scratch, positions, slopes, losses, n_threads)
         return positions, slopes, losses
 
 
@@ -258,7 +258,7 @@ def grow(
     for _ in range(GROW_ITER):
         attraction.accumulate_attraction(values, columns, starts, positions, reference.dof, attracted, n_threads)
         sum_q = repel(positions, repelled)
-        rates = np.array([1.0, 1 / sum_q, n_old + n_new, 0.8, 5.0])
+        rates = Rates(1.0, 1 / sum_q, n_old + n_new, momentum=0.8, max_step=5.0)
         fixed = np.zeros(positions.shape[1])  # the centre, which must stay where it is
         descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, fixed, sums, n_threads)
     grown = np.concatenate([reference.positions, moving])

@@ -1,0 +1,19 @@
+"""The rates of one step of the descent, under the names that they have in the kernel and in its NumPy twin."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Rates(NamedTuple):
+    """What one step of the descent depends on besides the state and the forces; saved maps hold it in this order."""
+
+    exaggeration: float = 0.0
+    """Factor on the attraction."""
+    inverse_sum_q: float = 0.0
+    """1 / Z, by which the repulsion is multiplied."""
+    learning_rate: float = 0.0
+    momentum: float = 0.0
+    """Share of the last step that is kept."""
+    max_step: float = 0.0
+    """The longest step of a point."""
