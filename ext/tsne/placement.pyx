@@ -16,7 +16,7 @@ from libc.math cimport fmax, fmin, pow
 from libc.stdint cimport int32_t, int64_t
 
 from divergence.terms cimport log_fast
-from tsne.spline cimport gather_point
+from tsne.spline cimport MAX_ORDER, gather_point, grid_position, spline_weights
 
 cdef enum:
     ORDER = 6    # of the splines
@@ -69,15 +69,30 @@ cdef inline double repel_exactly(const Map* m, const double* y, double* force_ou
     return potential
 
 
+cdef inline double repel_by_grid(const Map* m, const double* y, int n_components, double* force_out) noexcept nogil:
+    """Return u(y) and write the same force, half the downhill slope of u, by the splines of the grid."""
+    cdef double[3 * MAX_ORDER] weights
+    cdef double[3 * MAX_ORDER] slopes
+    cdef double position
+    cdef Py_ssize_t first, node = 0
+    cdef int k
+    for k in range(n_components):
+        position = grid_position(y[k], m.low[k], m.inverse_spacing, ORDER)
+        first = spline_weights(position, ORDER, weights + k * MAX_ORDER, slopes + k * MAX_ORDER)
+        node += first * (1 if k == n_components - 1 else m.row_stride if k == n_components - 2 else m.plane_stride)
+    return gather_point(weights, slopes, ORDER, n_components, m.potential + node, m.row_stride, m.plane_stride,
+                        -0.5 * m.inverse_spacing, force_out)
+
+
 cdef inline double repel(const Map* m, const double* y, double* force_out) noexcept nogil:
-    """Do the same by the grid, where there is one."""
+    """Do so by the grid where there is one, with the number of components as a literal, else by all points."""
     if m.potential == NULL:
         return repel_exactly(m, y, force_out)
     if m.n_components == 2:
-        return gather_point(y, m.low, m.inverse_spacing, ORDER, 2, m.potential, m.row_stride, 0, force_out)
+        return repel_by_grid(m, y, 2, force_out)
     if m.n_components == 1:
-        return gather_point(y, m.low, m.inverse_spacing, ORDER, 1, m.potential, 0, 0, force_out)
-    return gather_point(y, m.low, m.inverse_spacing, ORDER, 3, m.potential, m.row_stride, m.plane_stride, force_out)
+        return repel_by_grid(m, y, 1, force_out)
+    return repel_by_grid(m, y, 3, force_out)
 
 
 cdef double evaluate(const Map* m, const Point* point, const double* y, double* slope_out,

@@ -11,7 +11,7 @@ up.
 2. Far sources go into the target's Taylor expansion of the potential, to third order (expansion.pxd). The target hands
    the expansion on to its children.
 3. Of the other sources, those larger than the target are opened, which means that their children are judged in their
-   place. The rest is kept for the target's children.
+   place. The others are kept for the target's children.
 4. The walk ends at targets of up to ``GROUP`` points. They accept a source as near where s <= theta * sqrt(distance^2 +
    dof / 2), with the distance from their bounding box, or where s <= theta * sqrt(UNOPENED * dof / 2). Every point is
    evaluated against the list of these sources and of the points of opened leaves (near_sources.pxd).
