@@ -91,6 +91,67 @@ def repulsion(title: str, Y: np.ndarray, methods: dict[str, tuple[str, float]], 
         print(f"  {name:<24} {milliseconds:9.2f} ms   error {error:.4f}")
 
 
+def time_attraction(embedding: Embedding) -> None:
+    """Print the time of the attraction of a map, and how long one thread takes to read P."""
+    parts = embedding._affinities
+    forces = np.empty_like(embedding._positions)
+    values, columns = parts[0], parts[1]
+    read = values.view(np.int32)
+    times = medians(
+        {
+            "attraction": lambda: attraction.accumulate_attraction(*parts, embedding._positions, 1.0, forces, THREADS),
+            "one thread": lambda: attraction.accumulate_attraction(*parts, embedding._positions, 1.0, forces, 1),
+            "read": lambda: (np.bitwise_or.reduce(read), np.bitwise_or.reduce(columns)),
+        },
+        9,
+    )
+    print(f"\nattraction, {values.size / 1e6:.1f} M non-zeros in Z-order: {times['attraction']:.2f} ms on two threads,")
+    print(f"  {times['one thread']:.2f} ms on one; one thread reads P in {times['read']:.2f} ms")
+
+
+def time_iterations(P: object, Y: np.ndarray) -> None:
+    """Print the time of whole iterations of the descent."""
+    for n_threads in (1, 2):
+        again = Embedding(P, Y, n_threads=n_threads)
+        again.optimize(10)
+        before = time.perf_counter()
+        again.optimize(100)
+        print(f"whole iteration, {n_threads} threads: {10 * (time.perf_counter() - before):.2f} ms, losses included")
+
+
+def million_points(Y: np.ndarray) -> np.ndarray:
+    """Return 16 jittered copies of a map at twice its size, in any order."""
+    rng = np.random.default_rng(0)
+    copies = (np.repeat(Y * 2, 16, axis=0) + 0.6 * rng.normal(size=(16 * len(Y), 2))).astype(np.float32)
+    return copies[rng.permutation(len(copies))]
+
+
+def time_auto(copies: np.ndarray) -> None:
+    """Print the time of the engines that ``auto`` takes, for maps of equal density."""
+    print("\nauto at theta 0.5, by number of points of equal density")
+    for n_points in (10_000, 30_000, 100_000, 300_000, 1_000_000):
+        Y = np.ascontiguousarray(copies[:n_points] * np.sqrt(n_points / 1e6), np.float32)
+        engine = _repulsion.make_repulsion(Y.shape, Y.dtype, method="auto", theta=0.5, dof=1.0, n_threads=THREADS)
+        out = np.empty_like(Y)
+        taken = medians({"auto": lambda engine=engine, Y=Y, out=out: engine(Y, out)}, 5)["auto"]
+        per_point = 1e6 * taken / n_points / np.log2(n_points)
+        print(f"  {n_points:>9,} {taken:9.2f} ms   {per_point:.3f} ns / (n log2 n)   {', '.join(engine.engines)}")
+
+
+def time_digits() -> None:
+    """Print the time of a whole run on the 1,797 digits of scikit-learn."""
+    digits = load_digits().data.astype(np.float32)
+    options = {"max_iter": 750, "random_state": 0, "n_iter_without_progress": 750}
+    functions = {"kullback": lambda: kullback.TSNE(n_jobs=THREADS, **options).fit(digits)}
+    try:
+        from sklearnex.manifold import TSNE as Peer
+
+        functions["scikit-learn-intelex"] = lambda: Peer(n_jobs=THREADS, init="pca", **options).fit(digits)
+    except ImportError:
+        pass
+    print("\ndigits, 750 iterations:", {k: f"{v:.0f} ms" for k, v in medians(functions, 7).items()})
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,67 +165,23 @@ def main() -> None:
     start = (X[:, :2] / X[:, 0].std() * 1e-4).astype(np.float32)
     embedding = Embedding(P, start, n_threads=THREADS).optimize(250, exaggeration=12).optimize(200)
     Y = embedding.positions
-    ours = {
-        "Barnes-Hut, 0.5": ("barnes_hut", 0.5),
-        "Barnes-Hut, 0.65": ("barnes_hut", 0.65),
-        "Barnes-Hut, 0.7": ("barnes_hut", 0.7),
-        "Barnes-Hut, 0.72": ("barnes_hut", 0.72),
-        "FFT, 0.5": ("fft", 0.5),
-        "FFT, 0.58": ("fft", 0.58),
-    }
-    repulsion("repulsion, 63,000 points", Y, ours, 9, peers=True)
-
-    parts = embedding._affinities
-    forces = np.empty_like(Y)
-    values, columns = parts[0], parts[1]
-    read = values.view(np.int32)
-    times = medians(
-        {
-            "attraction": lambda: attraction.accumulate_attraction(*parts, embedding._positions, 1.0, forces, THREADS),
-            "one thread": lambda: attraction.accumulate_attraction(*parts, embedding._positions, 1.0, forces, 1),
-            "read": lambda: (np.bitwise_or.reduce(read), np.bitwise_or.reduce(columns)),
-        },
-        9,
-    )
-    print(f"\nattraction, {values.size / 1e6:.1f} M non-zeros in Z-order: {times['attraction']:.2f} ms on two threads,")
-    print(f"  {times['one thread']:.2f} ms on one; one thread reads P in {times['read']:.2f} ms")
-    for n_threads in (1, 2):
-        again = Embedding(P, Y, n_threads=n_threads)
-        again.optimize(10)
-        before = time.perf_counter()
-        again.optimize(100)
-        print(f"whole iteration, {n_threads} threads: {10 * (time.perf_counter() - before):.2f} ms, losses included")
+    engines = {f"Barnes-Hut, {theta}": ("barnes_hut", theta) for theta in (0.5, 0.65, 0.7, 0.72)}
+    engines |= {f"FFT, {theta}": ("fft", theta) for theta in (0.5, 0.58)}
+    repulsion("repulsion, 63,000 points", Y, engines, 9, peers=True)
+    time_attraction(embedding)
+    time_iterations(P, Y)
 
     three = Embedding(P, (X[:, :3] / X[:, 0].std() * 1e-4).astype(np.float32), n_threads=THREADS)
     three.optimize(100, exaggeration=12).optimize(150)
-    engines = {"Barnes-Hut, 0.5": ("barnes_hut", 0.5), "Barnes-Hut, 0.7": ("barnes_hut", 0.7)}
-    repulsion("three dimensions, 63,000 points", three.positions, engines, 5, peers=False)
+    barnes_hut = {"Barnes-Hut, 0.5": ("barnes_hut", 0.5), "Barnes-Hut, 0.7": ("barnes_hut", 0.7)}
+    repulsion("three dimensions, 63,000 points", three.positions, barnes_hut, 5, peers=False)
     repulsion("exact, 2,000 points", Y[:2000].copy(), {"exact": ("exact", 0.5)}, 25, peers=False)
 
-    rng = np.random.default_rng(0)
-    copies = (np.repeat(Y * 2, 16, axis=0) + 0.6 * rng.normal(size=(16 * len(Y), 2))).astype(np.float32)
-    copies = copies[rng.permutation(len(copies))]
-    print("\nauto at theta 0.5, by number of points of equal density")
-    for n_points in (10_000, 30_000, 100_000, 300_000, 1_000_000):
-        some = np.ascontiguousarray(copies[:n_points] * np.sqrt(n_points / 1e6), np.float32)
-        engine = _repulsion.make_repulsion(some.shape, some.dtype, method="auto", theta=0.5, dof=1.0, n_threads=THREADS)
-        out = np.empty_like(some)
-        taken = medians({"auto": lambda engine=engine, some=some, out=out: engine(some, out)}, 5)["auto"]
-        per_point = 1e6 * taken / n_points / np.log2(n_points)
-        print(f"  {n_points:>9,} {taken:9.2f} ms   {per_point:.3f} ns / (n log2 n)   {', '.join(engine.engines)}")
+    copies = million_points(Y)
+    time_auto(copies)
     if arguments.million:
-        repulsion("repulsion, 1,000,000 points", copies[:1_000_000].copy(), ours, 5, peers=True)
-
-    digits = load_digits().data.astype(np.float32)
-    options = {"max_iter": 750, "random_state": 0, "n_iter_without_progress": 750}
-    functions = {"kullback": lambda: kullback.TSNE(n_jobs=THREADS, **options).fit(digits)}
-    try:
-        from sklearnex.manifold import TSNE as Peer
-
-        functions["scikit-learn-intelex"] = lambda: Peer(n_jobs=THREADS, init="pca", **options).fit(digits)
-    except ImportError:
-        pass
-    print("\ndigits, 750 iterations:", {k: f"{v:.0f} ms" for k, v in medians(functions, 7).items()})
+        repulsion("repulsion, 1,000,000 points", copies[:1_000_000].copy(), engines, 5, peers=True)
+    time_digits()
 
 
 if __name__ == "__main__":

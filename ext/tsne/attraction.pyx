@@ -1,7 +1,7 @@
 """Attraction of t-SNE: sparse P (CSR) against the embedding.
 
-``kullback.reference.attractive_forces`` states it in NumPy. Every row writes its own force and every
-block of rows its own sum, so the thread count changes no bit. Indices have been range-checked.
+``kullback.reference.attractive_forces`` is the same in NumPy. Every row writes its own force and every block of rows
+its own sum, so the thread count changes no bit. The caller has checked the range of the indices.
 """
 
 from cython cimport floating
@@ -11,12 +11,12 @@ from libc.string cimport memcpy
 
 from common.exp_log cimport log_fast
 
-cdef extern from "tsne/near.h" nogil:
+cdef extern from "tsne/attract.h" nogil:
     bint kb_attract_row(const float* values, const int32_t* columns, Py_ssize_t n_values, const float* positions,
                         Py_ssize_t row, float dof, float* force_out)
 
 cdef enum:
-    BLOCK = 64   # rows a block: about 8,000 non-zeros, some 6 microseconds of work, and 1,797 points make 29
+    BLOCK = 64   # rows a block: about 8,000 non-zeros or 6 microseconds of work; 1,797 points make 29 blocks
     CHUNK = 128  # neighbours at a time: 1 KiB of float32 pairs
 BLOCK_ROWS = BLOCK
 
@@ -25,13 +25,13 @@ cdef inline void attract_row(
     const floating* values, const int32_t* columns, Py_ssize_t n_values,  # IN: one row of P
     const floating* positions, Py_ssize_t row,                            # IN: n_points x n_components
     int n_components,                                                     # a literal where it is called
-    floating dof,
-    floating* force_out,
+    floating dof,                                                         # IN
+    floating* force_out,                                                  # OUT
 ) noexcept nogil:
     """Write sum_j p_ij (y_i - y_j) dof / (dof + |y_i - y_j|^2): van der Maaten (2014), eq. 8, for any dof.
 
-    Neighbours are copied side by side first: the arithmetic then vectorises, and the copies cost less than
-    the gather instructions that a compiler would make of indexed loads.
+    Neighbours are first copied side by side. The arithmetic then vectorises, and the copies cost less than the gather
+    instructions that a compiler would make of indexed loads.
     """
     cdef floating[3 * CHUNK] near
     cdef Py_ssize_t start, k, n_near
@@ -72,6 +72,7 @@ cdef inline void attract_row(
 
 
 cdef inline double squared_distance(const floating* a, const floating* b, Py_ssize_t n_components) noexcept nogil:
+    """Return the squared distance in float64."""
     cdef Py_ssize_t c
     cdef double delta, total = 0
     for c in range(n_components):
@@ -84,7 +85,7 @@ cdef void attract_row_general(
     const floating[::1] values, const int32_t[::1] columns, Py_ssize_t start, Py_ssize_t end,
     const floating[:, ::1] positions, Py_ssize_t row, double dof, floating[:, ::1] forces_out,
 ) noexcept nogil:
-    """Any number of components: sum_j p_ij (1 + |y_i - y_j|^2 / dof)^-1 (y_i - y_j)."""
+    """Write the same in any number of components: sum_j p_ij (1 + |y_i - y_j|^2 / dof)^-1 (y_i - y_j)."""
     cdef Py_ssize_t k, c, n_components = positions.shape[1]
     cdef double weight
     for c in range(positions.shape[1]):
@@ -99,6 +100,7 @@ cdef void attract_block(
     const floating[::1] values, const int32_t[::1] columns, const int64_t[::1] row_starts,
     const floating[:, ::1] positions, Py_ssize_t block, double dof, floating[:, ::1] forces_out,
 ) noexcept nogil:
+    """Write the forces on the points of one block."""
     cdef Py_ssize_t row, start, end
     for row in range(block * BLOCK, min((block + 1) * BLOCK, positions.shape[0])):
         start = row_starts[row]
@@ -139,6 +141,7 @@ cdef double log_affinity_block(
     const floating[::1] values, const int32_t[::1] columns, const int64_t[::1] row_starts,
     const floating[:, ::1] positions, Py_ssize_t block, double dof,
 ) noexcept nogil:
+    """Return - sum_ij p_ij log w_ij over the rows of one block."""
     cdef double[CHUNK] squared
     cdef const floating* point
     cdef Py_ssize_t row, start, k, n_near, n_components = positions.shape[1]
@@ -204,6 +207,7 @@ cdef void permute_row(
     const floating[::1] values, const int32_t[::1] columns, Py_ssize_t start, Py_ssize_t end,
     const int32_t[::1] rank, Py_ssize_t slot, floating[::1] values_out, int32_t[::1] columns_out,
 ) noexcept nogil:
+    """Copy a row to ``slot`` and give its columns their new indices."""
     cdef Py_ssize_t k
     for k in range(start, end):
         values_out[slot + k - start] = values[k]

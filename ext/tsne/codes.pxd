@@ -6,15 +6,25 @@ from libc.math cimport ldexp
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum:
-    SOME = 256         # points whose codes are made at a time
-    DIGIT_BITS = 8     # of the radix sort: more buckets than 256 do not stay in the cache while they are filled
+    CHUNK = 256        # points whose codes are made at a time
+    DIGIT_BITS = 8     # of the radix sort: more than 256 buckets do not stay in the cache while they are filled
     N_DIGITS = 1 << DIGIT_BITS
-    BUCKET_BITS = 7    # logarithm of the points of a bucket, if the first digit can make that many
-    LOCAL = 16384      # points of a bucket that is sorted in memory of its thread, which stays in the cache
-    FEW = 16           # keys that are sorted by insertion: clearing the counters takes longer
+    BUCKET_BITS = 7    # logarithm of the points of a bucket, if the first digit can make so many buckets
+    LOCAL = 16384      # points of a bucket that is sorted in its thread's own memory, which stays in the cache
+    INSERTED = 16      # keys that are sorted by insertion: clearing the counters takes longer
+
+
+cdef struct Points:    # in Z-order, but for their positions, whose type varies
+    uint32_t* codes
+    int32_t* order     # the user's indices
+    Py_ssize_t stride  # of the columns of positions
+    int n_components
+    uint64_t* keys     # scratch: a code in the upper half of each key, a place in the lower one
+    uint64_t* others   # scratch: as many keys
 
 
 cdef inline int bits_per_component(Py_ssize_t n_components) noexcept nogil:
+    """Return how many of the 32 bits of a code each component has."""
     return 32 if n_components == 1 else 16 if n_components == 2 else 10
 
 
@@ -35,7 +45,7 @@ cdef inline uint32_t spread_by_three(uint32_t x) noexcept nogil:
 
 
 cdef inline uint32_t quantise_line(double offset, double scale) noexcept nogil:
-    """Return the cell of a coordinate of 32 bits; whatever is not a number goes to cell 0."""
+    """Return the cell of a coordinate on a line, as 32 bits; what is not a number goes to cell 0."""
     cdef double cell = offset * scale, last = 4294967295.0
     cell = cell if cell > 0 else 0
     cell = cell if cell < last else last
@@ -43,7 +53,10 @@ cdef inline uint32_t quantise_line(double offset, double scale) noexcept nogil:
 
 
 cdef inline uint32_t quantise(floating offset, floating scale, int n_components) noexcept nogil:
-    """Do so with fewer bits, for which the precision of the positions suffices and vectors have instructions."""
+    """Return the cell of a coordinate in more components, as 16 or 10 bits.
+
+    For so few bits the precision of the positions suffices, and vectors have the instructions.
+    """
     cdef floating cell = offset * scale, last = (1 << bits_per_component(n_components)) - 1
     cell = cell if cell > 0 else 0
     cell = cell if cell < last else last
@@ -51,15 +64,20 @@ cdef inline uint32_t quantise(floating offset, floating scale, int n_components)
 
 
 cdef inline double cells_per_unit(double span, int bits, double tiny) noexcept nogil:
-    """Return 0 where points coincide, or are apart by so little that it makes no difference: 2^bits tiny."""
+    """Return how many of the 2^bits cells along a span there are per unit of length.
+
+    Return 0 where the points coincide, or span less than 2^bits ``tiny``, which makes no difference.
+    """
     return ldexp(1.0, bits) / span if span >= ldexp(1.0, bits) * tiny else 0
 
 
 cdef inline void make_codes(
     const floating* positions, Py_ssize_t step, Py_ssize_t stride,  # from one point, and component, to the next
-    Py_ssize_t n_points, const double* low, double cells_per_side, int n_components, uint32_t* codes_out,
+    Py_ssize_t n_points, const double* low, double cells_per_side,
+    int n_components,                                               # a literal where it is called
+    uint32_t* codes_out,
 ) noexcept nogil:
-    """Write codes in a loop that compilers vectorise."""
+    """Write the codes of points, in a loop that compilers vectorise."""
     cdef floating scale = <floating>cells_per_side, x = <floating>low[0]
     cdef floating y = <floating>low[1] if n_components > 1 else 0, z = <floating>low[2] if n_components > 2 else 0
     cdef Py_ssize_t i
@@ -77,7 +95,7 @@ cdef inline void make_codes(
 
 cdef inline void make_user_codes(const floating* positions, Py_ssize_t n_points, const double* low, double scale,
                                  Py_ssize_t n_components, uint32_t* codes_out) noexcept nogil:
-    """Do so for positions a row a point."""
+    """Write the codes of points whose positions are a row a point."""
     if n_components == 2:
         make_codes(positions, 2, 1, n_points, low, scale, 2, codes_out)
     elif n_components == 1:
@@ -88,7 +106,7 @@ cdef inline void make_user_codes(const floating* positions, Py_ssize_t n_points,
 
 cdef inline void make_column_codes(const floating* columns, Py_ssize_t stride, Py_ssize_t n_points, const double* low,
                                    double scale, Py_ssize_t n_components, uint32_t* codes_out) noexcept nogil:
-    """Do so for positions a row a component."""
+    """Write the codes of points whose positions are a row a component."""
     if n_components == 2:
         make_codes(columns, 1, stride, n_points, low, scale, 2, codes_out)
     elif n_components == 1:
@@ -110,7 +128,7 @@ cdef inline void insert_keys(uint64_t* keys, Py_ssize_t n_keys) noexcept nogil:
         keys[j] = key
 
 
-cdef inline int log_of(Py_ssize_t n) noexcept nogil:
+cdef inline int floor_log2(Py_ssize_t n) noexcept nogil:
     """Return the logarithm to base 2, rounded down."""
     cdef int bits = 0
     while n > 1:
@@ -120,9 +138,9 @@ cdef inline int log_of(Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void sort_keys(uint64_t* keys, uint64_t* scratch, Py_ssize_t n_keys, int top) noexcept nogil:
-    """Sort keys, which are in the scratch memory, by those bits of their codes that are below bit ``top``, stably.
+    """Sort keys by those bits of their codes that are below bit ``top``, stably. The scratch memory holds the keys.
 
-    Three or four digits, least significant first: no jump depends on a code.
+    This is a radix sort of three or four digits, the least significant first: no jump depends on a code.
     """
     cdef int32_t[4 * N_DIGITS] ends
     cdef int32_t* end
@@ -134,7 +152,7 @@ cdef inline void sort_keys(uint64_t* keys, uint64_t* scratch, Py_ssize_t n_keys,
     cdef uint64_t* target = keys
     cdef int k, shift, n_digits = 3 if top <= 3 * DIGIT_BITS else 4, bits = (top - 1) // n_digits + 1
     cdef uint64_t mask = (<uint64_t>1 << bits) - 1
-    if n_keys <= FEW:
+    if n_keys <= INSERTED:
         for i in range(n_keys):
             keys[i] = scratch[i]
         insert_keys(keys, n_keys)
@@ -171,29 +189,35 @@ cdef inline void sort_keys(uint64_t* keys, uint64_t* scratch, Py_ssize_t n_keys,
 
 
 cdef inline void sort_range(
-    floating* columns, Py_ssize_t stride, Py_ssize_t n_components, int32_t* order, uint32_t* codes,  # IN/OUT
-    Py_ssize_t start, Py_ssize_t end, const double* low, double scale,
-    int top,                                        # bits above are the same in all codes
-    uint64_t* keys, uint64_t* scratch, floating* row,  # OUT: scratch, end - start values
+    const Points* points,                                  # IN/OUT: their codes and order
+    floating* columns,                                     # IN/OUT: their positions
+    Py_ssize_t start, Py_ssize_t end,                      # IN: of the points that are sorted
+    Py_ssize_t place,                                      # IN: of end - start values of the scratch memory
+    const double* low, double cells_per_side,              # IN: of the grid of the new codes
+    int top,                                               # IN: the bits from here up are the same in all codes
+    floating* row,                                         # OUT: scratch
 ) noexcept nogil:
-    """Sort some of the points, in place, by new codes."""
-    cdef Py_ssize_t i, k, n_points = end - start, first = 0
+    """Give some of the points new codes and sort them by these, in place."""
+    cdef Py_ssize_t i, k, n_points = end - start, first = 0, stride = points.stride
+    cdef int32_t* order = points.order + start
+    cdef uint32_t* codes = points.codes + start
+    cdef uint64_t* keys = points.keys + place
+    cdef uint64_t* others = points.others + place
     columns += start
-    order += start
-    codes += start
+    row += place
     while first < n_points:
-        make_column_codes(columns + first, stride, min(<Py_ssize_t>SOME, n_points - first), low, scale, n_components,
-                          codes + first)
-        first += SOME
+        make_column_codes(columns + first, stride, min(<Py_ssize_t>CHUNK, n_points - first), low, cells_per_side,
+                          points.n_components, codes + first)
+        first += CHUNK
     for i in range(n_points):
-        scratch[i] = <uint64_t>codes[i] << 32 | <uint64_t>i
-    sort_keys(keys, scratch, n_points, top)
+        others[i] = <uint64_t>codes[i] << 32 | <uint64_t>i
+    sort_keys(keys, others, n_points, top)
     for i in range(n_points):
         codes[i] = <uint32_t>(keys[i] >> 32)
-        scratch[i] = <uint64_t>order[i]
+        others[i] = <uint64_t>order[i]
     for i in range(n_points):
-        order[i] = <int32_t>scratch[<uint32_t>keys[i]]
-    for k in range(n_components):
+        order[i] = <int32_t>others[<uint32_t>keys[i]]
+    for k in range(points.n_components):
         for i in range(n_points):
             row[i] = columns[k * stride + i]
         for i in range(n_points):
@@ -202,35 +226,36 @@ cdef inline void sort_range(
 
 cdef inline void count_points(
     const floating* positions, Py_ssize_t start, Py_ssize_t end, const double* low, double scale,
-    Py_ssize_t n_components, int bits, uint8_t* digits_out, int64_t* histogram,
+    Py_ssize_t n_components, int bits, uint8_t* digits_out, int64_t* histogram_out,
 ) noexcept nogil:
-    """Write the bucket of each point, which is the first bits of its code, and count those of each."""
-    cdef uint32_t[SOME] codes
+    """Write the bucket of each point, which is the first bits of its code, and count the points of each bucket."""
+    cdef uint32_t[CHUNK] codes
     cdef Py_ssize_t i, n
     for i in range(<Py_ssize_t>1 << bits):
-        histogram[i] = 0
+        histogram_out[i] = 0
     while start < end:
-        n = min(<Py_ssize_t>SOME, end - start)
+        n = min(<Py_ssize_t>CHUNK, end - start)
         make_user_codes(positions + start * n_components, n, low, scale, n_components, codes)
         for i in range(n):
             digits_out[start + i] = <uint8_t>(<uint64_t>codes[i] >> (32 - bits))
         for i in range(n):
-            histogram[digits_out[start + i]] += 1
+            histogram_out[digits_out[start + i]] += 1
         start += n
 
 
 cdef inline void scatter_points(
     const floating* positions, Py_ssize_t start, Py_ssize_t end, int n_components, const uint8_t* digits,
-    int64_t* histogram, int32_t* order, floating* columns, Py_ssize_t stride,
+    int64_t* next_slots,   # IN/OUT: the next free slot of each bucket
+    int32_t* order_out, floating* columns_out, Py_ssize_t stride,
 ) noexcept nogil:
     """Move points to their buckets."""
     cdef Py_ssize_t i, k
     cdef int64_t slot
-    cdef int64_t* end_of
+    cdef int64_t* next_slot
     for i in range(start, end):
-        end_of = histogram + digits[i]
-        slot = end_of[0]
-        end_of[0] = slot + 1
-        order[slot] = <int32_t>i
+        next_slot = next_slots + digits[i]
+        slot = next_slot[0]
+        next_slot[0] = slot + 1
+        order_out[slot] = <int32_t>i
         for k in range(n_components):
-            columns[k * stride + slot] = positions[i * n_components + k]
+            columns_out[k * stride + slot] = positions[i * n_components + k]

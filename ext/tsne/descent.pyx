@@ -1,8 +1,8 @@
 """One fused pass of gradient descent with gains and momentum, as in t-SNE.
 
-The update is that of van der Maaten and Hinton (2008), section 3.4, with the adaptive gains of
-Jacobs (1988); ``kullback.reference.descend`` states it in NumPy. Points are handled in blocks of
-fixed size; each block writes its own sums, so the thread count changes no bit.
+The update is that of van der Maaten and Hinton (2008), section 3.4, with the adaptive gains of Jacobs (1988).
+``kullback.reference.descend`` is the same in NumPy. Points are handled in blocks of fixed size, and each block writes
+its own sums, so the thread count changes no bit.
 """
 
 from cython cimport floating
@@ -15,14 +15,23 @@ cdef enum:
 BLOCK_POINTS = BLOCK
 
 
+cdef struct Rates:        # see kullback.tsne.rates
+    double exaggeration
+    double inverse_sum_q
+    double learning_rate
+    double momentum
+    double max_step
+
+
 cdef inline double take_steps(
     floating* velocity, floating* gains,                     # IN/OUT
     const floating* attraction, const floating* repulsion,   # IN
-    Py_ssize_t n_values, const double* rates,
+    Py_ssize_t n_values, const Rates* rates,
 ) noexcept nogil:
-    """Update gains and velocity, not yet clipped; return the squared norm of the gradient."""
+    """Update gains and velocity, whose steps may still be too long; return the squared norm of the gradient."""
     cdef Py_ssize_t v
-    cdef double gradient, gain, squared_norm = 0, attract = 4 * rates[0], repel = 4 * rates[1]
+    cdef double gradient, gain, squared_norm = 0
+    cdef double attract = 4 * rates.exaggeration, repel = 4 * rates.inverse_sum_q
     for v in range(n_values):
         # van der Maaten (2014), eq. 8: four times attraction minus normalised repulsion
         gradient = attract * attraction[v] - repel * repulsion[v]
@@ -31,13 +40,13 @@ cdef inline double take_steps(
         gain = gains[v] + 0.2 if gradient * velocity[v] < 0 else gains[v] * 0.8
         gain = gain if gain > 0.01 else 0.01
         gains[v] = <floating>gain
-        velocity[v] = <floating>(rates[3] * velocity[v] - rates[2] * gain * gradient)
+        velocity[v] = <floating>(rates.momentum * velocity[v] - rates.learning_rate * gain * gradient)
     return squared_norm
 
 
 cdef inline void clip_steps(floating* steps, Py_ssize_t n_points, Py_ssize_t n_components,
-                            double longest) noexcept nogil:
-    """Shorten the steps of points that would go further than ``longest``."""
+                            double max_step) noexcept nogil:
+    """Shorten the steps of points that would go further than ``max_step``."""
     cdef Py_ssize_t i, k
     cdef double[CHUNK] shrink
     cdef double squared, largest = 0
@@ -47,10 +56,10 @@ cdef inline void clip_steps(floating* steps, Py_ssize_t n_points, Py_ssize_t n_c
             squared += <double>steps[i * n_components + k] * steps[i * n_components + k]
         shrink[i] = squared
         largest = squared if squared > largest else largest
-    if not largest > longest * longest:
+    if not largest > max_step * max_step:
         return
     for i in range(n_points):
-        shrink[i] = longest / sqrt(shrink[i]) if shrink[i] > longest * longest else 1
+        shrink[i] = max_step / sqrt(shrink[i]) if shrink[i] > max_step * max_step else 1
         for k in range(n_components):
             steps[i * n_components + k] = <floating>(steps[i * n_components + k] * shrink[i])
 
@@ -60,6 +69,7 @@ cdef inline void move_points(
     const floating* steps, Py_ssize_t n_points, Py_ssize_t n_components, const double* centre,
     double* sums,         # IN/OUT: of the new positions
 ) noexcept nogil:
+    """Add the steps, subtract the mean position, and sum up the new positions."""
     cdef Py_ssize_t i, k
     cdef double total
     for k in range(n_components):
@@ -74,19 +84,21 @@ cdef inline void move_points(
 cdef inline void descend_points(
     floating* positions, floating* velocity, floating* gains, const floating* attraction, const floating* repulsion,
     Py_ssize_t n_points, Py_ssize_t n_components,  # the latter a literal in the commonest case
-    const double* rates, const double* centre, double* sums,
+    const Rates* rates, const double* centre,
+    double* sums,         # IN/OUT: of the new positions, and the squared norm of the gradient
 ) noexcept nogil:
     """Move up to CHUNK points."""
     sums[n_components] += take_steps(velocity, gains, attraction, repulsion, n_points * n_components, rates)
-    clip_steps(velocity, n_points, n_components, rates[4])
+    clip_steps(velocity, n_points, n_components, rates.max_step)
     move_points(positions, velocity, n_points, n_components, centre, sums)
 
 
 cdef void descend_block(
     floating[:, ::1] positions, floating[:, ::1] velocity, floating[:, ::1] gains,
     const floating[:, ::1] attraction, const floating[:, ::1] repulsion,
-    const double[::1] rates, const double[::1] centre, Py_ssize_t block, double[:, ::1] sums_out,
+    const Rates* rates, const double[::1] centre, Py_ssize_t block, double[:, ::1] sums_out,
 ) noexcept nogil:
+    """Move the points of one block."""
     cdef Py_ssize_t i, n, n_components = positions.shape[1]
     cdef Py_ssize_t end = min((block + 1) * BLOCK, positions.shape[0])
     for i in range(n_components + 1):
@@ -96,10 +108,10 @@ cdef void descend_block(
         n = min(<Py_ssize_t>CHUNK, end - i)
         if n_components == 2:  # a literal lets the compiler vectorise the commonest case
             descend_points(&positions[i, 0], &velocity[i, 0], &gains[i, 0], &attraction[i, 0], &repulsion[i, 0],
-                           n, 2, &rates[0], &centre[0], &sums_out[block, 0])
+                           n, 2, rates, &centre[0], &sums_out[block, 0])
         else:
             descend_points(&positions[i, 0], &velocity[i, 0], &gains[i, 0], &attraction[i, 0], &repulsion[i, 0],
-                           n, n_components, &rates[0], &centre[0], &sums_out[block, 0])
+                           n, n_components, rates, &centre[0], &sums_out[block, 0])
         i += n
 
 
@@ -109,7 +121,7 @@ def descend(
     floating[:, ::1] gains,             # IN/OUT
     const floating[:, ::1] attraction,  # IN: of the true P, not exaggerated
     const floating[:, ::1] repulsion,   # IN: not yet divided by sum_q
-    const double[::1] rates,            # IN: exaggeration, 1 / sum_q, learning rate, momentum, largest step
+    rates,                              # IN: see kullback.tsne.rates
     double[::1] centre,                 # IN/OUT: mean position, which the next pass subtracts
     double[:, ::1] sums_out,            # OUT: scratch, one row a block
     int n_threads,
@@ -118,8 +130,11 @@ def descend(
     cdef Py_ssize_t block, k, n_blocks = (positions.shape[0] + BLOCK - 1) // BLOCK
     cdef Py_ssize_t n_components = positions.shape[1]
     cdef double squared_norm = 0
+    cdef Rates given
+    given.exaggeration, given.inverse_sum_q = rates.exaggeration, rates.inverse_sum_q
+    given.learning_rate, given.momentum, given.max_step = rates.learning_rate, rates.momentum, rates.max_step
     for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
-        descend_block(positions, velocity, gains, attraction, repulsion, rates, centre, block, sums_out)
+        descend_block(positions, velocity, gains, attraction, repulsion, &given, centre, block, sums_out)
     for k in range(n_components):
         centre[k] = 0
     for block in range(n_blocks):

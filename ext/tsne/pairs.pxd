@@ -1,18 +1,19 @@
-"""The pair formula of the repulsion at dof = 1: one point against a list of sources, by unit-stride loops."""
+"""Header-only: the repulsion of one point by a list of sources at dof = 1, in loops of unit stride."""
 
 from cython cimport floating
 
 
-cdef inline void meet_sources(
+cdef inline void add_sources(
     const floating* sources, Py_ssize_t stride, Py_ssize_t n_sources,  # IN: a row a component, then masses and spreads
     const floating* point,                                             # IN: n_components
-    int n_components, bint massive,                                    # literals; else sources are single points
+    int n_components, bint massive,                                    # literals; not massive: sources are points
     double* sums,                                                      # IN/OUT: forces, then the sum of w
 ) noexcept nogil:
-    """Add sum_j f_j and sum_j u_j: of a point w^2 (y - y_j) and w = 1 / (1 + |y - y_j|^2).
+    """Add sum_j f_j and sum_j u_j, where a point adds f = w^2 (y - y_j) and u = w = 1 / (1 + |y - y_j|^2).
 
-    A cell adds u = m w + s (Laplacian of w) and f = - grad u / 2, the spread s being half the variance a component:
-    (m + s w (8 - 2 d - 8 w)) w and (m + s w (16 - 4 d - 24 w)) w^2 (y - y_j).
+    A cell of mass m adds u = m w + s (Laplacian of w) and f = - grad u / 2, where the spread s is half the variance a
+    component, times the mass. These are u = (m + s w (8 - 2 d - 8 w)) w and
+    f = (m + s w (16 - 4 d - 24 w)) w^2 (y - y_j).
     """
     cdef Py_ssize_t j
     cdef floating one = 1, x = point[0], y = 0, z = 0, dx, dy = 0, dz = 0, squared, w, mass_w

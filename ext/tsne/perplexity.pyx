@@ -1,9 +1,9 @@
 """The bandwidth of each row's Gaussian, searched so that the row's entropy is log(perplexity).
 
-``kullback.reference.conditional_probabilities`` states it in NumPy. Rows are independent, so the thread count
-changes no bit. Distances have been checked: finite and not negative.
+``kullback.reference.conditional_probabilities`` is the same in NumPy. Rows are independent, so the thread count changes
+no bit. The caller has checked that the distances are finite and not negative.
 
-Notation for one row: d_j the distances, D_j = (d_j^2 - min d^2) / max d^2, t_j = beta D_j, e_j = exp(-t_j).
+The notation for one row is: d_j are the distances, D_j = (d_j^2 - min d^2) / max d^2, t_j = beta D_j, e_j = exp(-t_j).
 """
 
 from cython cimport floating
@@ -18,27 +18,28 @@ cdef enum:
     BLOCK = 64        # rows a task: about 100 microseconds
 cdef double TOLERANCE = 1e-9  # in nats of entropy; Newton's last step costs as much for 1e-5
 cdef double FLUSH = 708       # exp(-708) is the last normal double
-cdef double TINY = 1e-300     # a row whose largest distance is smaller counts as all equal
+cdef double TINY = 1e-300     # the distances of a row whose largest one is smaller count as equal
 
 
 cdef struct Row:
-    double inverse    # 1 / max d
-    double nearest    # min d
-    double twice      # 2 min d / max d
+    double inverse_largest    # 1 / max d
+    double nearest            # min d
+    double twice_nearest      # 2 min d / max d
 
 
 cdef inline double spread(const Row* row, double distance) noexcept nogil:
-    """D_j = (a - b)(a + b): exactly 0 for the nearest, never negative, and no square leaves the range."""
-    cdef double difference = (distance - row.nearest) * row.inverse
-    return difference * (difference + row.twice)
+    """Return D_j as (a - b) (a + b): it is exactly 0 for the nearest and never negative, and no square overflows."""
+    cdef double difference = (distance - row.nearest) * row.inverse_largest
+    return difference * (difference + row.twice_nearest)
 
 
 cdef inline double clamp(double t) noexcept nogil:
+    """Return an exponent that exp_negative takes."""
     return t if t < FLUSH else FLUSH
 
 
 cdef void sum_row(const floating* distances, Py_ssize_t n, const Row* row, double beta, double* sums) noexcept nogil:
-    """Sums of e, t e and t^2 e."""
+    """Write the sums of e, t e and t^2 e."""
     cdef Py_ssize_t j
     cdef double t, e, s0 = 0, s1 = 0, s2 = 0
     for j in range(n):
@@ -53,13 +54,16 @@ cdef void sum_row(const floating* distances, Py_ssize_t n, const Row* row, doubl
 
 
 cdef double search_row(
-    const floating* distances, Py_ssize_t n, const Row* row, double target, double mean, double* entropy_out,
+    const floating* distances, Py_ssize_t n, const Row* row,
+    double target,        # IN: the entropy that is searched for
+    double mean,          # IN: of D_j, whose inverse is the first beta
+    double* entropy_out,  # OUT
 ) noexcept nogil:
-    """Return beta with entropy ``target``: Newton's method in log(beta), inside a bracket.
+    """Return the beta at which the entropy is ``target``, by Newton's method in log(beta), inside a bracket.
 
     H = log(sum e) + mean t, and dH / dlog(beta) = - var t under the weights e: the entropy falls with beta.
     """
-    cdef double u = -log(mean), low = -1e300, high = 1e300, step, mu, variance, miss, reach = 2
+    cdef double u = -log(mean), low = -1e300, high = 1e300, step, mu, variance, excess, reach = 2
     cdef double[3] sums
     cdef int i
     for i in range(MAX_STEPS):
@@ -67,22 +71,22 @@ cdef double search_row(
         mu = sums[1] / sums[0]
         variance = sums[2] / sums[0] - mu * mu
         entropy_out[0] = log(sums[0]) + mu
-        miss = entropy_out[0] - target
-        if fabs(miss) <= TOLERANCE:
+        excess = entropy_out[0] - target
+        if fabs(excess) <= TOLERANCE:
             break
-        if miss > 0:
+        if excess > 0:
             low = u
         else:
             high = u
-        step = miss / variance if variance > 0 else miss * 1e300
-        if not fabs(step) <= reach:  # far from the root the entropy is flat: go there in growing strides
-            step = reach if miss > 0 else -reach
+        step = excess / variance if variance > 0 else excess * 1e300
+        if not fabs(step) <= reach:  # the entropy is flat far from the root: go in growing strides
+            step = reach if excess > 0 else -reach
             reach = reach * 1.5
         u += step
         if not (low < u < high):
             u = 0.5 * (low + high)
         if fabs(u) > 700 or high - low < 1e-14 * fabs(u):
-            break  # not attainable: only the ties at the least distance, or all of them, are left
+            break  # not attainable: the limit is uniform over the nearest, which tie, or over all
     return exp(u if fabs(u) < 700 else (700 if u > 0 else -700))
 
 
@@ -90,6 +94,7 @@ cdef void fill_row(
     const floating* distances, Py_ssize_t n, double target,
     floating* conditional_out, double* bandwidth_out, double* entropy_out,
 ) noexcept nogil:
+    """Write the conditional probabilities of one row, their bandwidth and their entropy."""
     cdef Py_ssize_t j
     cdef double largest = 0, smallest = distances[0], mean = 0, beta, total
     cdef double[3] sums
@@ -97,9 +102,9 @@ cdef void fill_row(
     for j in range(n):
         largest = distances[j] if distances[j] > largest else largest
         smallest = distances[j] if distances[j] < smallest else smallest
-    row.inverse = 0 if largest < TINY else 1 / largest
+    row.inverse_largest = 0 if largest < TINY else 1 / largest
     row.nearest = smallest
-    row.twice = 2 * (smallest * row.inverse)
+    row.twice_nearest = 2 * (smallest * row.inverse_largest)
     for j in range(n):
         mean += spread(&row, distances[j]) / n
     if mean <= 0 or target >= log(<double>n) - TOLERANCE:  # all equal, or more perplexity than neighbours
@@ -120,6 +125,7 @@ cdef void fill_block(
     const floating[::1] distances, const int64_t[::1] row_starts, double target, Py_ssize_t block,
     floating[::1] conditional_out, double[::1] bandwidth_out, double[::1] entropy_out,
 ) noexcept nogil:
+    """Fill the rows of one block."""
     cdef Py_ssize_t i, start
     for i in range(block * BLOCK, min((block + 1) * BLOCK, row_starts.shape[0] - 1)):
         start = row_starts[i]
@@ -130,7 +136,7 @@ cdef void fill_block(
 def search_bandwidths(
     const floating[::1] distances,    # IN: not squared, row after row
     const int64_t[::1] row_starts,    # IN: n_points + 1; no row is empty
-    double perplexity,
+    double perplexity,                # IN
     floating[::1] conditional_out,    # OUT: p_j|i, each row sums to 1
     double[::1] bandwidth_out,        # OUT: sigma_i; 0 where all are equal, 1e308 where the row is uniform
     double[::1] entropy_out,          # OUT: nats

@@ -1,14 +1,14 @@
-"""New points in a finished map: each moves on its own, and the map does not.
+"""New points in a finished map: each moves on its own, and the map does not move.
 
-With p_j the affinities of the new point to its neighbours in the map, w(y) = (1 + |y|^2 / dof)^(-dof) and c the
-mean over the points of the map of their own sum of w, a new point y comes to a minimum of
+Let p_j be the affinities of the new point to its neighbours in the map, w(y) = (1 + |y|^2 / dof)^(-dof), and c the mean
+over the points of the map of their own sum of w. A new point y comes to a minimum of
 
     F(y) = - sum_j p_j log w(y - y_j) + u(y) / c,    u(y) = sum_i w(y - y_i) over the whole map.
 
 That is the loss of t-SNE as a function of one more point, but for terms of the order 1 / n, when its own affinities
-are symmetric. u comes from a grid of splines over the map (see repulsion_fft), or from every point of the map.
-``kullback.reference.place_points`` states it in NumPy. No point sees another new one: neither the thread count nor
-the batch changes a bit.
+are symmetric. The potential u comes from a grid of splines over the map (repulsion_fft.pyx), or from every point of the
+map. ``kullback.reference.place_points`` is the same in NumPy. New points do not act on each other: neither the thread
+count nor the batch changes a bit.
 """
 
 from cython.parallel cimport prange
@@ -16,30 +16,31 @@ from libc.math cimport fmax, fmin, pow
 from libc.stdint cimport int32_t, int64_t
 
 from common.exp_log cimport log_fast
-from tsne.spline cimport gather_point
+from tsne.spline cimport MAX_ORDER, gather_point, grid_position, spline_weights
 
 cdef enum:
     ORDER = 6    # of the splines
     BLOCK = 16   # points a task
-cdef double SUFFICIENT = 1e-4  # share of the decrease that the slope promises: Nocedal and Wright (2006), eq. 3.4
-cdef double GROW = 2, SHRINK = 0.5
+cdef double SUFFICIENT = 1e-4  # of the decrease that the slope promises: Nocedal and Wright (2006), eq. 3.4
+cdef double GROW = 2, SHRINK = 0.5  # factors on the stride after a step that is taken, and after one that is not
 SPLINE_ORDER = ORDER
 
 
-cdef struct Map:
+cdef struct Map:              # see kullback.tsne.placement._Field
     const double* positions     # n_points x n_components
     Py_ssize_t n_points
     int n_components
     const double* potential     # spline coefficients; NULL: sum over all points
     Py_ssize_t row_stride, plane_stride
     double inverse_spacing
-    const double* low           # corners of the box that new points stay in; the grid begins at its low one
+    const double* low           # corners of the box in which new points stay; the grid begins at the low one
     const double* high
     double dof
     double inverse_mean         # 1 / c
+    double tolerance            # the shortest step
 
 
-cdef struct Point:
+cdef struct Point:            # a new point: its affinities to some points of the map
     const double* affinities
     const int32_t* neighbors
     Py_ssize_t n_neighbors
@@ -68,17 +69,34 @@ cdef inline double repel_exactly(const Map* m, const double* y, double* force_ou
     return potential
 
 
+cdef inline double repel_by_grid(const Map* m, const double* y, int n_components, double* force_out) noexcept nogil:
+    """Return u(y) and write the same force, half the downhill slope of u, by the splines of the grid."""
+    cdef double[3 * MAX_ORDER] weights
+    cdef double[3 * MAX_ORDER] slopes
+    cdef double position
+    cdef Py_ssize_t first, node = 0
+    cdef int k
+    for k in range(n_components):
+        position = grid_position(y[k], m.low[k], m.inverse_spacing, ORDER)
+        first = spline_weights(position, ORDER, weights + k * MAX_ORDER, slopes + k * MAX_ORDER)
+        node += first * (1 if k == n_components - 1 else m.row_stride if k == n_components - 2 else m.plane_stride)
+    return gather_point(weights, slopes, ORDER, n_components, m.potential + node, m.row_stride, m.plane_stride,
+                        -0.5 * m.inverse_spacing, force_out)
+
+
 cdef inline double repel(const Map* m, const double* y, double* force_out) noexcept nogil:
+    """Do so by the grid where there is one, with the number of components as a literal, else by all points."""
     if m.potential == NULL:
         return repel_exactly(m, y, force_out)
     if m.n_components == 2:
-        return gather_point(y, m.low, m.inverse_spacing, ORDER, 2, m.potential, m.row_stride, 0, force_out)
+        return repel_by_grid(m, y, 2, force_out)
     if m.n_components == 1:
-        return gather_point(y, m.low, m.inverse_spacing, ORDER, 1, m.potential, 0, 0, force_out)
-    return gather_point(y, m.low, m.inverse_spacing, ORDER, 3, m.potential, m.row_stride, m.plane_stride, force_out)
+        return repel_by_grid(m, y, 1, force_out)
+    return repel_by_grid(m, y, 3, force_out)
 
 
-cdef double evaluate(const Map* m, const Point* point, const double* y, double* slope_out, double* pull_out) noexcept nogil:
+cdef double evaluate(const Map* m, const Point* point, const double* y, double* slope_out,
+                     double* pull_out) noexcept nogil:
     """Return F(y); write half its gradient, and the sum of the weights with which neighbours attract."""
     cdef Py_ssize_t j
     cdef int k
@@ -103,45 +121,46 @@ cdef double evaluate(const Map* m, const Point* point, const double* y, double* 
     return m.dof * loss + potential * m.inverse_mean
 
 
-cdef double start_point(const Map* m, const Point* point, double* y, double* best, double* slope) noexcept nogil:
-    """Write to y the position of the neighbour where F is least; return F there."""
+cdef void start_point(const Map* m, const Point* point, double* scratch, double* y_out) noexcept nogil:
+    """Write the position of the neighbour where F is least."""
     cdef Py_ssize_t j
     cdef int k
     cdef double loss, pull, least = 0
+    cdef double* trial = scratch
+    cdef double* slope = scratch + m.n_components
     for j in range(point.n_neighbors):
         for k in range(m.n_components):
-            y[k] = m.positions[point.neighbors[j] * <Py_ssize_t>m.n_components + k]
-        loss = evaluate(m, point, y, slope, &pull)
+            trial[k] = m.positions[point.neighbors[j] * <Py_ssize_t>m.n_components + k]
+        loss = evaluate(m, point, trial, slope, &pull)
         if j == 0 or loss < least:
             least = loss
             for k in range(m.n_components):
-                best[k] = y[k]
-    for k in range(m.n_components):
-        y[k] = best[k]
-    return least
+                y_out[k] = trial[k]
 
 
 cdef double descend_point(
-    const Map* m, const Point* point, double tolerance, int max_iter, double* y, double* slope, double* scratch,
+    const Map* m, const Point* point, int max_iter, double* scratch,
+    double* y,          # IN/OUT
+    double* slope_out,  # OUT: half the gradient at the end
 ) noexcept nogil:
-    """Move y downhill, in the box; return F where it ends, with half the gradient there in ``slope``.
+    """Move y downhill, in the box; return F where it ends.
 
-    A step of ``stride`` 1 goes to the least point of the attraction's quadratic majorant (log is concave in the
-    squared distance), so strides are a pure number at every scale of the map.
+    A step of ``stride`` 1 goes to the minimum of a quadratic that bounds the attraction's loss from above, which exists
+    because the logarithm is concave in the squared distance. So strides are pure numbers at every scale of the map.
     """
     cdef int i, k
     cdef double* trial = scratch
     cdef double* trial_slope = scratch + m.n_components
     cdef double pull, trial_pull, trial_loss, promised, squared, stride = 1
-    cdef double loss = evaluate(m, point, y, slope, &pull)
+    cdef double loss = evaluate(m, point, y, slope_out, &pull)
     for i in range(max_iter):
         promised = 0
         squared = 0
         for k in range(m.n_components):
-            trial[k] = fmin(fmax(y[k] - stride * slope[k] / pull, m.low[k]), m.high[k])
-            promised += 2 * slope[k] * (y[k] - trial[k])
+            trial[k] = fmin(fmax(y[k] - stride * slope_out[k] / pull, m.low[k]), m.high[k])
+            promised += 2 * slope_out[k] * (y[k] - trial[k])
             squared += (y[k] - trial[k]) * (y[k] - trial[k])
-        if squared <= tolerance * tolerance:
+        if squared <= m.tolerance * m.tolerance:
             break
         trial_loss = evaluate(m, point, trial, trial_slope, &trial_pull)
         if not trial_loss <= loss - SUFFICIENT * promised:
@@ -152,61 +171,95 @@ cdef double descend_point(
         stride *= GROW
         for k in range(m.n_components):
             y[k] = trial[k]
-            slope[k] = trial_slope[k]
+            slope_out[k] = trial_slope[k]
     return loss
+
+
+cdef Map read_field(field):
+    """Return the pointers of a field, whose arrays the caller keeps alive."""
+    cdef const double[:, ::1] positions = field.positions, box = field.box
+    cdef const double[:, :, ::1] potential = field.potential
+    cdef Map m
+    m.positions = &positions[0, 0]
+    m.n_points = positions.shape[0]
+    m.n_components = <int>positions.shape[1]
+    m.potential = &potential[0, 0, 0] if potential.shape[2] else NULL
+    m.row_stride = potential.shape[2]
+    m.plane_stride = potential.shape[1] * potential.shape[2]
+    m.inverse_spacing = 1 / <double>field.spacing
+    m.low = &box[0, 0]
+    m.high = &box[1, 0]
+    m.dof = field.dof
+    m.inverse_mean = 1 / <double>field.mean_sum
+    m.tolerance = field.tolerance
+    return m
+
+
+cdef inline Point new_point(const double[::1] affinities, const int32_t[::1] neighbors, const int64_t[::1] row_starts,
+                            Py_ssize_t i) noexcept nogil:
+    """Return what attracts new point i."""
+    cdef Point point
+    point.affinities = &affinities[row_starts[i]]
+    point.neighbors = &neighbors[row_starts[i]]
+    point.n_neighbors = row_starts[i + 1] - row_starts[i]
+    return point
+
+
+cdef void start_block(
+    const Map* m, const double[::1] affinities, const int32_t[::1] neighbors, const int64_t[::1] row_starts,
+    Py_ssize_t block, double[:, ::1] scratch, double[:, ::1] positions_out,
+) noexcept nogil:
+    """Put the points of one block at the best of their neighbours."""
+    cdef Py_ssize_t i
+    cdef Point point
+    for i in range(block * BLOCK, min((block + 1) * BLOCK, positions_out.shape[0])):
+        point = new_point(affinities, neighbors, row_starts, i)
+        start_point(m, &point, &scratch[i, 0], &positions_out[i, 0])
+
+
+def start_points(
+    const double[::1] affinities,          # IN: p_j, row after row, each row sums to 1
+    const int32_t[::1] neighbors,          # IN: points of the map
+    const int64_t[::1] row_starts,         # IN: n_new + 1; no row is empty
+    field,                                 # IN: see kullback.tsne.placement._Field
+    double[:, ::1] scratch,                # OUT: n_new x 2 n_components
+    double[:, ::1] positions_out,          # OUT
+    int n_threads,
+):
+    """Put every new point where that neighbour is where its loss is least."""
+    cdef Py_ssize_t block, n_blocks = (positions_out.shape[0] + BLOCK - 1) // BLOCK
+    cdef Map m = read_field(field)
+    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="dynamic"):
+        start_block(&m, affinities, neighbors, row_starts, block, scratch, positions_out)
 
 
 cdef void place_block(
     const Map* m, const double[::1] affinities, const int32_t[::1] neighbors, const int64_t[::1] row_starts,
-    Py_ssize_t block, bint start, double tolerance, int max_iter, double[:, ::1] positions, double[:, ::1] slopes_out,
-    double[:, ::1] scratch, double[::1] losses_out,
+    Py_ssize_t block, int max_iter, double[:, ::1] scratch, double[:, ::1] positions, double[:, ::1] slopes_out,
+    double[::1] losses_out,
 ) noexcept nogil:
+    """Move the points of one block downhill."""
     cdef Py_ssize_t i
     cdef Point point
     for i in range(block * BLOCK, min((block + 1) * BLOCK, positions.shape[0])):
-        point.affinities = &affinities[row_starts[i]]
-        point.neighbors = &neighbors[row_starts[i]]
-        point.n_neighbors = row_starts[i + 1] - row_starts[i]
-        if start:
-            start_point(m, &point, &positions[i, 0], &scratch[i, 0], &slopes_out[i, 0])
-        losses_out[i] = descend_point(
-            m, &point, tolerance, max_iter, &positions[i, 0], &slopes_out[i, 0], &scratch[i, 0]
-        )
+        point = new_point(affinities, neighbors, row_starts, i)
+        losses_out[i] = descend_point(m, &point, max_iter, &scratch[i, 0], &positions[i, 0], &slopes_out[i, 0])
 
 
 def place_points(
     const double[::1] affinities,          # IN: p_j, row after row, each row sums to 1
     const int32_t[::1] neighbors,          # IN: points of the map
     const int64_t[::1] row_starts,         # IN: n_new + 1; no row is empty
-    const double[:, ::1] map_positions,    # IN
-    const double[:, :, ::1] potential,     # IN: coefficients of splines of order SPLINE_ORDER; empty: none
-    double spacing,                        # IN: of the grid, whose lowest corner is that of the box
-    const double[:, ::1] box,              # IN: low corner, high corner
-    double dof,
-    double mean_sum,                       # IN: c
-    double tolerance,                      # IN: the shortest step
-    int max_iter,                          # IN: evaluations a point; 0 leaves the points where they start
-    bint start,                            # IN: begin at the best of the neighbours, else at positions_out
-    double[:, ::1] positions_out,          # OUT, IN without ``start``
-    double[:, ::1] slopes_out,             # OUT: half the gradient
+    field,                                 # IN: see kullback.tsne.placement._Field
+    int max_iter,                          # IN: evaluations a point; 0 leaves the points where they are
     double[:, ::1] scratch,                # OUT: n_new x 2 n_components
+    double[:, ::1] positions,              # IN/OUT
+    double[:, ::1] slopes_out,             # OUT: half the gradient
     double[::1] losses_out,                # OUT: F
     int n_threads,
 ):
-    """Place every new point."""
-    cdef Py_ssize_t block, n_blocks = (positions_out.shape[0] + BLOCK - 1) // BLOCK
-    cdef Map m
-    m.positions = &map_positions[0, 0]
-    m.n_points = map_positions.shape[0]
-    m.n_components = <int>map_positions.shape[1]
-    m.potential = &potential[0, 0, 0] if potential.shape[2] else NULL
-    m.row_stride = potential.shape[2]
-    m.plane_stride = potential.shape[1] * potential.shape[2]
-    m.inverse_spacing = 1 / spacing
-    m.low = &box[0, 0]
-    m.high = &box[1, 0]
-    m.dof = dof
-    m.inverse_mean = 1 / mean_sum
+    """Move every new point downhill from where it is to a minimum of its loss."""
+    cdef Py_ssize_t block, n_blocks = (positions.shape[0] + BLOCK - 1) // BLOCK
+    cdef Map m = read_field(field)
     for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="dynamic"):
-        place_block(&m, affinities, neighbors, row_starts, block, start, tolerance, max_iter, positions_out, slopes_out,
-                    scratch, losses_out)
+        place_block(&m, affinities, neighbors, row_starts, block, max_iter, scratch, positions, slopes_out, losses_out)

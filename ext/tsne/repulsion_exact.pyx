@@ -1,8 +1,8 @@
 """Exact repulsion of t-SNE: every point against every other, tiled so that a tile stays in L1.
 
-``kullback.reference.repulsive_forces`` states it in NumPy. Sums within a tile are taken in the
-precision of the positions, tile sums in float64. A point does not meet itself, so Z keeps its relative
-precision however far the points are apart.
+``kullback.reference.repulsive_forces`` is the same in NumPy. Sums within a tile are taken in the precision of the
+positions, and the sums of the tiles in float64. The pair of a point with itself is left out rather than subtracted, so
+Z keeps its relative precision however far the points are apart.
 """
 
 from cython cimport floating
@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.math cimport exp, log1p
 from libc.stdint cimport int32_t
 
-from tsne.pairs cimport meet_sources
+from tsne.pairs cimport add_sources
 
 cdef enum:
     BLOCK = 16   # points that share a tile while it is in L1
@@ -18,21 +18,22 @@ cdef enum:
 BLOCK_POINTS = BLOCK
 
 
-cdef inline void meet_tile(const floating[:, ::1] columns, Py_ssize_t start, Py_ssize_t end, const floating* point,
+cdef inline void add_tile(const floating[:, ::1] columns, Py_ssize_t start, Py_ssize_t end, const floating* point,
                            double* sums) noexcept nogil:
+    """Add the sources of a tile, with the number of components as a literal."""
     cdef Py_ssize_t n_points = columns.shape[1]
     cdef const floating* sources = &columns[0, 0] + start
     if columns.shape[0] == 1:
-        meet_sources(sources, n_points, end - start, point, 1, False, sums)
+        add_sources(sources, n_points, end - start, point, 1, False, sums)
     elif columns.shape[0] == 2:
-        meet_sources(sources, n_points, end - start, point, 2, False, sums)
+        add_sources(sources, n_points, end - start, point, 2, False, sums)
     else:
-        meet_sources(sources, n_points, end - start, point, 3, False, sums)
+        add_sources(sources, n_points, end - start, point, 3, False, sums)
 
 
 cdef double repel_block(const int32_t[::1] rows, const floating[:, ::1] columns, Py_ssize_t block,
                         floating[:, ::1] forces_out) noexcept nogil:
-    """Handle BLOCK points in one, two or three dimensions at dof = 1; return their sum of w."""
+    """Repel BLOCK points in one, two or three dimensions at dof = 1; return their sum of w."""
     cdef double[BLOCK * 4] sums
     cdef floating[3] point
     cdef Py_ssize_t n_components = columns.shape[0], n_points = columns.shape[1]
@@ -49,10 +50,10 @@ cdef double repel_block(const int32_t[::1] rows, const floating[:, ::1] columns,
             for k in range(n_components):
                 point[k] = columns[k, self]
             if tile <= self < tile_end:
-                meet_tile(columns, tile, self, point, &sums[(i - start) * 4])
-                meet_tile(columns, self + 1, tile_end, point, &sums[(i - start) * 4])
+                add_tile(columns, tile, self, point, &sums[(i - start) * 4])
+                add_tile(columns, self + 1, tile_end, point, &sums[(i - start) * 4])
             else:
-                meet_tile(columns, tile, tile_end, point, &sums[(i - start) * 4])
+                add_tile(columns, tile, tile_end, point, &sums[(i - start) * 4])
     for i in range(start, end):
         for k in range(n_components):
             forces_out[i, k] = <floating>sums[(i - start) * 4 + k]
@@ -62,7 +63,10 @@ cdef double repel_block(const int32_t[::1] rows, const floating[:, ::1] columns,
 
 cdef double repel_block_general(const int32_t[::1] rows, const floating[:, ::1] columns,
                                 Py_ssize_t block, double dof, floating[:, ::1] forces_out) noexcept nogil:
-    """Any number of components, any dof: w = (1 + d^2 / dof)^-dof, force w^(1 + 1/dof) (y_i - y_j)."""
+    """Repel BLOCK points in any number of components, at any dof; return their sum of w.
+
+    Here w = (1 + d^2 / dof)^-dof, and the force is w^(1 + 1/dof) (y_i - y_j).
+    """
     cdef Py_ssize_t n_components = columns.shape[0], n_points = columns.shape[1]
     cdef Py_ssize_t i, j, k, self
     cdef double sum_w = 0, delta, squared, w
@@ -87,11 +91,11 @@ cdef double repel_block_general(const int32_t[::1] rows, const floating[:, ::1] 
 
 
 def accumulate_repulsion(
-    const int32_t[::1] rows,           # IN: the points that are repelled, some or all
+    const int32_t[::1] rows,           # IN: the points that are repelled
     const floating[:, ::1] columns,    # IN: all points, n_components x n_points
-    double dof,
+    double dof,                        # IN
     double[::1] sums_out,              # OUT: scratch, one value a block of BLOCK_POINTS
-    floating[:, ::1] forces_out,       # OUT: a row each of rows
+    floating[:, ::1] forces_out,       # OUT: a row for each of these points
     int n_threads,
 ):
     """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return the sum of w_ij over i != j."""

@@ -1,18 +1,18 @@
 """Spreading points onto a grid and gathering forces from it, for FFT-accelerated repulsion.
 
-Linderman et al. (2019) interpolate the kernels of t-SNE on a grid and sum them by FFT, with a charge for
-every term. One charge is enough: the repulsion on a point is the slope of the potential
+Linderman et al. (2019) interpolate the kernels of t-SNE on a grid and sum them by FFT, with a charge for every term.
+One charge is enough, because the repulsion on a point is the slope of the potential:
 
-    u(y) = sum_j w(y - y_j),    grad u(y_i) = - 2 sum_j w_ij^(1 + 1/dof) (y_i - y_j),
+    u(y) = sum_j w(y - y_j),    grad u(y_i) = - 2 sum_j w_ij^(1 + 1/dof) (y_i - y_j).
 
-so one convolution with w gives Z = sum_i u(y_i) - n, and its interpolant's derivative gives the forces, in
-any dimension and for any dof. The interpolant is a B-spline of order 4 or 6, smooth enough to be
-differentiated; ``kullback.gradient`` divides the splines' own transform out of the kernel's.
+So one convolution with w gives Z = sum_i u(y_i) - n, and the derivative of its interpolant gives the forces, in any
+dimension and for any dof. The interpolant is a B-spline of order 4 or 6, which is smooth enough to be differentiated.
+``kullback.tsne.repulsion`` divides the transform of the splines out of that of the kernel.
 
-Points are first sorted by bands of grid rows; what spreading and gathering need of a point (its first node
-and the distance to it) lies side by side in that order. Bands are filled in two rounds, even ones and then
-odd ones. Bands of one round write to different rows, and points keep their order within a band, so the thread
-count changes no bit.
+Points are first sorted into *slots* by bands of grid rows. What spreading and gathering need of a point, its first node
+and the distance to it, lies side by side in that order. Bands are filled in two rounds: first the even ones and then
+the odd ones. Bands of one round write to different rows, and points keep their order within a band, so the thread count
+changes no bit.
 """
 
 from cython cimport floating
@@ -21,11 +21,11 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from common.bounds cimport BOUND_BLOCK, bound_all
+from tsne.spline cimport MAX_ORDER, gather_point
 
 cdef enum:
-    BAND = 16       # grid rows a band: more than the widest spline, so that every other band is apart
-    MAX_ORDER = 6
-    BLOCK = 1024    # points a block of the gathering
+    BAND = 16       # grid rows a band: more than the widest spline, so that bands of one round do not overlap
+    BLOCK = 1024    # points that are gathered at a time
 BAND_ROWS = BAND
 BLOCK_POINTS = BLOCK
 BOUND_POINTS = BOUND_BLOCK
@@ -33,9 +33,9 @@ BOUND_POINTS = BOUND_BLOCK
 
 cdef extern from *:
     """
-    /* The commonest case, two dimensions and order 4, in vectors of four nodes: compilers unroll loops of four
-       before they vectorise them, and then shuffle more than they calculate (gcc 12: 38 ns a point gathered,
-       against 12). */
+    /* The most frequent case, two dimensions and order 4, in vectors of four nodes. It is C because compilers unroll
+       loops of four before they vectorise them, and then shuffle more than they calculate (gcc 12: 38 ns for each point
+       that is gathered, against 12). */
     #include <stddef.h>
     #define KULLBACK_FOUR(real, four, spline, spread, gather)                                                     \\
         typedef real four __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));       \\
@@ -92,7 +92,7 @@ cdef inline void evaluate_spline(
     floating t,
     floating* values_out,                                   # OUT: one value a node
 ) noexcept nogil:
-    """Write the polynomials in t by Horner's rule, all nodes at a time: one row is one vector."""
+    """Write polynomials in t by Horner's rule, for all nodes at a time: one row of coefficients is one vector."""
     cdef int power, node
     for node in range(order):
         values_out[node] = coefficients[(n_powers - 1) * order + node]
@@ -102,7 +102,7 @@ cdef inline void evaluate_spline(
 
 
 cdef inline Py_ssize_t first_node(floating coordinate, double low, double inverse_spacing) noexcept nogil:
-    """Return the first node under a spline of even order; that of the lowest point is node 1."""
+    """Return the first node under a spline of even order; it is node 1 for the lowest point."""
     return <Py_ssize_t>((coordinate - low) * inverse_spacing + 0.5) + 1
 
 
@@ -122,12 +122,13 @@ cdef inline void place_point(
 
 
 cdef void count_bands(const floating[:, ::1] positions, double low, double inverse_spacing,
-                      Py_ssize_t start, Py_ssize_t end, Py_ssize_t n_bands, int64_t* counts) noexcept nogil:
+                      Py_ssize_t start, Py_ssize_t end, Py_ssize_t n_bands, int64_t* counts_out) noexcept nogil:
+    """Count the points of each band."""
     cdef Py_ssize_t i
     for i in range(n_bands):
-        counts[i] = 0
+        counts_out[i] = 0
     for i in range(start, end):
-        counts[first_node(positions[i, 0], low, inverse_spacing) // BAND] += 1
+        counts_out[first_node(positions[i, 0], low, inverse_spacing) // BAND] += 1
 
 
 cdef void place_points(
@@ -135,6 +136,7 @@ cdef void place_points(
     Py_ssize_t start, Py_ssize_t end, int64_t* next_slots,
     int32_t[::1] slots_out, int32_t[::1] nodes_out, floating[:, ::1] distances_out,
 ) noexcept nogil:
+    """Give points the next free slots of their bands, and place them on the grid."""
     cdef Py_ssize_t i, band, slot
     for i in range(start, end):
         band = first_node(positions[i, 0], low[0], inverse_spacing) // BAND
@@ -151,8 +153,8 @@ cdef void place_points(
 
 def sort_points(
     const floating[:, ::1] positions,  # IN
-    const double[::1] low,             # IN: the least of each coordinate
-    double spacing,
+    const double[::1] low,             # IN: the smallest value of each component
+    double spacing,                    # IN: of the grid
     const Py_ssize_t[::1] strides,     # IN: nodes from one node to the next in each component
     int64_t[:, ::1] counts_out,        # OUT: scratch, a row a thread, a column a band
     int64_t[::1] band_starts_out,      # OUT: one more than there are bands
@@ -184,6 +186,7 @@ cdef inline void spread_point(
     const floating* distances, const floating* spline, int order, int n_components,  # literals where it is called
     floating* nodes, Py_ssize_t row_stride, Py_ssize_t plane_stride,
 ) noexcept nogil:
+    """Add the products of the splines of all components to the nodes under a point."""
     cdef floating[3][MAX_ORDER] weights
     cdef floating outer
     cdef int k, a, b, c
@@ -211,6 +214,7 @@ cdef void spread_band(
     const int32_t* nodes, const floating[:, ::1] distances, const floating[:, ::1] spline,
     Py_ssize_t start, Py_ssize_t end, floating[:, :, ::1] grid,
 ) noexcept nogil:
+    """Spread the points of one band, with order and number of components as literals."""
     cdef Py_ssize_t i, n_components = distances.shape[1], order = spline.shape[1]
     cdef Py_ssize_t row_stride = grid.shape[2], plane_stride = grid.shape[1] * grid.shape[2]
     cdef const floating* coefficients = &spline[0, 0]
@@ -252,67 +256,19 @@ def spread_charges(
         spread_band(&nodes[0], distances, spline, band_starts[band], band_starts[band + 1], grid_out)
 
 
-cdef inline double gather_point(
-    floating* distances, const floating* spline, const floating* slope, int order, int n_components,  # literals
-    const floating* nodes, Py_ssize_t row_stride, Py_ssize_t plane_stride, floating half,
+cdef inline double gather_slot(
+    floating* distances,                                                            # IN/OUT: the force replaces them
+    const floating* spline, const floating* slope, int order, int n_components,     # IN: the last two are literals
+    const floating* nodes, Py_ssize_t row_stride, Py_ssize_t plane_stride, floating half,  # IN: as in gather_point
 ) noexcept nogil:
-    """Write half the downhill slope of the potential over the distances; return the potential.
-
-    Rows are added up before the last component is: one row of the grid is one vector.
-    """
-    cdef floating[3][MAX_ORDER] weights
-    cdef floating[3][MAX_ORDER] slopes
-    cdef floating[3][MAX_ORDER] rows  # weighted by the other components; by the slope of the first; of the second
-    cdef floating outer, outer_a, outer_b, value, potential = 0, fx = 0, fy = 0, fz = 0
-    cdef int k, a, b, c
-    cdef const floating* row
+    """Write half the downhill slope of the potential over the distances of a point; return the potential."""
+    cdef floating[3 * MAX_ORDER] weights
+    cdef floating[3 * MAX_ORDER] slopes
+    cdef int k
     for k in range(n_components):
-        evaluate_spline(spline, order, order, distances[k], weights[k])
-        evaluate_spline(slope, order, order - 1, distances[k], slopes[k])
-    if n_components == 1:
-        for c in range(order):
-            potential += weights[0][c] * nodes[c]
-            fx += slopes[0][c] * nodes[c]
-        distances[0] = half * fx
-    elif n_components == 2:
-        for c in range(order):
-            rows[0][c] = weights[0][0] * nodes[c]
-            rows[1][c] = slopes[0][0] * nodes[c]
-        for b in range(1, order):
-            row = nodes + b * row_stride
-            for c in range(order):
-                rows[0][c] += weights[0][b] * row[c]
-                rows[1][c] += slopes[0][b] * row[c]
-        for c in range(order):
-            potential += weights[1][c] * rows[0][c]
-            fx += weights[1][c] * rows[1][c]
-            fy += slopes[1][c] * rows[0][c]
-        distances[0] = half * fx
-        distances[1] = half * fy
-    else:
-        for c in range(order):
-            rows[0][c] = 0
-            rows[1][c] = 0
-            rows[2][c] = 0
-        for a in range(order):
-            for b in range(order):
-                row = nodes + a * plane_stride + b * row_stride
-                outer = weights[0][a] * weights[1][b]
-                outer_a = slopes[0][a] * weights[1][b]
-                outer_b = weights[0][a] * slopes[1][b]
-                for c in range(order):
-                    rows[0][c] += outer * row[c]
-                    rows[1][c] += outer_a * row[c]
-                    rows[2][c] += outer_b * row[c]
-        for c in range(order):
-            potential += weights[2][c] * rows[0][c]
-            fx += weights[2][c] * rows[1][c]
-            fy += weights[2][c] * rows[2][c]
-            fz += slopes[2][c] * rows[0][c]
-        distances[0] = half * fx
-        distances[1] = half * fy
-        distances[2] = half * fz
-    return potential
+        evaluate_spline(spline, order, order, distances[k], weights + k * MAX_ORDER)
+        evaluate_spline(slope, order, order - 1, distances[k], slopes + k * MAX_ORDER)
+    return gather_point(weights, slopes, order, n_components, nodes, row_stride, plane_stride, half, distances)
 
 
 cdef double gather_block(
@@ -320,6 +276,7 @@ cdef double gather_block(
     const floating* spline, const floating* slope, int order, floating half,
     Py_ssize_t start, Py_ssize_t end, const floating[:, :, ::1] grid,
 ) noexcept nogil:
+    """Gather the forces of some slots, with order and number of components as literals; return the potential's sum."""
     cdef Py_ssize_t i, n_components = distances.shape[1]
     cdef Py_ssize_t row_stride = grid.shape[2], plane_stride = grid.shape[1] * grid.shape[2]
     cdef const floating* first = &grid[0, 0, 0]
@@ -331,16 +288,16 @@ cdef double gather_block(
             else:
                 total += gather_four_double(&distances[i, 0], spline, slope, first + nodes[i], row_stride, half)
         elif n_components == 2:
-            total += gather_point(&distances[i, 0], spline, slope, 6, 2, first + nodes[i], row_stride, 0, half)
+            total += gather_slot(&distances[i, 0], spline, slope, 6, 2, first + nodes[i], row_stride, 0, half)
         elif n_components == 1 and order == 4:
-            total += gather_point(&distances[i, 0], spline, slope, 4, 1, first + nodes[i], 0, 0, half)
+            total += gather_slot(&distances[i, 0], spline, slope, 4, 1, first + nodes[i], 0, 0, half)
         elif n_components == 1:
-            total += gather_point(&distances[i, 0], spline, slope, 6, 1, first + nodes[i], 0, 0, half)
+            total += gather_slot(&distances[i, 0], spline, slope, 6, 1, first + nodes[i], 0, 0, half)
         elif order == 4:
-            total += gather_point(&distances[i, 0], spline, slope, 4, 3, first + nodes[i], row_stride, plane_stride,
+            total += gather_slot(&distances[i, 0], spline, slope, 4, 3, first + nodes[i], row_stride, plane_stride,
                                   half)
         else:
-            total += gather_point(&distances[i, 0], spline, slope, 6, 3, first + nodes[i], row_stride, plane_stride,
+            total += gather_slot(&distances[i, 0], spline, slope, 6, 3, first + nodes[i], row_stride, plane_stride,
                                   half)
     return total
 
@@ -351,21 +308,21 @@ def gather_forces(
     floating[:, ::1] distances,          # IN/OUT: from sort_points; the forces, by slot
     const floating[:, ::1] spline,       # IN: as in spread_charges
     const floating[:, ::1] slope,        # IN: coefficients of the spline's derivative
-    double spacing,
+    double spacing,                      # IN: of the grid
     const floating[:, :, ::1] potential, # IN: coefficients of the splines
     double[::1] sums_out,                # OUT: scratch, one value a block of BLOCK_POINTS
     floating[:, ::1] forces_out,         # OUT
     int n_threads,
 ):
-    """Write minus half the slope of the potential at every point; return the sum of the potential, less n."""
+    """Write minus half the slope of the potential at every point; return the sum of the potential minus n."""
     cdef Py_ssize_t block, i, k, n_points = slots.shape[0], n_blocks = (n_points + BLOCK - 1) // BLOCK
     cdef floating half = <floating>(-0.5 / spacing)
     cdef double total = 0
     for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
         sums_out[block] = gather_block(&nodes[0], distances, &spline[0, 0], &slope[0, 0], spline.shape[1],
                                        half, block * BLOCK, min((block + 1) * BLOCK, n_points), potential)
-    # In the points' order every band is read from its start to its end: writing by slot would touch each line of
-    # the forces once a band.
+    # Reading in the points' order goes through every band from start to end. Writing by slot would touch each cache
+    # line of the forces once for each band.
     for i in prange(n_points, nogil=True, num_threads=n_threads, schedule="static"):
         for k in range(distances.shape[1]):
             forces_out[i, k] = distances[slots[i], k]

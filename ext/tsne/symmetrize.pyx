@@ -1,7 +1,7 @@
-"""From conditional to joint probabilities: transpose a sparse matrix, and add two with sorted columns.
+"""From conditional to joint probabilities: a sparse matrix is transposed, and two with sorted columns are added.
 
-``kullback.reference.joint_probabilities`` states it in NumPy. Every output element is written by one task in one
-order, so the thread count changes no bit. Indices have been range-checked.
+``kullback.reference.joint_probabilities`` is the same in NumPy. Every element of the output is written by one task, in
+one order, so the thread count changes no bit. The caller has checked the range of the indices.
 """
 
 from cython cimport floating
@@ -15,20 +15,22 @@ cdef enum:
 
 cdef void scatter_part(
     const floating[::1] values, const int32_t[::1] columns, const int64_t[::1] row_starts,
-    int32_t low, int32_t high,
-    int64_t[::1] cursors, floating[::1] values_out, int32_t[::1] columns_out,
+    int32_t low, int32_t high,                              # IN: the range of target rows
+    int64_t[::1] next_slots,                                # IN/OUT: the next free slot of each target row
+    floating[::1] values_out, int32_t[::1] columns_out,
 ) noexcept nogil:
+    """Move the elements of some columns to the rows that these become."""
     cdef Py_ssize_t i, k
-    cdef int64_t place
+    cdef int64_t slot
     cdef int32_t column
     for i in range(row_starts.shape[0] - 1):
         for k in range(row_starts[i], row_starts[i + 1]):
             column = columns[k]
             if low <= column < high:
-                place = cursors[column]
-                cursors[column] = place + 1
-                values_out[place] = values[k]
-                columns_out[place] = <int32_t>i
+                slot = next_slots[column]
+                next_slots[column] = slot + 1
+                values_out[slot] = values[k]
+                columns_out[slot] = <int32_t>i
 
 
 def transpose(
@@ -38,25 +40,26 @@ def transpose(
     floating[::1] values_out,         # OUT
     int32_t[::1] columns_out,         # OUT: sorted within each row
     int64_t[::1] row_starts_out,      # OUT: n_points + 1
-    int64_t[::1] cursors,             # OUT: scratch, n_points + 1
+    int64_t[::1] next_slots_out,      # OUT: scratch, n_points + 1
     int n_threads,
 ):
-    """Transpose a square CSR matrix by a counting sort; twice sorts the columns of every row."""
+    """Transpose a square CSR matrix by a counting sort; doing so twice sorts the columns of every row."""
     cdef Py_ssize_t i, part, n_points = row_starts.shape[0] - 1
     for i in range(n_points + 1):
         row_starts_out[i] = 0
     for i in range(columns.shape[0]):
         row_starts_out[columns[i] + 1] += 1
-    cursors[0] = 0
+    next_slots_out[0] = 0
     for i in range(n_points):
         row_starts_out[i + 1] += row_starts_out[i]
-        cursors[i + 1] = row_starts_out[i + 1]
+        next_slots_out[i + 1] = row_starts_out[i + 1]
     for part in prange(PARTS, nogil=True, num_threads=n_threads, schedule="static"):
         scatter_part(values, columns, row_starts, <int32_t>(n_points * part // PARTS),
-                     <int32_t>(n_points * (part + 1) // PARTS), cursors, values_out, columns_out)
+                     <int32_t>(n_points * (part + 1) // PARTS), next_slots_out, values_out, columns_out)
 
 
 cdef inline int64_t count_union(const int32_t* a, int64_t n_a, const int32_t* b, int64_t n_b) noexcept nogil:
+    """Return how many different columns two sorted rows have."""
     cdef int64_t i = 0, j = 0, count = 0
     cdef int32_t x, y
     while i < n_a and j < n_b:
@@ -74,7 +77,7 @@ def count_sums(
     int64_t[::1] row_starts_out,                                              # OUT: of the sum of both
     int n_threads,
 ):
-    """Lay out the rows of the sum of two CSR matrices."""
+    """Write where the rows of the sum of two CSR matrices start."""
     cdef Py_ssize_t i, n_points = row_starts.shape[0] - 1
     row_starts_out[0] = 0
     for i in prange(n_points, nogil=True, num_threads=n_threads, schedule="static", chunksize=BLOCK):
@@ -90,6 +93,7 @@ cdef inline void add_row(
     const floating* other_values, const int32_t* other_columns, int64_t n_other,
     double factor, floating* values_out, int32_t* columns_out,
 ) noexcept nogil:
+    """Merge two sorted rows; a column that is in both gets the sum of its values."""
     cdef int64_t i = 0, j = 0, k = 0
     cdef int32_t x, y, last = 2147483647  # above every column
     while i < n_values or j < n_other:
@@ -104,18 +108,19 @@ cdef inline void add_row(
 
 
 def add_scaled(
-    const floating[::1] values, const int32_t[::1] columns, const int64_t[::1] row_starts,  # IN
-    const floating[::1] other_values, const int32_t[::1] other_columns,                     # IN
-    const int64_t[::1] other_row_starts,                                                    # IN
-    double factor,
-    const int64_t[::1] row_starts_out,                                                      # IN: of count_sums
-    floating[::1] values_out, int32_t[::1] columns_out,                                     # OUT
+    first, second,                              # IN: two CSR matrices: values, columns and row starts, columns sorted
+    double factor,                              # IN
+    const int64_t[::1] row_starts,              # IN: of the sum, from count_sums
+    floating[::1] values_out,                   # OUT
+    int32_t[::1] columns_out,                   # OUT: sorted
     int n_threads,
 ):
-    """Write ``factor * (A + B)`` with sorted columns; a + b = b + a keeps the sum with a transpose symmetric."""
+    """Write ``factor * (A + B)``; as a + b = b + a, the sum of a matrix and its transpose is exactly symmetric."""
+    cdef const floating[::1] a_values = first[0], b_values = second[0]
+    cdef const int32_t[::1] a_columns = first[1], b_columns = second[1]
+    cdef const int64_t[::1] a_starts = first[2], b_starts = second[2]
     cdef Py_ssize_t i
     for i in prange(row_starts.shape[0] - 1, nogil=True, num_threads=n_threads, schedule="static", chunksize=BLOCK):
-        add_row(&values[0] + row_starts[i], &columns[0] + row_starts[i], row_starts[i + 1] - row_starts[i],
-                &other_values[0] + other_row_starts[i], &other_columns[0] + other_row_starts[i],
-                other_row_starts[i + 1] - other_row_starts[i],
-                factor, &values_out[0] + row_starts_out[i], &columns_out[0] + row_starts_out[i])
+        add_row(&a_values[0] + a_starts[i], &a_columns[0] + a_starts[i], a_starts[i + 1] - a_starts[i],
+                &b_values[0] + b_starts[i], &b_columns[0] + b_starts[i], b_starts[i + 1] - b_starts[i],
+                factor, &values_out[0] + row_starts[i], &columns_out[0] + row_starts[i])

@@ -28,7 +28,7 @@ def test_bandwidths_against_reference(level, n_threads, dtype, n, k, perplexity)
     distances = np.random.default_rng(k).gamma(3, size=(n, k)).astype(dtype)
     conditional, bandwidths, entropies = search(level, distances, perplexity, n_threads)
     expected, sigma = reference.conditional_probabilities(distances, perplexity)
-    # the entropy is met to 1e-9; log(beta) is off by that over var t, which is above 1e-3 here
+    # the entropy is that of the perplexity to 1e-9; log(beta) is off by that over var t, which is above 1e-3 here
     assert np.abs(entropies - np.log(perplexity)).max() <= 1e-9
     np.testing.assert_allclose(bandwidths, sigma, rtol=1e-6)
     # 3e-6: beta d^2 reaches 700; below the smallest normal number float32 keeps fewer digits
@@ -133,7 +133,7 @@ def test_symmetrize_against_dense(level, n_threads, dtype, n, density):
     starts = np.empty(n + 1, dtype=np.int64)
     kernel.count_sums(*ordered[1:], *transposed[1:], starts, n_threads)
     values, columns = np.empty(starts[-1], dtype), np.empty(starts[-1], np.int32)
-    kernel.add_scaled(*ordered, *transposed, 0.25, starts, values, columns, n_threads)
+    kernel.add_scaled(ordered, transposed, 0.25, starts, values, columns, n_threads)
     total = sparse.csr_array((values, columns, starts), shape=(n, n))
     assert total.has_canonical_format
     expected = ((dense.astype(float) + dense.T.astype(float)) * 0.25).astype(dtype)

@@ -1,5 +1,7 @@
 """New points in a fixed map at every SIMD level: against NumPy, finite differences and the gradient of t-SNE."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -22,17 +24,25 @@ def scene(n_points, n_components, n_new=11, k=7, seed=0):
     return Y, rng.dirichlet(np.ones(k), size=n_new), neighbors, box
 
 
+def make_field(Y, box, **options):
+    """Return what the kernel reads of a map."""
+    defaults = {"potential": NO_GRID, "spacing": 1.0, "dof": 1.0, "mean_sum": 3.0, "tolerance": 1e-9}
+    return SimpleNamespace(positions=Y, box=box, **{**defaults, **options})
+
+
 def place(level, Y, p, neighbors, box, *, start=None, max_iter=200, dof=1.0, mean_sum=3.0, n_threads=1, grid=None):
     """Run the kernel; return positions, halves of the gradient and losses."""
     n_new, k = p.shape
     positions = np.empty((n_new, Y.shape[1])) if start is None else start.copy()
     slopes, losses = np.full_like(positions, np.nan), np.full(n_new, np.nan)
     potential, spacing = grid or (NO_GRID, 1.0)
-    _kernels.load("placement", level).place_points(
-        p.reshape(-1), neighbors.reshape(-1), np.arange(n_new + 1, dtype=np.int64) * k, Y, potential, spacing, box,
-        dof, mean_sum, 1e-9, max_iter, start is None, positions, slopes, np.empty((n_new, 2 * Y.shape[1])), losses,
-        n_threads,
-    )  # fmt: skip
+    field = make_field(Y, box, potential=potential, spacing=spacing, dof=dof, mean_sum=mean_sum)
+    rows = p.reshape(-1), neighbors.reshape(-1), np.arange(n_new + 1, dtype=np.int64) * k
+    scratch = np.empty((n_new, 2 * Y.shape[1]))
+    kernel = _kernels.load("placement", level)
+    if start is None:
+        kernel.start_points(*rows, field, scratch, positions, n_threads)
+    kernel.place_points(*rows, field, max_iter, scratch, positions, slopes, losses, n_threads)
     return positions, slopes, losses
 
 
@@ -121,11 +131,11 @@ def test_slope_of_a_point_of_the_map_is_the_gradient_of_t_sne(level):
     P = sparse.csr_array(weights / weights.sum())
     _, sum_q = gradient.repulsive_forces(Y, method="exact")
     slopes = np.empty_like(Y)
-    starts, scratch = P.indptr.astype(np.int64), np.empty((65, 4))
+    rows = 65 * P.data, P.indices.astype(np.int32), P.indptr.astype(np.int64)
+    field = make_field(Y, np.stack([Y.min(0), Y.max(0)]), mean_sum=sum_q / 65)
     _kernels.load("placement", level).place_points(
-        65 * P.data, P.indices.astype(np.int32), starts, Y, NO_GRID, 1.0, np.stack([Y.min(0), Y.max(0)]),
-        1.0, sum_q / 65, 1e-9, 0, False, Y.copy(), slopes, scratch, np.empty(65), 1,
-    )  # fmt: skip
+        *rows, field, 0, np.empty((65, 4)), Y.copy(), slopes, np.empty(65), 1
+    )
     # 65 terms of order 1 in either sum
     np.testing.assert_allclose(slopes, 65 / 4 * ref.tsne_gradient(P, Y), rtol=0, atol=1e-12)
 
@@ -135,7 +145,7 @@ def test_rows_do_not_depend_on_their_batch(level):
     Y, p, neighbors, box = scene(300, 2, n_new=40, k=13)
     engine = FFTRepulsion(Y.shape, np.float64, Spline(6, 0.25), 1.0, 1)
     for grid in (None, (engine.sum_potential(Y, *box), engine.spacing)):
-        whole = place(level, Y, p, neighbors, box, grid=grid)[0]
+        positions = place(level, Y, p, neighbors, box, grid=grid)[0]
         for part in (slice(3, 4), slice(1, 19), slice(39, None, -1)):
-            some = place(level, Y, p[part].copy(), neighbors[part].copy(), box, grid=grid, n_threads=2)[0]
-            np.testing.assert_array_equal(some, whole[part])
+            fewer = place(level, Y, p[part].copy(), neighbors[part].copy(), box, grid=grid, n_threads=2)[0]
+            np.testing.assert_array_equal(fewer, positions[part])

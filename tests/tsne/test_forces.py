@@ -7,9 +7,9 @@ import pytest
 
 from kullback import _kernels
 from kullback import reference as ref
-from kullback._kernels import tree
 from kullback.tsne import gradient
 from kullback.tsne import repulsion as _repulsion
+from kullback.tsne.rates import Rates
 
 SIZES = [1, 2, 7, 8, 9, 65, 257]  # around lanes, leaves and groups
 EPS = {np.float32: np.finfo(np.float32).eps, np.float64: np.finfo(np.float64).eps}
@@ -62,67 +62,6 @@ def test_exact_repulsion_with_dof(at_level, n_components, dof):
     assert actual[1] == pytest.approx(expected[1], rel=1e-13)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_barnes_hut_is_the_reference_cell_by_cell(at_level, n_threads, n_components, dtype):
-    """The kernel accepts the very cells that the NumPy tree accepts, so even theta = 0.5 agrees to rounding.
-
-    1,500 points are cut into several targets above the groups, whose expansions are handed down.
-    """
-    for n_points in [*SIZES, 1500]:
-        Y = scatter(n_points, n_components, dtype)
-        expected = ref.repulsive_forces(Y, method="barnes_hut", theta=0.5)
-        actual = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.5, n_threads=n_threads)
-        assert_same_repulsion(expected, actual, Y, dtype, terms=16)
-
-
-@pytest.mark.parametrize("dof", [0.5, 3.0])
-@pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_barnes_hut_with_dof(at_level, n_components, dof):
-    """Heavier and lighter tails see the same cells, in float64 to the 1e-13 of the exponential."""
-    Y = scatter(1000, n_components, np.float64)
-    expected = ref.repulsive_forces(Y, method="barnes_hut", dof=dof)
-    actual = gradient.repulsive_forces(Y, method="barnes_hut", dof=dof)
-    np.testing.assert_allclose(actual[0], expected[0], rtol=0, atol=1000 * 1e-13)
-    assert actual[1] == pytest.approx(expected[1], abs=1000**2 * 1e-13)
-
-
-@pytest.mark.parametrize("dof", [1.0, 0.5])
-@pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_barnes_hut_is_far_more_accurate_for_a_smaller_theta(at_level, n_components, dof):
-    """Cells with their spread and expansions of third order: halving theta leaves less than a fifth of the error."""
-    Y = scatter(5000, n_components, np.float64) * (1 if n_components == 3 else 3)
-    exact, exact_q = gradient.repulsive_forces(Y, method="exact", dof=dof)
-    errors = []
-    for theta in (0.4, 0.2, 0.1):
-        forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut", theta=theta, dof=dof)
-        errors.append(np.linalg.norm(forces - exact) / np.linalg.norm(exact))
-        assert abs(sum_q / exact_q - 1) < errors[-1]
-    assert errors[1] < errors[0] / 5
-    assert errors[2] < errors[1] / 5
-
-
-def test_barnes_hut_makes_room_for_kept_sources(at_level, monkeypatch):
-    """Lists of sources that outgrow their scratch memory are made anew: no bit depends on how much there was."""
-    Y = scatter(3000, 2, np.float32)
-    expected = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.2)
-    for kept in (1, 40):
-        monkeypatch.setattr(_repulsion.BarnesHutRepulsion, "KEPT", kept)
-        _repulsion._idle.clear()  # the engine of the call before has room already
-        forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.2)
-        assert forces.tobytes() == expected[0].tobytes()
-        assert sum_q == expected[1]
-
-
-def test_barnes_hut_does_not_lose_the_neighbours_of_an_outlier(at_level):
-    """Two points far from a cluster repel each other, though they share a cell with its light edge."""
-    rng = np.random.default_rng(0)
-    Y = np.concatenate([rng.normal(size=(3000, 2)), [[200.0, 200.0], [200.5, 200.0]]])
-    forces, _ = gradient.repulsive_forces(Y, method="barnes_hut", theta=0.5)
-    exact, _ = gradient.repulsive_forces(Y, method="exact")
-    np.testing.assert_allclose(forces[-2:], exact[-2:], rtol=0.01)
-
-
 @pytest.mark.parametrize("dof", [1.0, 0.5])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_components", [1, 2])
@@ -157,117 +96,6 @@ def test_fft_converges_to_the_exact_sum(at_level, n_components, dof):
     assert errors == sorted(errors, reverse=True)
 
 
-@pytest.mark.parametrize("method", ["exact", "barnes_hut", "fft"])
-@pytest.mark.parametrize("scale", [1e-8, 1e-4, 1e-2, 1.0])
-def test_small_maps_keep_their_precision(method, scale):
-    """At the start all points are within 1e-4, where w is 1 to 8 digits: float32 forces still hold to 2 %."""
-    Y = (np.random.default_rng(0).normal(size=(3000, 2)) * scale).astype(np.float32)
-    expected, sum_q = gradient.repulsive_forces(Y.astype(np.float64), method="exact")
-    forces, actual_sum = gradient.repulsive_forces(Y, method=method)
-    assert np.linalg.norm(forces - expected) <= 0.02 * np.linalg.norm(expected)
-    assert actual_sum == pytest.approx(sum_q, rel=1e-2)
-
-
-@pytest.mark.parametrize("case", ["all equal", "line", "duplicates", "far outlier", "two far clusters", "tiny"])
-@pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_fft_on_hard_cases(n_components, case):
-    """A map that spreads without bound neither takes unbounded memory nor gives NaN."""
-    Y = HARD_CASES[case](300, n_components)
-    forces, sum_q = gradient.repulsive_forces(Y, method="fft")
-    assert np.isfinite(forces).all()
-    assert np.isfinite(sum_q)
-
-
-HARD_CASES = {
-    "all equal": lambda n, d: np.ones((n, d)),
-    "line": lambda n, d: np.repeat(np.linspace(0, 30, n)[:, None], d, axis=1),
-    "duplicates": lambda n, d: np.random.default_rng(0).integers(0, 3, size=(n, d)) * 3.7,
-    "far outlier": lambda n, d: np.vstack([scatter(n - 1, d, float), np.full((1, d), 1e30)]),
-    "two far clusters": lambda n, d: scatter(n, d, float) + 1e6 * (np.arange(n) % 2)[:, None],
-    "geometric": lambda n, d: 2.0 ** -np.linspace(0, 1000, n)[:, None] * (1 + np.arange(d)),
-    "tiny": lambda n, d: scatter(n, d, float) * 1e-300,
-}
-
-
-@pytest.mark.parametrize("case", HARD_CASES)
-@pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_barnes_hut_on_hard_cases(at_level, n_components, case):
-    """No layout of points breaks the tree: theta = 0 gives the exact sum, another theta that of the NumPy tree.
-
-    theta = 0.47 and not 0.5: on a lattice, cells would stand exactly on the border of acceptance.
-    """
-    Y = HARD_CASES[case](300, n_components)
-    for theta, expected in [
-        (0.0, ref.repulsive_forces(Y)),
-        (0.47, ref.repulsive_forces(Y, method="barnes_hut", theta=0.47)),
-    ]:
-        forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut", theta=theta)
-        # n eps times the sum of magnitudes, n / 2 for a force and n^2 for Z, and centres of mass that are
-        # rounded by eps |Y| where there is a far cluster
-        eps = np.finfo(float).eps
-        rounded = 8 * eps * np.abs(Y).max() if case == "two far clusters" else 0
-        np.testing.assert_allclose(forces, expected[0], rtol=0, atol=300 * (150 * eps + rounded))
-        assert sum_q == pytest.approx(expected[1], abs=300**2 * (300 * eps + rounded))
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1e-34, 1e-38, 1e-44, 1e16])
-@pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_barnes_hut_of_single_precision_at_any_scale(at_level, n_components, scale):
-    """Codes are made in single precision: no cell is divided without end, even where distances lose their digits."""
-    Y = (scatter(300, n_components, np.float64) * scale).astype(np.float32)
-    expected, expected_q = gradient.repulsive_forces(Y.astype(np.float64), method="exact")
-    for theta in (0.0, 0.5):
-        forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut", theta=theta)
-        largest = max(float(np.abs(expected).max()), 300 * 1e-37 * 2**16)
-        assert np.abs(forces - expected).max() <= (1e-5 if theta == 0 else 0.02) * largest
-        assert sum_q == pytest.approx(expected_q, rel=1e-5, abs=1e-5)
-
-
-def z_codes(Y):
-    """Return Z-order codes of positions, a bit of each component in turn, as the reference quantises them."""
-    cells, _ = ref.gradient._quantise(Y.astype(np.float64), Y.dtype)
-    bits = ref.gradient.BITS[Y.shape[1]]
-    codes = np.zeros(len(Y), np.uint64)
-    for bit in range(bits):
-        for k in range(Y.shape[1]):
-            codes |= (cells[:, k] >> np.uint64(bit) & np.uint64(1)) << np.uint64(bit * Y.shape[1] + k)
-    return codes
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_z_order_is_the_stable_sort_of_the_codes(at_level, n_threads, n_components, dtype):
-    """Few points and many, in one bucket and in all of them, more than a thread's own memory holds, and equal ones."""
-    rng = np.random.default_rng(0)
-    crowd = np.concatenate([rng.normal(size=(20_000, n_components)) * 1e-3, rng.normal(size=(500, n_components))])
-    few = rng.integers(0, 3, size=(3000, n_components)).astype(float)
-    for Y in [*(rng.normal(size=(n, n_components)) for n in (*SIZES, 1500, 40_000)), crowd, few]:
-        Y = Y.astype(dtype)
-        z_order = _repulsion.ZOrder(Y.shape, dtype, n_threads)
-        order = z_order(Y)
-        codes = z_codes(Y)
-        np.testing.assert_array_equal(order, np.argsort(codes, kind="stable"))
-        np.testing.assert_array_equal(z_order.codes, codes[order])
-        np.testing.assert_array_equal(z_order.columns[:, : len(Y)], Y[order].T)
-
-
-@pytest.mark.parametrize(("deviation", "theta", "n_children"), [(0.1, 0.5, 0), (0.1, 0.0, 4), (1.0, 0.5, 4)])
-def test_cells_that_no_target_opens_have_no_children(at_level, deviation, theta, n_children):
-    """150 points within a fraction of the kernel are one leaf; the exact sum and wider maps divide them."""
-    Y = (np.random.default_rng(0).normal(size=(150, 2)) * deviation).astype(np.float32)
-    engine = _repulsion.BarnesHutRepulsion(Y.shape, Y.dtype, theta, 1.0, 1)
-    engine(Y, np.empty_like(Y))
-    assert engine.links[0, 1] == n_children
-
-
-def test_barnes_hut_handles_many_coincident_points(at_level):
-    """Coincident points make one cell with zero side, cut into groups: cost stays linear, Z is exact."""
-    Y = np.zeros((100_000, 2), np.float32)
-    forces, sum_q = gradient.repulsive_forces(Y, method="barnes_hut")
-    assert not forces.any()
-    assert sum_q == 100_000 * 99_999
-
-
 def test_repulsion_has_the_same_bits_on_any_number_of_threads(at_level):
     """Thread counts 1, 2, 3 and 5 give equal bytes in both methods."""
     Y = scatter(5000, 2, np.float32)
@@ -297,13 +125,13 @@ def test_a_call_uses_the_scratch_of_the_last_one_of_its_kind(method, n_component
     Y = scatter(1500, n_components, np.float32) / 4
     maps = [Y, Y * 1.02, Y * 3, Y / 100, Y]
     expected = []
-    for one in maps:
+    for positions in maps:
         _repulsion._idle.clear()
-        forces, sum_q = gradient.repulsive_forces(one, method=method, n_threads=2)
+        forces, sum_q = gradient.repulsive_forces(positions, method=method, n_threads=2)
         expected.append((forces.tobytes(), sum_q))
     (kept,) = _repulsion._idle.values()
-    for one, (forces, sum_q) in zip(maps, expected, strict=True):
-        again = gradient.repulsive_forces(one, method=method, n_threads=2)
+    for positions, (forces, sum_q) in zip(maps, expected, strict=True):
+        again = gradient.repulsive_forces(positions, method=method, n_threads=2)
         assert list(_repulsion._idle.values()) == [kept]
         assert (again[0].tobytes(), again[1]) == (forces, sum_q)
     kind = {"Y": Y, "method": method, "n_threads": 2}
@@ -319,53 +147,14 @@ def test_a_call_uses_the_scratch_of_the_last_one_of_its_kind(method, n_component
             assert (forces.tobytes(), sum_q) == expected[0]
 
 
-def test_much_scratch_is_not_kept(monkeypatch):
-    """Neither that of many points nor that of a large grid."""
+def test_large_scratch_is_not_kept(monkeypatch):
+    """The scratch memory of many points is not kept, and neither is that of a large grid."""
     Y = scatter(1500, 2, np.float32)
     for method, size in (("barnes_hut", 1499), ("fft", 5000)):
         monkeypatch.setattr(_repulsion, "IDLE_SIZE", size)
         _repulsion._idle.clear()
         gradient.repulsive_forces(Y, method=method)
         assert not _repulsion._idle
-
-
-def test_cells_of_a_tree_stand_close_together():
-    """Of the places there are, the first are taken, on any number of threads: the rest costs no memory."""
-    Y = scatter(50_000, 2, np.float32)
-    for n_threads in (1, 2, 5):
-        engine = _repulsion.BarnesHutRepulsion(Y.shape, Y.dtype, 0.5, 1.0, n_threads)
-        engine.cells[:] = -1
-        engine(Y, np.empty_like(Y))
-        masses = engine.cells[:, 2]
-        places = np.flatnonzero(masses >= 0)
-        places = places[places >= tree.TOP_CELLS]
-        assert places[-1] - tree.TOP_CELLS < len(places) * 1.15 + 64 * n_threads
-
-
-@pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_there_are_places_for_all_the_cells_there_can_be(at_level, n_components):
-    """Points that halve their distance one after the other make nearly two cells each."""
-    Y = np.ldexp(1.0, -np.arange(480))[:, None] * np.ones(n_components)
-    for n_threads in (1, 5):
-        engine = _repulsion.BarnesHutRepulsion(Y.shape, Y.dtype, 0.0, 1.0, n_threads)
-        engine.links[:] = -1
-        engine(Y, np.empty_like(Y))
-        assert (engine.links[:, 1] >= 0).sum() > 1.7 * len(Y)
-        assert (engine.links[-1] == -1).all()
-
-
-def test_barnes_hut_error_falls_with_theta():
-    """A smaller theta is nearer to the exact sum, and 0.5 is within 2 % of it."""
-    Y = scatter(5000, 2, np.float64) * 3
-    exact, _ = gradient.repulsive_forces(Y, method="exact")
-    errors = [
-        np.linalg.norm(gradient.repulsive_forces(Y, method="barnes_hut", theta=theta)[0] - exact)
-        / np.linalg.norm(exact)
-        for theta in (1.0, 0.5, 0.25, 0.0)
-    ]
-    assert errors == sorted(errors, reverse=True)
-    assert errors[1] < 0.02
-    assert errors[3] < 1e-12
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -418,7 +207,7 @@ def test_descent_is_the_reference(level, n_threads, n_components, dtype, max_ste
     expected = [part.astype(np.float64) for part in state]
     centre, expected_centre = np.zeros(n_components), np.zeros(n_components)
     sums = np.empty((-(-n_points // descent.BLOCK_POINTS), n_components + 1))
-    rates = np.array([12.0, 0.5, 0.1, 0.8, max_step])
+    rates = Rates(exaggeration=12.0, inverse_sum_q=0.5, learning_rate=0.1, momentum=0.8, max_step=max_step)
     for _ in range(3):
         forces = [rng.normal(size=(n_points, n_components)).astype(dtype) for _ in range(2)]
         norm = descent.descend(*state, *forces, rates, centre, sums, n_threads)
@@ -435,10 +224,11 @@ def test_descent_has_the_same_bits_on_any_number_of_threads(level):
     rng = np.random.default_rng(0)
     descent = _kernels.load("descent", level)
     forces = [rng.normal(size=(5000, 2)).astype(np.float32) for _ in range(2)]
+    rates = Rates(exaggeration=1, inverse_sum_q=1, learning_rate=1, momentum=0.8, max_step=5)
     results = set()
     for n_threads in (1, 2, 3, 5):
         state = [np.ones((5000, 2), np.float32) for _ in range(3)]
         centre, sums = np.zeros(2), np.empty((5, 3))
-        norm = descent.descend(*state, *forces, np.array([1, 1, 1, 0.8, 5]), centre, sums, n_threads)
+        norm = descent.descend(*state, *forces, rates, centre, sums, n_threads)
         results.add((norm, centre.tobytes(), *(part.tobytes() for part in state)))
     assert len(results) == 1

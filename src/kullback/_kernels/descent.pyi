@@ -2,6 +2,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from ..tsne.rates import Rates
+
 BLOCK_POINTS: int
 
 def descend(
@@ -10,7 +12,7 @@ def descend(
     gains: npt.NDArray[Any],
     attraction: npt.NDArray[Any],
     repulsion: npt.NDArray[Any],
-    rates: npt.NDArray[Any],
+    rates: Rates,
     centre: npt.NDArray[Any],
     sums_out: npt.NDArray[Any],
     n_threads: int,

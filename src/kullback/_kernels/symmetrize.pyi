@@ -9,7 +9,7 @@ def transpose(
     values_out: npt.NDArray[Any],
     columns_out: npt.NDArray[Any],
     row_starts_out: npt.NDArray[Any],
-    cursors: npt.NDArray[Any],
+    next_slots_out: npt.NDArray[Any],
     n_threads: int,
 ) -> None: ...
 def count_sums(
@@ -21,14 +21,10 @@ def count_sums(
     n_threads: int,
 ) -> None: ...
 def add_scaled(
-    values: npt.NDArray[Any],
-    columns: npt.NDArray[Any],
-    row_starts: npt.NDArray[Any],
-    other_values: npt.NDArray[Any],
-    other_columns: npt.NDArray[Any],
-    other_row_starts: npt.NDArray[Any],
+    first: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]],
+    second: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]],
     factor: float,
-    row_starts_out: npt.NDArray[Any],
+    row_starts: npt.NDArray[Any],
     values_out: npt.NDArray[Any],
     columns_out: npt.NDArray[Any],
     n_threads: int,

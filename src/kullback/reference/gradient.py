@@ -100,7 +100,7 @@ def descend(
     gains: Array,
     attraction: Array,
     repulsion: Array,
-    rates: Array,
+    rates: Any,
     centre: Array,
     sums_out: Array | None = None,
     n_threads: int = 1,
@@ -114,8 +114,9 @@ def descend(
         (2008), section 3.4: a gain grows where the step goes on downhill and shrinks where it does not.
     attraction, repulsion : float64 array of shape (n_points, n_components)
         The forces on the points.
-    rates : float64 array of shape (5,)
-        Exaggeration, 1 / Z, learning rate, momentum, and the length of the longest step.
+    rates : Rates
+        What the step is taken with, see `kullback.tsne.rates.Rates`: exaggeration, 1 / Z, learning rate, momentum, and
+        the length of the longest step.
     centre : float64 array of shape (n_components,)
         The mean of the positions, which is subtracted from them and then set to their new mean.
     sums_out : float64 array, optional
@@ -128,13 +129,12 @@ def descend(
     float
         The Euclidean norm of the gradient of all points.
     """
-    exaggeration, inverse_sum_q, learning_rate, momentum, max_step = rates
-    gradient = 4 * (exaggeration * attraction - inverse_sum_q * repulsion)
+    gradient = 4 * (rates.exaggeration * attraction - rates.inverse_sum_q * repulsion)
     downhill = gradient * velocity < 0
     gains[:] = np.maximum(np.where(downhill, gains + 0.2, gains * 0.8), 0.01)
-    velocity[:] = momentum * velocity - learning_rate * gains * gradient
+    velocity[:] = rates.momentum * velocity - rates.learning_rate * gains * gradient
     length = np.linalg.norm(velocity, axis=1, keepdims=True)
-    velocity *= np.where(length > max_step, max_step / np.where(length > 0, length, 1), 1)
+    velocity *= np.where(length > rates.max_step, rates.max_step / np.where(length > 0, length, 1), 1)
     positions += velocity - centre
     centre[:] = positions.mean(axis=0)
     return float(np.linalg.norm(gradient))

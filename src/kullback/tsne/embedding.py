@@ -351,7 +351,7 @@ class Embedding:
         """Take a step along the forces, and return the Euclidean norm of the gradient."""
         self._rates = rates
         return descent.descend(
-            self._positions, self._velocity, self._gains, self._attraction, self._repelled, np.array(rates),
+            self._positions, self._velocity, self._gains, self._attraction, self._repelled, rates,
             self._centre, self._block_sums, self._n_descent_threads,
         )  # fmt: skip
 

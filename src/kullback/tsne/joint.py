@@ -135,5 +135,5 @@ def symmetrize(conditional: FloatArray, graph: Graph, n_threads: int) -> Any:
     columns = np.empty(sum_starts[-1], dtype=np.int32)
     # This is 2n, but summed, so that P sums to 1 even if the conditional probabilities are rounded to float32.
     total = 2 * float(conditional.sum(dtype=np.float64))
-    kernel.add_scaled(*ordered, *transposed, 1 / total, sum_starts, values, columns, n_threads)
+    kernel.add_scaled(ordered, transposed, 1 / total, sum_starts, values, columns, n_threads)
     return as_csr(Graph(columns, values, sum_starts))

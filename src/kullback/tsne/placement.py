@@ -250,12 +250,11 @@ class _Field:
         """
         n_new, n_components = len(graph.row_starts) - 1, self.positions.shape[1]
         positions = np.empty((n_new, n_components)) if start is None else start.copy()
-        slopes, losses = np.empty_like(positions), np.empty(n_new)
-        placement.place_points(
-            conditional, graph.columns, graph.row_starts, self.positions, self.potential, self.spacing, self.box,
-            self.dof, self.mean_sum, self.tolerance, max_iter, start is None, positions, slopes,
-            np.empty((n_new, 2 * n_components)), losses, n_threads,
-        )  # fmt: skip
+        slopes, losses, scratch = np.empty_like(positions), np.empty(n_new), np.empty((n_new, 2 * n_components))
+        rows = conditional, graph.columns, graph.row_starts
+        if start is None:
+            placement.start_points(*rows, self, scratch, positions, n_threads)
+        placement.place_points(*rows, self, max_iter, scratch, positions, slopes, losses, n_threads)
         return positions, slopes, losses
 
 
@@ -323,9 +322,7 @@ def grow(
         sum_q = repel(positions, repelled)
         rates = Rates(1.0, 1 / sum_q, n_old + n_new, momentum=GROW_MOMENTUM, max_step=GROW_MAX_STEP)
         centre = np.zeros(positions.shape[1])  # it must stay where it is
-        descent.descend(
-            moving, velocity, gains, attracted[:n_new], repelled[:n_new], np.array(rates), centre, sums, n_threads
-        )
+        descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, centre, sums, n_threads)
     grown = np.concatenate([reference.positions, moving])
     return grown, tsne_loss(joint.P, grown, **engine, n_threads=n_threads)
 

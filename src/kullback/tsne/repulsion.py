@@ -97,10 +97,47 @@ class ZOrder:
         return self.order
 
 
+class Tree(NamedTuple):
+    """The arrays of a tree, which `build_tree` fills and the walk reads; ext/tsne/nodes.pxd explains the rows."""
+
+    links: npt.NDArray[np.int32]
+    """A row for each cell: first child, number of children, first point, end of the points."""
+    cells: FloatArray
+    """A row for each cell: centre of mass, mass, spread, radius."""
+    sides: npt.NDArray[np.float64]
+    """Sides of the cells; 0 for one point or coincident points."""
+    units: npt.NDArray[np.float64]
+    """Sides of the finest cells in the grid by which a cell is divided."""
+    roots: npt.NDArray[np.int32]
+    """The cells under which one thread works."""
+
+
+class WalkScratch(NamedTuple):
+    """The scratch memory of the walk through a tree: a row for each thread, but for the sums."""
+
+    queue: npt.NDArray[np.int32]
+    """Cells that are still to be judged: as many as there are cells, and 8 more."""
+    kept: FloatArray
+    """Sources that targets keep for their children: components, masses, spreads, radii."""
+    names: npt.NDArray[np.int32]
+    """Their cells."""
+    frames: npt.NDArray[np.int32]
+    """Targets that are still to be visited: 4 numbers for each of STACK_SIZE."""
+    expansions: npt.NDArray[np.float64]
+    """Their expansions: N_TERMS numbers for each."""
+    far: FloatArray
+    """Far sources of a target: n_components + 5 rows of FAR_SIZE."""
+    near: FloatArray
+    """Near sources of a group of points: n_components + 5 rows of NEAR_SIZE."""
+    sums: npt.NDArray[np.float64]
+    """The sum of w of each subtree."""
+
+
 class BarnesHutRepulsion:
     """Far cells as their mass and spread: O(n log n), in one to three dimensions."""
 
-    KEPT = 2**16  # sources kept for the children of a target, at first
+    KEPT = 2**16
+    """Sources that may be kept for the children of a target, at first."""
 
     def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int) -> None:
         n_points, n_components = shape
@@ -108,40 +145,44 @@ class BarnesHutRepulsion:
         self.theta, self.dof, self.n_threads = theta, dof, n_threads
         self.z_order = ZOrder(shape, dtype, n_threads)
         self.stack = np.empty((n_threads, 2 * tree.STACK_SIZE + 2), np.int64)
-        self.roots = np.empty(tree.TOP_CELLS, np.int32)
-        self.units = np.empty(most_cells)
-        self.sides = np.empty(most_cells)
-        self.links = np.empty((most_cells, 4), np.int32)
-        self.cells = np.empty((most_cells, n_components + 3), dtype)
-        self.queue = np.empty((n_threads, most_cells + 8), np.int32)
-        self.kept = np.empty((n_threads, n_components + 3, self.KEPT), dtype)
-        self.names = np.empty((n_threads, self.KEPT), np.int32)
-        self.frames = np.empty((n_threads, 4 * tree.STACK_SIZE), np.int32)
-        self.expansions = np.empty((n_threads, repulsion_barnes_hut.N_TERMS * tree.STACK_SIZE))
-        self.far = aligned_empty((n_threads, n_components + 5, repulsion_barnes_hut.FAR_SIZE), dtype)
-        self.sources = aligned_empty((n_threads, n_components + 5, repulsion_barnes_hut.LIST_SIZE), dtype)
-        self.sums = np.empty(tree.TOP_CELLS)
+        self.tree = Tree(
+            links=np.empty((most_cells, 4), np.int32),
+            cells=np.empty((most_cells, n_components + 3), dtype),
+            sides=np.empty(most_cells),
+            units=np.empty(most_cells),
+            roots=np.empty(tree.TOP_CELLS, np.int32),
+        )
+        kernel = repulsion_barnes_hut
+        self.scratch = WalkScratch(
+            queue=np.empty((n_threads, most_cells + 8), np.int32),
+            kept=np.empty((n_threads, n_components + 3, self.KEPT), dtype),
+            names=np.empty((n_threads, self.KEPT), np.int32),
+            frames=np.empty((n_threads, 4 * tree.STACK_SIZE), np.int32),
+            expansions=np.empty((n_threads, kernel.N_TERMS * tree.STACK_SIZE)),
+            far=aligned_empty((n_threads, n_components + 5, kernel.FAR_SIZE), dtype),
+            near=aligned_empty((n_threads, n_components + 5, kernel.NEAR_SIZE), dtype),
+            sums=np.empty(tree.TOP_CELLS),
+        )
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """See `Repulsion`."""
-        n_threads = self.n_threads
         points = self.z_order
         points(positions)
         n_subtrees = tree.build_tree(
-            points.finest_side, self.theta, self.dof, points.codes, points.order, points.columns, points.keys,
-            points.row, self.stack, self.roots, self.units, self.sides, self.links, self.cells, n_threads,
-        )  # fmt: skip
+            points, points.columns, self.theta, self.dof, self.stack, self.tree, self.n_threads
+        )
         while True:
             sum_q = repulsion_barnes_hut.accumulate_repulsion(
-                points.columns, self.cells, self.links, self.roots, points.order, n_subtrees, self.theta, self.dof,
-                self.queue, self.kept, self.names, self.frames, self.expansions, self.far, self.sources, self.sums,
-                forces_out, n_threads,
+                points.columns, points.order, self.tree, n_subtrees, self.theta, self.dof, self.scratch, forces_out,
+                self.n_threads,
             )  # fmt: skip
             if sum_q != -inf:
                 return sum_q
-            most_kept = 4 * self.kept.shape[2]
-            self.kept = np.empty((*self.kept.shape[:2], most_kept), positions.dtype)
-            self.names = np.empty((n_threads, most_kept), np.int32)
+            n_threads, n_rows, n_kept = self.scratch.kept.shape
+            self.scratch = self.scratch._replace(
+                kept=np.empty((n_threads, n_rows, 4 * n_kept), positions.dtype),
+                names=np.empty((n_threads, 4 * n_kept), np.int32),
+            )
 
 
 class FFTRepulsion:
