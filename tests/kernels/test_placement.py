@@ -8,7 +8,7 @@ from scipy import sparse
 
 from kullback import _kernels, gradient
 from kullback import reference as ref
-from kullback.tsne.repulsion import FFTRepulsion, Spline
+from kullback.tsne.fft_repulsion import FFTRepulsion, Spline
 
 NO_GRID = np.empty((1, 1, 0))
 

@@ -22,11 +22,12 @@ from .._kernels import attraction, descent, placement
 from .._threads import resolve_threads
 from ..divergence import Decomposition
 from . import affinities
+from .fft_repulsion import FFTRepulsion, Spline
 from .gradient import tsne_loss
 from .initialization import START_STD
 from .neighbors import Graph, NeighborIndex
 from .rates import Rates
-from .repulsion import EXACT_POINTS, FFTRepulsion, Spline, make_repulsion
+from .repulsion import EXACT_POINTS, make_repulsion
 
 LARGEST_PERPLEXITY = 10.0
 """Effective neighbours of a new point, at most. On MNIST, 1-neighbour accuracy in the map was 0.974 at 5 and 10,
