@@ -303,7 +303,7 @@ _idle: dict[tuple[object, ...], Repulsion] = {}
 
 
 def repel_once(positions: FloatArray, forces_out: FloatArray, **options: Any) -> float:
-    """Call an engine of `make_repulsion` with these options, in the scratch memory of the last such call if there is one.
+    """Call an engine of `make_repulsion` with these options, in the scratch memory of the last such call.
 
     New pages of memory would cost a quarter of the call. No bit depends on what was called before.
     """
