@@ -198,12 +198,18 @@ KB_PASS_ALONE(kb_alone_mixture, KB_MIXTURE)
 
 /* Add the terms of one measure to `sums`, without the masses. Values have to be usual. */
 KB_STATIC void KB(kb_add_terms_alone)(int measure, const kb_groups *groups, double *sums) {
-    const kb_groups q = kb_only_q(*groups), exchanged = kb_exchanged(*groups);
+    kb_groups other;
     switch (measure) {
     case KB_KL: KB(kb_alone_kl)(groups, sums); break;
-    case KB_REVERSE_KL: KB(kb_alone_kl)(&exchanged, sums); break;
+    case KB_REVERSE_KL:
+        other = kb_exchanged(*groups);
+        KB(kb_alone_kl)(&other, sums);
+        break;
     case KB_ENTROPY: KB(kb_alone_entropy)(groups, sums); break;
-    case KB_ENTROPY_Q: KB(kb_alone_entropy)(&q, sums); break;
+    case KB_ENTROPY_Q:
+        other = kb_only_q(*groups);
+        KB(kb_alone_entropy)(&other, sums);
+        break;
     case KB_CROSS: KB(kb_alone_cross)(groups, sums); break;
     case KB_JS: KB(kb_alone_js)(groups, sums); break;
     case KB_HELLINGER: KB(kb_alone_hellinger)(groups, sums); break;
