@@ -16,12 +16,13 @@ from divergence.job cimport (
 )
 from divergence.passes cimport LANES
 from divergence.sweep cimport merge_states, sweep_piece
-from divergence.terms cimport TOP1, inner_sums_of, measure_numbers, needs_wide_terms
+from divergence.terms cimport TOP1, compared_measures, inner_sums_of, measure_numbers, needs_wide_terms
 
 cdef enum:
     CHUNK_ELEMENTS = 64 * 1024  # a thread takes so many elements of short rows at a time: 10 us of work and more
 
 MEASURES = measure_numbers()
+COMPARED = compared_measures()
 
 
 # ---- Groups of rows and pieces of rows -------------------------------------------------------------

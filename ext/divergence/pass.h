@@ -54,7 +54,7 @@ typedef struct {
 
 KB_INLINE kb_choices kb_choose(int measure, int has_q, int masses, int zeros) {
     kb_choices choices = {measure, has_q, masses, 0, zeros, kb_has_halves(measure) ? KB_RUN : 0};
-    choices.exact = measure == KB_MASS || (kb_measures[measure].properties & KB_EXACT_MASSES) != 0;
+    choices.exact = measure == KB_MASS || (kb_measures[measure].properties & KB_EXACT) != 0;
     return choices;
 }
 

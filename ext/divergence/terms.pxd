@@ -44,9 +44,10 @@ cdef extern from "divergence/measures.h":
         WIDE_TERMS "KB_WIDE"
         NO_TERMS "KB_NONE"
         USES_Q "KB_USES_Q"
-        EXACT_MASSES "KB_EXACT_MASSES"
+        EXACT_MASSES "KB_EXACT"
         LARGEST "KB_LARGEST"
         UNITLESS "KB_UNITLESS"
+        SHOWN "KB_SHOWN"
         ALONE "KB_ALONE"
         N_MEASURES "KB_N_MEASURES"
     ctypedef struct Measure "kb_measure":
@@ -58,6 +59,12 @@ cdef extern from "divergence/measures.h":
 cdef inline dict measure_numbers():
     """Return the number of each measure by the name that Python knows."""
     return {MEASURES[number].name.decode(): number for number in range(N_MEASURES)}
+
+
+cdef inline tuple compared_measures():
+    """Return the names of the measures that compare, evaluate and the accumulators of rows know."""
+    return tuple([MEASURES[number].name.decode() for number in range(N_MEASURES)
+                  if MEASURES[number].properties & SHOWN != 0])
 
 
 cdef inline int formula_of(int measure) noexcept nogil:

@@ -1,6 +1,7 @@
 from typing import Any
 
 MEASURES: dict[str, int]
+COMPARED: tuple[str, ...]
 
 class Reduction:
     def __init__(

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._checks.probabilities import check_tables
 from .._checks.scalars import check_choice
+from .._kernels import divergence_rows as kernel
 from .._options import (
     ManyRows,
     OneRow,
@@ -25,15 +26,10 @@ from .._options import (
     show_options,
 )
 from ._labels import is_labels, label_loss
-from ._rows import MEASURES, row_value, row_values
+from ._rows import row_value, row_values
 
-COMPARED = {
-    **{name: name for name in ("kl", "reverse_kl", "cross_entropy", "entropy_p", "entropy_q", "js", "js_distance")},
-    **{name: name for name in ("jeffreys", "hellinger", "total_variation", "chi2", "top1_agreement")},
-}
-"""The measures that :func:`compare` knows, and what the kernel calls them."""
-
-assert set(COMPARED.values()) <= set(MEASURES)
+COMPARED = kernel.COMPARED
+"""The names of the measures that :func:`compare` knows."""
 
 
 @overload
@@ -208,7 +204,7 @@ def compare(
     if isinstance(measures, str):
         measures = (measures,)
     for name in measures:
-        check_choice(name, "measures", tuple(COMPARED))
+        check_choice(name, "measures", COMPARED)
     if not measures:
         raise ValueError(f"measures must name at least one of {', '.join(COMPARED)}")
     names = tuple(dict.fromkeys(measures))
