@@ -10,6 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import kullback
 from kullback import reference as ref
 from kullback.tsne import placement
+from kullback.tsne.rates import Rates
 
 
 def test_partial_fit_anchors_the_old_points(old_and_new_digits):
@@ -74,11 +75,8 @@ def test_growing_takes_the_steps_of_the_reference(blobs, monkeypatch):
     for _ in range(3):
         repulsion, sum_q = ref.repulsive_forces(Y)
         attraction = ref.attractive_forces(copy.affinities_.P, Y)
-        rates, centre, new = (
-            np.array([1, 1 / sum_q, 86, 0.8, 5]),
-            np.zeros(2),
-            Y[80:],
-        )  # a view, which is moved in place
+        rates = Rates(exaggeration=1, inverse_sum_q=1 / sum_q, learning_rate=86, momentum=0.8, max_step=5)
+        centre, new = np.zeros(2), Y[80:]  # new is a view, which is moved in place
         ref.descend(new, velocity, gains, attraction[80:], repulsion[80:], rates, centre)
     # Positions of magnitude 20 in float32 have moved by less than 1.
     np.testing.assert_allclose(grown[80:], Y[80:], rtol=0, atol=1e-4)
