@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._blocks import Blocks
 from ._checks.outputs import check_folder_of
+from ._checks.probabilities import BadRowError
 from ._checks.scalars import check_integer, check_real
 from ._interrupts import note_interrupts
 from ._states import load_state, save_state
@@ -211,7 +212,10 @@ class _Evaluation:
             raise ValueError(f"p and q must have {self.n_rows} rows, one of them has {start + lengths.pop()}")
         labels, weights, group = (None if column is None else column[start:stop] for column in self.columns)
         p, q = blocks
-        accumulator.update(p, q, labels=labels, weights=weights, group=group)
+        try:
+            accumulator.update(p, q, labels=labels, weights=weights, group=group)
+        except BadRowError as error:
+            raise error.in_block(start) from None
 
     # -- checkpoints
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,37 @@ def check_same_rows(
     return shape, axis
 
 
+class BadRowError(ValueError):
+    """The error of a row that fails the check; what reduces blocks of rows says with it where the row is in the data.
+
+    It has no constructor of its own, so that it travels between processes.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        The message before and after the words that name the row.
+    row : tuple of int
+        The place of the row, which is empty for a single row.
+    """
+
+    parts: tuple[str, str] = ("", "")
+    row: tuple[int, ...] = ()
+
+    def in_block(self, start: int) -> ValueError:
+        """Return the error as it reads for data of which this block begins at row ``start``."""
+        if len(self.row) > 1:
+            return self
+        return ValueError(f" in row {start + (self.row[0] if self.row else 0)}".join(self.parts))
+
+
+def _raise_at(row: tuple[int, ...], before: str, after: str = "") -> NoReturn:
+    """Raise a `BadRowError` whose message names the row between two parts."""
+    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
+    error = BadRowError(before + where + after)
+    error.parts, error.row = (before, after), row
+    raise error
+
+
 def raise_bad_row(
     status: int,
     operands: tuple[Distribution, Distribution | None],
@@ -101,18 +132,15 @@ def raise_bad_row(
     side = (status - 1) % 2
     operand = operands[side]
     assert operand is not None
-    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
     if from_logits:
         what = "a NaN or +inf entry" if status <= 2 else "only -inf"
-        raise ValueError(f"{names[side]} must hold logits < inf, at least one of them finite, got {what}{where}")
+        _raise_at(row, f"{names[side]} must hold logits < inf, at least one of them finite, got {what}")
     if status <= 2:
-        raise ValueError(f"{names[side]} must hold probabilities >= 0, got a negative or NaN entry{where}")
+        _raise_at(row, f"{names[side]} must hold probabilities >= 0, got a negative or NaN entry")
     values = _widen_bfloat16(arrays[side][row], operand.kind)
-    raise ValueError(
-        f"{names[side]} must sum to 1 within {operand.tolerance:.2g} along its axis, "
-        f"got {values.sum(dtype=np.float64):.9g}"
-        f"{where}; pass normalize=True to divide by the sum"
-    )
+    total = values.sum(dtype=np.float64)
+    before = f"{names[side]} must sum to 1 within {operand.tolerance:.2g} along its axis, got {total:.9g}"
+    _raise_at(row, before, "; pass normalize=True to divide by the sum")
 
 
 def _widen_bfloat16(array: npt.NDArray[Any], kind: int) -> npt.NDArray[Any]:
