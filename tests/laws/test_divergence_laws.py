@@ -132,9 +132,13 @@ def test_rows_without_elements():
         (
             lambda: kullback.entropy([1.0], base=1),
             ValueError,
-            "base must be positive, finite and not 1, got 1",
+            "base must be above 1 and finite, got 1",
         ),
-        (lambda: kullback.entropy([1.0], base=-2), ValueError, "base must be in"),
+        (lambda: kullback.entropy([1.0], base=-2), ValueError, "base must be above 1"),
+        (lambda: kullback.kl_divergence([0.5, 0.5], [0.2, 0.8], base=0.5), ValueError, "base must be above 1"),
+        (lambda: kullback.pairwise_divergence([[0.5, 0.5]], base=0.5), ValueError, "base must be above 1"),
+        (lambda: kullback.log_loss([0], [[0.2, 0.8]], base=0.5), ValueError, "base must be above 1"),
+        (lambda: kullback.log_loss([0], [[0.2, 0.8]], base=0), ValueError, "base must be above 1"),
         (
             lambda: kullback.entropy([1.0], normalize="yes"),
             ValueError,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._checks.labels import check_class_labels
-from .._checks.scalars import check_probability
+from .._checks.scalars import check_base, check_probability
 from .._options import RowOptions
 from ._rows import reduce_rows, row_values
 
@@ -32,6 +32,8 @@ def label_loss(
     Rows whose label is ``ignore_index`` do not count; ``name`` is that of q in messages.
     """
     share = check_probability(label_smoothing, "label_smoothing")
+    given_base = options.get("base")
+    base = None if given_base is None else check_base(given_base)
     q = np.asarray(q)
     axis = options.get("axis", -1)
     if not -q.ndim <= axis < q.ndim:
@@ -49,7 +51,6 @@ def label_loss(
     if share > 0:
         uniform = _uniform_loss(q, axis, unreduced, name)
         loss = (1 - share) * loss + share * uniform if share < 1 else uniform
-    base = options.get("base")
     if base is not None:
         loss = loss / np.log(base)
     return reduce_rows(

@@ -208,8 +208,8 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[RowOptions]) -> 
     axis : int, default -1
         The axis along which each distribution lies. The result does not have it.
     base : float, optional
-        The base of the logarithm, and so the unit of the result: 2 gives bits. By default the logarithm is natural,
-        and the result is in nats.
+        The base of the logarithm, above 1, and so the unit of the result: 2 gives bits. By default the logarithm is
+        natural, and the result is in nats.
     normalize : {"check", True, False}, default "check"
         What becomes of rows that do not sum to 1. ``"check"`` raises where a row has a negative or NaN entry, or where
         its sum differs from 1 by more than the square root of its dtype's eps; then it divides the row by its exact

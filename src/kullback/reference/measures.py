@@ -45,6 +45,8 @@ def finish(values: Any, options: RowOptions, *, unit: bool = True) -> Any:
     """
     values = np.asarray(values, dtype=np.float64)
     base = options.get("base")
+    if base is not None and not 1 < base < np.inf:
+        raise ValueError(f"base must be above 1 and finite, got {base!r}")
     if unit and base is not None:
         values = values / np.log(base)
     where = options.get("where")
