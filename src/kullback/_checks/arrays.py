@@ -13,6 +13,18 @@ def check_dtype(array: Any, name: str, kinds: str, accepted: str = "hold real nu
         raise TypeError(f"{name} must {accepted}, got dtype {array.dtype}")
 
 
+def widen_bfloat16(array: Any, from_logits: bool) -> Any:
+    """Return bfloat16 as float32, and any other array as it is.
+
+    An array of uint16 holds the bits of bfloat16 where logits are asked for, and counts elsewhere.
+    """
+    if array.dtype.name == "bfloat16":
+        array = array.view(np.uint16)
+    elif not from_logits or array.dtype.kind != "u" or array.dtype.itemsize != 2:
+        return array
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
+
 def check_finite_values(values: Any, name: str) -> None:
     """Raise where a value is NaN or infinite.
 

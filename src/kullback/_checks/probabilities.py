@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import check_dtype
+from .arrays import check_dtype, widen_bfloat16
 
 _KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int8": 4, "uint8": 5, "int16": 6, "uint16": 7,
           "int32": 8, "uint32": 9, "int64": 10, "uint64": 11}  # fmt: skip
@@ -137,15 +137,10 @@ def raise_bad_row(
         _raise_at(row, f"{names[side]} must hold logits < inf, at least one of them finite, got {what}")
     if status <= 2:
         _raise_at(row, f"{names[side]} must hold probabilities >= 0, got a negative or NaN entry")
-    values = _widen_bfloat16(arrays[side][row], operand.kind)
+    values = widen_bfloat16(arrays[side][row], operand.kind == _KINDS["bfloat16"])
     total = values.sum(dtype=np.float64)
     before = f"{names[side]} must sum to 1 within {operand.tolerance:.2g} along its axis, got {total:.9g}"
     _raise_at(row, before, "; pass normalize=True to divide by the sum")
-
-
-def _widen_bfloat16(array: npt.NDArray[Any], kind: int) -> npt.NDArray[Any]:
-    """Return float32 for the bits of bfloat16, and any other array as it is."""
-    return (array.astype(np.uint32) << 16).view(np.float32) if kind == _KINDS["bfloat16"] else array
 
 
 def check_rows(value: npt.ArrayLike, name: str, normalize: object) -> npt.NDArray[np.float64]:
@@ -155,7 +150,8 @@ def check_rows(value: npt.ArrayLike, name: str, normalize: object) -> npt.NDArra
     operand = check_distribution(value, name)
     if operand.array.ndim != 2 or operand.array.shape[1] == 0:
         raise ValueError(f"{name} must have shape (n_rows, n_elements), got {operand.array.shape}")
-    rows = np.array(_widen_bfloat16(operand.array, operand.kind), dtype=np.float64, order="C")
+    wide = widen_bfloat16(operand.array, operand.kind == _KINDS["bfloat16"])
+    rows = np.array(wide, dtype=np.float64, order="C")
     sums = rows.sum(axis=1)
     has_wrong_entry: npt.NDArray[np.bool_] = np.logical_not((rows >= 0).all(axis=1))
     is_wrong = has_wrong_entry | (sums == 0) | ~np.isfinite(sums)
@@ -175,7 +171,7 @@ def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[in
 
     The classes of a row are distinct, and its probabilities add up to at most 1.
     """
-    index, logs = np.asarray(indices), np.asarray(log_probs)
+    index, logs = np.asarray(indices), widen_bfloat16(np.asarray(log_probs), from_logits=True)
     check_dtype(index, "indices", "iu", "be integers")
     check_dtype(logs, "log_probs", "fiu")
     if index.shape != logs.shape or index.shape[:-1] != shape or not 1 <= index.shape[-1] <= n_classes:

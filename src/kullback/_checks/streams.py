@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import check_dtype
+from .arrays import check_dtype, widen_bfloat16
 
 # ---- Histograms ----------------------------------------------------------------------------------
 
@@ -82,18 +82,25 @@ def check_counts(
 
 # ---- Supports ------------------------------------------------------------------------------------
 
+_BFLOAT16_EPS = 2.0**-7
+
 
 def check_support(
     p: npt.ArrayLike, q: npt.ArrayLike, *, from_logits: bool
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], float]:
-    """Return two flat arrays of one dtype, float32 or float64, and the coarser eps of the dtypes that came."""
-    left, right = np.asarray(p), np.asarray(q)
+    """Return two flat arrays of one dtype, float32 or float64, and the coarser eps of the dtypes that came.
+
+    Logits of uint16 are the bits of bfloat16.
+    """
+    given = np.asarray(p), np.asarray(q)
+    left, right = (widen_bfloat16(array, from_logits) for array in given)
     for name, array in (("p", left), ("q", right)):
         check_dtype(array, name, "biuf", "be numbers")
     if left.shape != right.shape:
         raise ValueError(f"p and q must have the same shape, got {left.shape} and {right.shape}")
     kinds = [array.dtype if array.dtype.kind == "f" else np.dtype(np.float64) for array in (left, right)]
-    eps = max(float(np.finfo(kind).eps) for kind in kinds)
+    is_widened = any(array is not old for array, old in zip((left, right), given, strict=True))
+    eps = max(_BFLOAT16_EPS if is_widened else 0.0, *(float(np.finfo(kind).eps) for kind in kinds))
     dtype = np.float64 if np.float64 in kinds else np.float32
     left, right = (np.ascontiguousarray(array, dtype).reshape(-1) for array in (left, right))
     if not from_logits:

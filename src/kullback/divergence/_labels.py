@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._checks.arrays import widen_bfloat16
 from .._checks.labels import check_class_labels
 from .._checks.scalars import check_base, check_probability
 from .._options import RowOptions
@@ -87,6 +88,5 @@ def _uniform_loss(q: npt.NDArray[Any], axis: int, options: RowOptions, name: str
 
 def _as_float64(values: npt.NDArray[Any], logits: bool) -> npt.NDArray[np.float64]:
     """Return values in float64; logits of uint16 are the bits of bfloat16."""
-    if logits and values.dtype == np.uint16:
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float64)
+    wide: npt.NDArray[np.float64] = widen_bfloat16(values, logits).astype(np.float64)
+    return wide
