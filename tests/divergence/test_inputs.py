@@ -51,3 +51,76 @@ def test_bfloat16_of_ml_dtypes_everywhere():
     assert found == SupportDivergence(from_logits=True).update(*bits).result().kl
     halves = np.array([0.5, 0.25, 0.2461], bfloat16)  # sums to 1 within the square root of bfloat16's eps
     assert SupportDivergence().update(halves, halves).result().kl == 0
+
+
+def frames(array):
+    """Return an array as the frames and arrays of other libraries."""
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    arrow = pytest.importorskip("pyarrow")
+    names = [f"c{i}" for i in range(array.shape[1])]
+    frame = pandas.DataFrame(array, columns=names)
+    return [
+        frame,
+        frame.astype("Float64"),
+        polars.DataFrame(array, schema=names),
+        arrow.table({name: array[:, i] for i, name in enumerate(names)}),
+        Exported(array),
+    ]
+
+
+class Exported:
+    """An array that shows itself by DLPack alone, and that can be iterated as tensors can."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __iter__(self):
+        """Yield what is no row, as frames do."""
+        return iter("abcd")
+
+    def __dlpack__(self, **options):
+        """Hand out the array."""
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        """Return where the array lies."""
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_frames_are_arrays_before_they_are_iterables(kind):
+    """A frame is its values and not its column names, on both sides, whole and as blocks."""
+    p, q = np.random.default_rng(0).normal(size=(2, 6, 4))
+    expected = kullback.evaluate(p, q, from_logits=True, progress=False)
+    left, right = frames(p)[kind], frames(q)[kind]
+    assert kullback.evaluate(left, right, from_logits=True, progress=False) == expected
+    assert kullback.evaluate([left], iter([right]), from_logits=True, progress=False) == expected
+    np.testing.assert_array_equal(
+        kullback.kl_divergence(left, right, from_logits=True), kullback.kl_divergence(p, q, from_logits=True)
+    )
+
+
+def test_a_series_is_one_row():
+    """A pandas Series is a vector, as a list of numbers is."""
+    pandas = pytest.importorskip("pandas")
+    row = [0.2, 0.8]
+    for p in (row, pandas.Series(row), pandas.Series(row, dtype="Float64")):
+        assert kullback.evaluate(p, [0.5, 0.5], progress=False).kl.mean == kullback.kl_divergence(row, [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({"a": [0.5, 0.5]}, "cannot read rows from dict"),
+        ({0.5}, "cannot read rows from set"),
+        (b"ab", "cannot read rows from bytes"),
+        (3, "cannot read rows from int"),
+        (["ab", "cd"], "blocks must have rows and columns, got str: 'ab'"),
+        (iter([0.5, 0.5]), "blocks must have rows and columns, got float"),
+        ([{"a": 1}], "a block of rows must be an array or a sequence, got a dict"),
+    ],
+)
+def test_what_holds_no_rows_is_refused(rows, words):
+    """Dicts, and iterables of anything but blocks, are refused with what came."""
+    with pytest.raises(TypeError, match=words):
+        kullback.evaluate(rows, np.full((1, 2), 0.5), progress=False)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import check_dtype, widen_bfloat16
+from .arrays import as_numbers, check_dtype, widen_bfloat16
 
 _KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int8": 4, "uint8": 5, "int16": 6, "uint16": 7,
           "int32": 8, "uint32": 9, "int64": 10, "uint64": 11}  # fmt: skip
@@ -34,7 +34,7 @@ def check_distribution(value: npt.ArrayLike, name: str, from_logits: bool = Fals
 
     An array of uint16 holds the bits of bfloat16 where logits are asked for, and counts elsewhere.
     """
-    array = value if type(value) is np.ndarray else np.asarray(value)
+    array = value if type(value) is np.ndarray else as_numbers(value, name)
     kind = _KIND_OF.get(array.dtype)
     if kind is not None and array.ndim and not from_logits:
         return Distribution(array, kind, _TOLERANCES[kind])
