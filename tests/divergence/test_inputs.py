@@ -6,7 +6,7 @@ import pytest
 import kullback
 from kullback import reference
 from kullback.readers import compare_logits
-from kullback.streaming import RowDivergence, SupportDivergence
+from kullback.streaming import HistogramDivergence, RowDivergence, SupportDivergence
 
 
 def bfloat16_bits(values):
@@ -124,3 +124,83 @@ def test_what_holds_no_rows_is_refused(rows, words):
     """Dicts, and iterables of anything but blocks, are refused with what came."""
     with pytest.raises(TypeError, match=words):
         kullback.evaluate(rows, np.full((1, 2), 0.5), progress=False)
+
+
+MASKED = np.ma.masked_array([0.25, 0.75, 0.5], [0, 0, 1])
+ROWS = np.ma.masked_array(np.arange(60.0).reshape(20, 3), np.arange(60).reshape(20, 3) == 7)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: kullback.entropy(MASKED),
+        lambda: kullback.entropy([MASKED, MASKED]),
+        lambda: kullback.kl_divergence(np.full(3, 1 / 3), MASKED),
+        lambda: kullback.pairwise_divergence(ROWS),
+        lambda: kullback.log_loss([0], MASKED[None]),
+        lambda: kullback.log_loss(np.ma.masked_array([0, 1], [0, 1]), np.full((2, 3), 1 / 3)),
+        lambda: kullback.kl_divergence([[0.5, 0.5]] * 3, [[0.5, 0.5]] * 3, weights=MASKED, reduction="sum"),
+        lambda: kullback.mutual_information(ROWS),
+        lambda: kullback.kl_divergence_topk([0], [-1.0], MASKED),
+        lambda: kullback.differential_entropy_from_samples(ROWS),
+        lambda: reference.entropy(MASKED),
+        lambda: RowDivergence().update(np.full((1, 3), 1 / 3), MASKED[None]),
+        lambda: SupportDivergence().update(MASKED, MASKED),
+        lambda: HistogramDivergence(edges=[0.5]).update(q=MASKED),
+        lambda: HistogramDivergence(categories=[1, 2]).update(q=MASKED.astype(int)),
+        lambda: kullback.evaluate(MASKED, MASKED, progress=False),
+        lambda: kullback.evaluate([MASKED], [MASKED], progress=False),
+        lambda: kullback.affinities.perplexity(ROWS, 2),
+        lambda: kullback.gradient.repulsive_forces(ROWS),
+    ],
+)
+def test_masked_elements_are_never_read(call):
+    """Where an element is masked, the array is refused with the remedy, before any work."""
+    with pytest.raises(ValueError, match="must have no masked elements"):
+        call()
+
+
+def test_masked_arrays_without_masked_elements():
+    """A masked array that masks nothing is an array, and the remedy that the message names leaves elements out."""
+    nothing = np.ma.masked_array([0.25, 0.75])
+    assert kullback.entropy(nothing) == kullback.entropy(MASKED.filled(0)) == kullback.entropy([0.25, 0.75])
+    logits = np.ma.masked_array([1.0, 2.0, 9.0], [0, 0, 1]).filled(-np.inf)
+    assert kullback.entropy(logits, from_logits=True) == kullback.entropy([1.0, 2.0], from_logits=True)
+
+
+def test_other_numbers_are_taken():
+    """Booleans, extended precision, Python's numbers and the columns of pandas count as the float64 that they are."""
+    pandas = pytest.importorskip("pandas")
+    expected = kullback.entropy([0.2, 0.3, 0.5])
+    for row in (
+        np.array([0.2, 0.3, 0.5], np.longdouble),
+        np.array([0.2, 0.3, 0.5], object),
+        pandas.Series([0.2, 0.3, 0.5], dtype="Float64"),
+        pandas.Series([0.2, 0.3, 0.5], dtype="category"),
+    ):
+        assert kullback.entropy(row) == expected
+        assert SupportDivergence(("entropy_p",)).update(row, row).result()["entropy_p"] == pytest.approx(expected)
+    assert kullback.entropy([True, True, False]) == kullback.entropy([1, 1, 0])
+    assert kullback.entropy(pandas.Series([2, 3, 5], dtype="Int64")) == kullback.entropy([2, 3, 5])
+    with pytest.raises(ValueError, match="p must hold probabilities >= 0, got a negative or NaN"):
+        kullback.entropy(pandas.Series([0.5, None, 0.5], dtype="Float64"))
+
+
+def test_what_are_no_numbers_is_refused_with_the_remedy():
+    """Strings, sparse matrices and tensors with a gradient get an error that says what to pass."""
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"p must hold real numbers, got a str: '0.5'; pass p.astype"):
+        kullback.entropy(np.array(["0.5", "0.5"], object))
+    with pytest.raises(TypeError, match=r"p must be dense, got a sparse csr_array; pass p.toarray\(\)"):
+        kullback.entropy(sparse.csr_array([[0.5, 0.5]]))
+    with pytest.raises(TypeError, match="p must be an array or a sequence, got a dict"):
+        kullback.entropy({"a": 1.0})
+
+    class Tensor:
+        requires_grad = True
+
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("no numpy() on a tensor that requires grad")
+
+    with pytest.raises(TypeError, match=r"q must be readable by NumPy, got a Tensor: .*; pass q.detach\(\)"):
+        kullback.kl_divergence([0.5, 0.5], Tensor())

@@ -124,7 +124,7 @@ def test_rows_without_elements():
         (lambda: kullback.entropy(np.ones((2, 0))), ValueError, "p must sum to 1"),
         (lambda: kullback.entropy(["a"]), TypeError, "p must hold float16.*got dtype <U1"),
         (lambda: kullback.entropy([1j]), TypeError, "p must hold float16.*got dtype complex128"),
-        (lambda: kullback.entropy([True]), TypeError, "p must hold float16.*got dtype bool"),
+        (lambda: kullback.entropy([np.datetime64(0, "s")]), TypeError, "p must hold float16.*got dtype datetime64"),
         (lambda: kullback.entropy(1.0), ValueError, "p must have at least one axis"),
         (lambda: kullback.entropy([1.0], axis=1), ValueError, r"axis must be in \[-1, 0\]"),
         (lambda: kullback.entropy([1.0], axis=0.5), TypeError, "axis must be an int, got 0.5"),

@@ -17,14 +17,7 @@ def as_array(value: Any, name: str) -> npt.NDArray[Any]:
     """
     if type(value) is np.ndarray:
         return value
-    parts = value if isinstance(value, list | tuple) else (value,)
-    masks = [np.ma.getmaskarray(part) for part in parts if isinstance(part, np.ma.MaskedArray)]
-    n_masked = sum(np.count_nonzero(mask) for mask in masks)
-    if n_masked:
-        raise ValueError(
-            f"{name} must have no masked elements, got {n_masked}; to leave elements out of a distribution, pass "
-            f"{name}.filled(0), or {name}.filled(-numpy.inf) for logits"
-        )
+    refuse_masked(value, name)
     kind = type(value).__name__
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name} must be dense, got a sparse {kind}; pass {name}.toarray()")
@@ -45,6 +38,18 @@ def as_array(value: Any, name: str) -> npt.NDArray[Any]:
         if not hasattr(value, "__array__") and not hasattr(value, "__dlpack__"):
             raise
         raise TypeError(f"{name} must be readable by NumPy, got a {kind}: {error}; pass {name}.{remedy}") from None
+
+
+def refuse_masked(value: Any, name: str) -> None:
+    """Raise where a masked array, or one in a sequence, has masked elements, which NumPy would read all the same."""
+    parts = value if isinstance(value, list | tuple) else (value,)
+    masks = [np.ma.getmaskarray(part) for part in parts if isinstance(part, np.ma.MaskedArray)]
+    n_masked = sum(np.count_nonzero(mask) for mask in masks)
+    if n_masked:
+        raise ValueError(
+            f"{name} must have no masked elements, got {n_masked}; to leave elements out of a distribution, pass "
+            f"{name}.filled(0), or {name}.filled(-numpy.inf) for logits"
+        )
 
 
 def as_numbers(value: Any, name: str) -> npt.NDArray[Any]:

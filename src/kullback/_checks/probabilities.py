@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import as_numbers, check_dtype, widen_bfloat16
+from .arrays import as_array, as_numbers, check_dtype, widen_bfloat16
 
 _KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int8": 4, "uint8": 5, "int16": 6, "uint16": 7,
           "int32": 8, "uint32": 9, "int64": 10, "uint64": 11}  # fmt: skip
@@ -39,14 +39,17 @@ def check_distribution(value: npt.ArrayLike, name: str, from_logits: bool = Fals
     if kind is not None and array.ndim and not from_logits:
         return Distribution(array, kind, _TOLERANCES[kind])
     if kind is None:
+        array = as_numbers(array, name)
         if array.dtype.name == "bfloat16":
             array, kind = array.view(np.uint16), _KINDS["bfloat16"]
+        elif array.dtype.kind == "b":  # these are counts of 0 and 1
+            array, kind = array.view(np.uint8), _KINDS["uint8"]
         elif array.dtype.kind in "fiu" and array.dtype.newbyteorder("=") in _KIND_OF:
             array = array.astype(array.dtype.newbyteorder("="))
             kind = _KIND_OF[array.dtype]
         else:
             raise TypeError(
-                f"{name} must hold float16, bfloat16, float32, float64 or integers, got dtype {array.dtype}"
+                f"{name} must hold float16, bfloat16, float32, float64, bool or integers, got dtype {array.dtype}"
             )
     if array.ndim == 0:
         raise ValueError(f"{name} must have at least one axis, got a scalar")
@@ -171,7 +174,7 @@ def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[in
 
     The classes of a row are distinct, and its probabilities add up to at most 1.
     """
-    index, logs = np.asarray(indices), widen_bfloat16(np.asarray(log_probs), from_logits=True)
+    index, logs = as_numbers(indices, "indices"), widen_bfloat16(as_numbers(log_probs, "log_probs"), from_logits=True)
     check_dtype(index, "indices", "iu", "be integers")
     check_dtype(logs, "log_probs", "fiu")
     if index.shape != logs.shape or index.shape[:-1] != shape or not 1 <= index.shape[-1] <= n_classes:
@@ -195,8 +198,8 @@ def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[in
 
 def check_tables(value: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     """Return joint tables as float64 of at least two axes, finite and not negative."""
-    array = np.asarray(value)
-    check_dtype(array, name, "fiu")
+    array = as_numbers(value, name)
+    check_dtype(array, name, "fiub")
     if array.ndim < 2:
         raise ValueError(f"{name} must have at least two axes, got shape {array.shape}")
     array = array.astype(np.float64)
@@ -210,7 +213,7 @@ def check_tables(value: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
 
 def check_where(where: npt.ArrayLike, batch: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Return a mask of rows, broadcast to the shape ``batch`` of the rows."""
-    array = np.asarray(where)
+    array = as_array(where, "where")
     if array.dtype != np.bool_:
         raise TypeError(f"where must be boolean, one value a row, got dtype {array.dtype}")
     try:
@@ -225,8 +228,8 @@ def check_row_weights(
     """Return finite weights that are not negative, broadcast to the shape ``batch`` of the rows; or None."""
     if weights is None:
         return None
-    array = np.asarray(weights)
-    check_dtype(array, "weights", "fiu")
+    array = as_numbers(weights, "weights")
+    check_dtype(array, "weights", "fiub")
     if reduction == "none":
         raise ValueError("weights need reduction='mean' or 'sum', got reduction='none'")
     if array.size and not (np.isfinite(array).all() and array.min() >= 0):

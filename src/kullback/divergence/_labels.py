@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._checks.arrays import widen_bfloat16
+from .._checks.arrays import as_array, as_numbers, widen_bfloat16
 from .._checks.labels import check_class_labels
 from .._checks.scalars import check_base, check_probability
 from .._options import RowOptions
@@ -16,7 +16,7 @@ from ._rows import reduce_rows, row_values
 
 def is_labels(p: npt.ArrayLike, q: npt.ArrayLike) -> bool:
     """Return whether p holds labels for the rows of q, which are integers with one axis less."""
-    p = np.asarray(p)
+    p = as_array(p, "p")
     return p.dtype.kind in "iu" and p.ndim == np.ndim(q) - 1
 
 
@@ -35,7 +35,7 @@ def label_loss(
     share = check_probability(label_smoothing, "label_smoothing")
     given_base = options.get("base")
     base = None if given_base is None else check_base(given_base)
-    q = np.asarray(q)
+    q = as_numbers(q, name)
     axis = options.get("axis", -1)
     if not -q.ndim <= axis < q.ndim:
         raise ValueError(f"axis must be in [{-q.ndim}, {q.ndim - 1}] for shape {q.shape}, got {axis}")

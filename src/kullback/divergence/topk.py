@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from .._checks.arrays import widen_bfloat16
+from .._checks.arrays import as_numbers, widen_bfloat16
 from .._checks.probabilities import check_topk
 from .._checks.scalars import check_choice
 from ._rows import row_values
@@ -99,7 +99,7 @@ def kl_divergence_topk(
     (array([0.0401]), array([0.1094]))
     """
     check_choice(tail, "tail", ("bounds", "bucket", "uniform", "drop"))
-    q = np.asarray(q_logits)
+    q = as_numbers(q_logits, "q_logits")
     (log_mass,) = row_values(q, None, ("mass",), from_logits=True, n_threads=n_threads, names=("q_logits", ""))
     index, logs = check_topk(indices, log_probs, q.shape[:-1], q.shape[-1])
     q = widen_bfloat16(q, from_logits=True)
