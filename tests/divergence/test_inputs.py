@@ -204,3 +204,16 @@ def test_what_are_no_numbers_is_refused_with_the_remedy():
 
     with pytest.raises(TypeError, match=r"q must be readable by NumPy, got a Tensor: .*; pass q.detach\(\)"):
         kullback.kl_divergence([0.5, 0.5], Tensor())
+
+
+@pytest.mark.parametrize("edges", [[0.0, 1.0, np.inf], [0.0, 0.0, 1.0]])
+def test_edges_that_are_refused_come_with_a_hint(edges):
+    """Infinite edges and repeated quantiles are refused with what to do about them."""
+    with pytest.raises(ValueError, match=r"leave out -inf and inf, as the outer bins are open.*numpy.unique"):
+        HistogramDivergence(edges=edges)
+
+
+def test_counts_without_a_sum_are_not_measured_by_a_tolerance():
+    """Counts may have any sum but 0, and the message says so."""
+    with pytest.raises(ValueError, match=r"p must sum to 1, or to more than 0 where it holds counts, got 0 in row 1$"):
+        kullback.entropy([[1, 2], [0, 0]])

@@ -142,6 +142,8 @@ def raise_bad_row(
         _raise_at(row, f"{names[side]} must hold probabilities >= 0, got a negative or NaN entry")
     values = widen_bfloat16(arrays[side][row], operand.kind == _KINDS["bfloat16"])
     total = values.sum(dtype=np.float64)
+    if operand.tolerance == np.inf:
+        _raise_at(row, f"{names[side]} must sum to 1, or to more than 0 where it holds counts, got {total:.9g}")
     before = f"{names[side]} must sum to 1 within {operand.tolerance:.2g} along its axis, got {total:.9g}"
     _raise_at(row, before, "; pass normalize=True to divide by the sum")
 

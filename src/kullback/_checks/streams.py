@@ -22,7 +22,11 @@ def check_edges(edges: npt.ArrayLike, n_features: int) -> npt.NDArray[np.float64
     if array.ndim != 2 or len(array) != n_features or not array.shape[1]:
         raise ValueError(f"edges must have shape (n,) or ({n_features}, n), n >= 1, got {array.shape}")
     if not np.isfinite(array).all() or not (np.diff(array, axis=1) > 0).all():
-        raise ValueError("edges must be finite and increase strictly along each feature")
+        raise ValueError(
+            "edges must be finite and increase strictly along each feature, got one that is not finite, or not above "
+            "the one before; leave out -inf and inf, as the outer bins are open, and pass quantiles through "
+            "numpy.unique"
+        )
     return np.array(array)
 
 
