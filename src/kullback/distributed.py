@@ -8,8 +8,10 @@ and Spark, which exchange states in the same way, are in docs/streaming.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate as accumulate_sums
 from typing import Any
 
+from ._checks.probabilities import BadRowError
 from ._checks.scalars import check_flag
 from .streaming import RowDivergence, RowResult
 
@@ -23,9 +25,14 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def accumulate(configuration: dict[str, Any], n_threads: int | None, p: Any, q: Any) -> RowDivergence:
-    """Return an accumulator of one pair of row blocks; workers run this."""
-    return RowDivergence(**configuration, n_threads=n_threads).update(p, q)
+def accumulate(
+    configuration: dict[str, Any], n_threads: int | None, p: Any, q: Any, first_row: int = 0
+) -> RowDivergence:
+    """Return an accumulator of one pair of row blocks, which begin at ``first_row``; workers run this."""
+    try:
+        return RowDivergence(**configuration, n_threads=n_threads).update(p, q)
+    except BadRowError as error:
+        raise error.in_block(first_row) from None
 
 
 def merge(accumulators: Sequence[RowDivergence]) -> RowDivergence:
@@ -78,7 +85,10 @@ def evaluate(
     blocks = [side.rechunk({0: rows, 1: -1}).to_delayed().reshape(-1) for side in sides]
     configuration = empty._configuration()
     reduce = delayed(accumulate, pure=False)
-    level = [reduce(configuration, n_threads, left, right) for left, right in zip(*blocks, strict=True)]
+    starts = [0, *accumulate_sums(rows)][:-1]
+    level = [
+        reduce(configuration, n_threads, left, right, start) for left, right, start in zip(*blocks, starts, strict=True)
+    ]
     level = level or [delayed(empty)]
     while len(level) > 1:
         level = [delayed(merge, pure=False)(level[i : i + _FAN_IN]) for i in range(0, len(level), _FAN_IN)]

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._blocks import Blocks
+from ._checks.arrays import as_array
 from ._checks.outputs import check_folder_of
+from ._checks.probabilities import BadRowError
 from ._checks.scalars import check_integer, check_real
 from ._interrupts import note_interrupts
 from ._states import load_state, save_state
@@ -81,7 +83,7 @@ def evaluate(
     Parameters
     ----------
     p, q
-        Rows, as anything that ``kullback.readers.open_source`` takes: arrays, paths of npy, zarr,
+        Rows, as anything that ``kullback.readers.open_source`` takes: arrays, frames, paths of npy, zarr,
         HDF5, safetensors and Parquet files, zarr and HDF5 datasets, iterables of blocks. Dask arrays go
         to ``kullback.distributed.evaluate``.
     measures, from_logits, quantiles, base, normalize
@@ -211,7 +213,10 @@ class _Evaluation:
             raise ValueError(f"p and q must have {self.n_rows} rows, one of them has {start + lengths.pop()}")
         labels, weights, group = (None if column is None else column[start:stop] for column in self.columns)
         p, q = blocks
-        accumulator.update(p, q, labels=labels, weights=weights, group=group)
+        try:
+            accumulator.update(p, q, labels=labels, weights=weights, group=group)
+        except BadRowError as error:
+            raise error.in_block(start) from None
 
     # -- checkpoints
 
@@ -264,7 +269,7 @@ def _check_column(values: ArrayLike | None, name: str, n_rows: int | None) -> ND
     """Return labels, weights or groups as an array; their number is checked as far as it is known."""
     if values is None:
         return None
-    column = np.asarray(values)
+    column = as_array(values, name)
     if column.ndim != 1 or (n_rows is not None and len(column) != n_rows):
         expected = "row" if n_rows is None else f"row ({n_rows})"
         raise ValueError(f"{name} must have one value per {expected}, got shape {column.shape}")

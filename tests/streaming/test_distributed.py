@@ -53,6 +53,15 @@ def test_two_worker_processes(data, expected):
             kullback.evaluate(-p, q)
 
 
+def test_a_bad_row_is_named_by_its_place_in_the_data(data):
+    """The row of the message is counted from the first row of the data, not from that of its chunk."""
+    p, bad = data[0], data[1].copy()
+    bad[377, 0] = -1
+    for rows in (500, 100, 1):
+        with pytest.raises(ValueError, match=r"in row 377$"):
+            kullback.evaluate(array.from_array(p, chunks=(rows, 11)), bad)
+
+
 def test_refusals(data):
     """Shapes and options that a Dask evaluation does not take are refused."""
     p, q = (array.from_array(side) for side in data)

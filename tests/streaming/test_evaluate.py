@@ -244,6 +244,23 @@ def test_an_error_in_a_block_stops_everything(data):
         run(bad, data[1], batch_rows=5)
 
 
+@pytest.mark.parametrize("batch_rows", ["auto", 1, 7, N])
+def test_a_bad_row_is_named_by_its_place_in_the_data(data, batch_rows):
+    """The row of the message is counted from the first row of the data, whatever the blocks are."""
+    for value, options, message in (
+        (-1, {}, "negative or NaN entry in row 100$"),
+        (3, {}, r"q must sum to 1 within .* in row 100; pass normalize=True"),
+        (np.nan, {"from_logits": True}, "NaN or \\+inf entry in row 100$"),
+    ):
+        bad = data[1].copy()
+        bad[100, 3] = value
+        with pytest.raises(ValueError, match=message):
+            run(data[0], bad, batch_rows=batch_rows, **options)
+    bad[100, 3] = -1
+    with pytest.raises(ValueError, match=r"negative or NaN entry in row 100$"):
+        run(data[0], bad, batch_rows=batch_rows, measures=("log_loss",), labels=np.zeros(N, int))
+
+
 def test_import_stays_light():
     """Importing the package imports neither the libraries of the readers nor tqdm."""
     code = """

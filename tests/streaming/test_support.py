@@ -167,6 +167,7 @@ def test_levels_agree(level):
         ({"measures": ("js",), "from_logits": True}, "among"),
         ({"measures": ("js",), "normalize": True}, "among"),
         ({"normalize": "maybe"}, "normalize"), ({"base": -1}, "base"),
+        ({"base": 0.5}, "base must be above 1"),
     ],
 )  # fmt: skip
 def test_bad_options(options, message):

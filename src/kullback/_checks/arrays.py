@@ -2,15 +2,101 @@
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+
+def as_array(value: Any, name: str) -> npt.NDArray[Any]:
+    """Return an array, a frame, a tensor or a nested sequence as an ndarray, without a copy where there need be none.
+
+    What would lose its meaning is refused: masks, sparse matrices, dicts, and tensors that NumPy cannot see.
+    """
+    if type(value) is np.ndarray:
+        return value
+    refuse_masked(value, name)
+    kind = type(value).__name__
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise TypeError(f"{name} must be dense, got a sparse {kind}; pass {name}.toarray()")
+    if isinstance(value, Mapping | Set):
+        raise TypeError(f"{name} must be an array or a sequence, got a {kind}")
+    if not hasattr(value, "__array__") and hasattr(value, "__dataframe__"):
+        value = value.to_pandas() if hasattr(value, "to_pandas") else value.to_numpy()
+    try:
+        if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (TypeError, RuntimeError, BufferError) as error:  # a tensor on a GPU, for example
+        remedy = "cpu()"
+        if getattr(value, "requires_grad", False):
+            remedy = "detach()"
+        elif str(getattr(value, "dtype", "")).endswith("bfloat16"):
+            remedy = "float()"
+        if not hasattr(value, "__array__") and not hasattr(value, "__dlpack__"):
+            raise
+        raise TypeError(f"{name} must be readable by NumPy, got a {kind}: {error}; pass {name}.{remedy}") from None
+
+
+def refuse_masked(value: Any, name: str) -> None:
+    """Raise where a masked array, or one in a sequence, has masked elements, which NumPy would read all the same."""
+    parts = value if isinstance(value, list | tuple) else (value,)
+    masks = [np.ma.getmaskarray(part) for part in parts if isinstance(part, np.ma.MaskedArray)]
+    n_masked = sum(np.count_nonzero(mask) for mask in masks)
+    if n_masked:
+        raise ValueError(
+            f"{name} must have no masked elements, got {n_masked}; to leave elements out of a distribution, pass "
+            f"{name}.filled(0), or {name}.filled(-numpy.inf) for logits"
+        )
+
+
+def as_numbers(value: Any, name: str) -> npt.NDArray[Any]:
+    """Return what `as_array` does, with numbers that are Python objects as float64, where None and NA are NaN.
+
+    Numbers of extended precision are rounded to float64.
+    """
+    array = as_array(value, name)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        with np.errstate(over="ignore", under="ignore"):
+            return array.astype(np.float64)
+    if array.dtype.kind != "O":
+        return array
+    numeric = np.empty(array.shape)
+    for place, item in np.ndenumerate(array):
+        if item is None or type(item).__name__ == "NAType":
+            numeric[place] = np.nan
+        elif isinstance(item, numbers.Real | np.bool_):
+            numeric[place] = float(item)
+        else:
+            hint = f"; pass {name}.astype(float) where they are numbers" if isinstance(item, str) else ""
+            raise TypeError(f"{name} must hold real numbers, got a {type(item).__name__}: {item!r:.40}{hint}")
+    return numeric
+
+
+def is_array_like(value: object) -> bool:
+    """Return whether a value is an array, a frame or a tensor, which may be iterable for other reasons."""
+    protocols = ("__array__", "__array_interface__", "__dlpack__", "__dataframe__")
+    return any(hasattr(value, protocol) for protocol in protocols)
 
 
 def check_dtype(array: Any, name: str, kinds: str, accepted: str = "hold real numbers") -> None:
     """Raise unless the dtype of ``array`` is of one of the kinds, which are NumPy's letters such as "fiu"."""
     if array.dtype.kind not in kinds:
         raise TypeError(f"{name} must {accepted}, got dtype {array.dtype}")
+
+
+def widen_bfloat16(array: Any, from_logits: bool) -> Any:
+    """Return bfloat16 as float32, and any other array as it is.
+
+    An array of uint16 holds the bits of bfloat16 where logits are asked for, and counts elsewhere.
+    """
+    if array.dtype.name == "bfloat16":
+        array = array.view(np.uint16)
+    elif not from_logits or array.dtype.kind != "u" or array.dtype.itemsize != 2:
+        return array
+    return (array.astype(np.uint32) << 16).view(np.float32)
 
 
 def check_finite_values(values: Any, name: str) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import FloatArray
-from .arrays import check_dtype, check_finite_values
+from .arrays import as_array, check_dtype, check_finite_values, refuse_masked
 
 
 def check_data(X: Any, name: str) -> Any:
     """Return data as a contiguous, finite float32 or float64 array of at least 2 rows, or as CSR."""
+    refuse_masked(X, name)
     from scipy import sparse
 
     array = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
@@ -29,6 +30,7 @@ def check_data(X: Any, name: str) -> Any:
 
 def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, *, dense: bool, distances: bool) -> Any:
     """Return new rows of data, or of distances to old rows, as finite numbers of ``dtype``, dense or CSR."""
+    refuse_masked(rows, name)
     from scipy import sparse
 
     array: Any = sparse.csr_array(rows) if sparse.issparse(rows) else np.asarray(rows)
@@ -52,7 +54,7 @@ def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, 
 
 def check_samples(value: npt.ArrayLike, name: str, k: int) -> npt.NDArray[np.float64]:
     """Return finite samples of shape (n_samples, n_features), with more than k of them."""
-    array = np.asarray(value)
+    array = as_array(value, name)
     check_dtype(array, name, "fiu")
     if array.ndim == 1:
         array = array[:, None]
@@ -101,7 +103,7 @@ def check_distance_values(distances: FloatArray) -> FloatArray:
 
 def check_positions(positions: npt.ArrayLike, name: str) -> FloatArray:
     """Return an embedding as a contiguous, finite float32 or float64 array of two dimensions."""
-    array = np.asarray(positions)
+    array = as_array(positions, name)
     check_dtype(array, name, "fiu")
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must have shape (n_points, n_components), neither 0, got shape {array.shape}")

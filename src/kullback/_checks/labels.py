@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import check_dtype, check_finite_values
+from .arrays import as_array, as_numbers, check_dtype, check_finite_values
 
 
 def check_labels(labels: npt.ArrayLike, name: str, n_points: int) -> npt.NDArray[Any]:
@@ -30,7 +30,7 @@ def check_class_labels(labels: npt.ArrayLike, shape: tuple[int, ...], n_classes:
 
     A label is in [0, n_classes), or it is ``ignore_index``: then it does not count, and 0 is returned for it.
     """
-    array = np.asarray(labels)
+    array = as_array(labels, "labels")
     check_dtype(array, "labels", "iu", "be integers")
     if array.shape != shape:
         raise ValueError(f"labels must have one entry a row, shape {shape}, got {array.shape}")
@@ -49,7 +49,7 @@ def check_groups(
         raise ValueError(f"{name} needs an accumulator made with {option}=True")
     if group is None:
         raise ValueError(f"{name} must be given, as this accumulator was made with groups=True")
-    labels = np.asarray(group)
+    labels = as_array(group, name)
     check_dtype(labels, name, "iuU", "be integers or strings")
     if labels.dtype.kind == "u" and labels.size and labels.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must fit into int64, got {labels.max()}")
@@ -63,7 +63,7 @@ def check_groups(
 
 def check_weights(weights: npt.ArrayLike, name: str, n_rows: int) -> npt.NDArray[np.float64]:
     """Return one finite number that is not negative for each row, as contiguous float64."""
-    array = np.asarray(weights)
+    array = as_numbers(weights, name)
     check_dtype(array, name, "biuf", "be numbers")
     if array.size != n_rows:
         raise ValueError(f"{name} must have one number per row ({n_rows}), got shape {array.shape}")

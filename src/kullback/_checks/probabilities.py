@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import check_dtype
+from .arrays import as_array, as_numbers, check_dtype, widen_bfloat16
 
 _KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int8": 4, "uint8": 5, "int16": 6, "uint16": 7,
           "int32": 8, "uint32": 9, "int64": 10, "uint64": 11}  # fmt: skip
@@ -34,19 +34,22 @@ def check_distribution(value: npt.ArrayLike, name: str, from_logits: bool = Fals
 
     An array of uint16 holds the bits of bfloat16 where logits are asked for, and counts elsewhere.
     """
-    array = value if type(value) is np.ndarray else np.asarray(value)
+    array = value if type(value) is np.ndarray else as_numbers(value, name)
     kind = _KIND_OF.get(array.dtype)
     if kind is not None and array.ndim and not from_logits:
         return Distribution(array, kind, _TOLERANCES[kind])
     if kind is None:
+        array = as_numbers(array, name)
         if array.dtype.name == "bfloat16":
             array, kind = array.view(np.uint16), _KINDS["bfloat16"]
+        elif array.dtype.kind == "b":  # these are counts of 0 and 1
+            array, kind = array.view(np.uint8), _KINDS["uint8"]
         elif array.dtype.kind in "fiu" and array.dtype.newbyteorder("=") in _KIND_OF:
             array = array.astype(array.dtype.newbyteorder("="))
             kind = _KIND_OF[array.dtype]
         else:
             raise TypeError(
-                f"{name} must hold float16, bfloat16, float32, float64 or integers, got dtype {array.dtype}"
+                f"{name} must hold float16, bfloat16, float32, float64, bool or integers, got dtype {array.dtype}"
             )
     if array.ndim == 0:
         raise ValueError(f"{name} must have at least one axis, got a scalar")
@@ -85,6 +88,37 @@ def check_same_rows(
     return shape, axis
 
 
+class BadRowError(ValueError):
+    """The error of a row that fails the check; what reduces blocks of rows says with it where the row is in the data.
+
+    It has no constructor of its own, so that it travels between processes.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        The message before and after the words that name the row.
+    row : tuple of int
+        The place of the row, which is empty for a single row.
+    """
+
+    parts: tuple[str, str] = ("", "")
+    row: tuple[int, ...] = ()
+
+    def in_block(self, start: int) -> ValueError:
+        """Return the error as it reads for data of which this block begins at row ``start``."""
+        if len(self.row) > 1:
+            return self
+        return ValueError(f" in row {start + (self.row[0] if self.row else 0)}".join(self.parts))
+
+
+def _raise_at(row: tuple[int, ...], before: str, after: str = "") -> NoReturn:
+    """Raise a `BadRowError` whose message names the row between two parts."""
+    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
+    error = BadRowError(before + where + after)
+    error.parts, error.row = (before, after), row
+    raise error
+
+
 def raise_bad_row(
     status: int,
     operands: tuple[Distribution, Distribution | None],
@@ -101,23 +135,17 @@ def raise_bad_row(
     side = (status - 1) % 2
     operand = operands[side]
     assert operand is not None
-    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
     if from_logits:
         what = "a NaN or +inf entry" if status <= 2 else "only -inf"
-        raise ValueError(f"{names[side]} must hold logits < inf, at least one of them finite, got {what}{where}")
+        _raise_at(row, f"{names[side]} must hold logits < inf, at least one of them finite, got {what}")
     if status <= 2:
-        raise ValueError(f"{names[side]} must hold probabilities >= 0, got a negative or NaN entry{where}")
-    values = _widen_bfloat16(arrays[side][row], operand.kind)
-    raise ValueError(
-        f"{names[side]} must sum to 1 within {operand.tolerance:.2g} along its axis, "
-        f"got {values.sum(dtype=np.float64):.9g}"
-        f"{where}; pass normalize=True to divide by the sum"
-    )
-
-
-def _widen_bfloat16(array: npt.NDArray[Any], kind: int) -> npt.NDArray[Any]:
-    """Return float32 for the bits of bfloat16, and any other array as it is."""
-    return (array.astype(np.uint32) << 16).view(np.float32) if kind == _KINDS["bfloat16"] else array
+        _raise_at(row, f"{names[side]} must hold probabilities >= 0, got a negative or NaN entry")
+    values = widen_bfloat16(arrays[side][row], operand.kind == _KINDS["bfloat16"])
+    total = values.sum(dtype=np.float64)
+    if operand.tolerance == np.inf:
+        _raise_at(row, f"{names[side]} must sum to 1, or to more than 0 where it holds counts, got {total:.9g}")
+    before = f"{names[side]} must sum to 1 within {operand.tolerance:.2g} along its axis, got {total:.9g}"
+    _raise_at(row, before, "; pass normalize=True to divide by the sum")
 
 
 def check_rows(value: npt.ArrayLike, name: str, normalize: object) -> npt.NDArray[np.float64]:
@@ -127,7 +155,8 @@ def check_rows(value: npt.ArrayLike, name: str, normalize: object) -> npt.NDArra
     operand = check_distribution(value, name)
     if operand.array.ndim != 2 or operand.array.shape[1] == 0:
         raise ValueError(f"{name} must have shape (n_rows, n_elements), got {operand.array.shape}")
-    rows = np.array(_widen_bfloat16(operand.array, operand.kind), dtype=np.float64, order="C")
+    wide = widen_bfloat16(operand.array, operand.kind == _KINDS["bfloat16"])
+    rows = np.array(wide, dtype=np.float64, order="C")
     sums = rows.sum(axis=1)
     has_wrong_entry: npt.NDArray[np.bool_] = np.logical_not((rows >= 0).all(axis=1))
     is_wrong = has_wrong_entry | (sums == 0) | ~np.isfinite(sums)
@@ -147,7 +176,7 @@ def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[in
 
     The classes of a row are distinct, and its probabilities add up to at most 1.
     """
-    index, logs = np.asarray(indices), np.asarray(log_probs)
+    index, logs = as_numbers(indices, "indices"), widen_bfloat16(as_numbers(log_probs, "log_probs"), from_logits=True)
     check_dtype(index, "indices", "iu", "be integers")
     check_dtype(logs, "log_probs", "fiu")
     if index.shape != logs.shape or index.shape[:-1] != shape or not 1 <= index.shape[-1] <= n_classes:
@@ -171,8 +200,8 @@ def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[in
 
 def check_tables(value: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     """Return joint tables as float64 of at least two axes, finite and not negative."""
-    array = np.asarray(value)
-    check_dtype(array, name, "fiu")
+    array = as_numbers(value, name)
+    check_dtype(array, name, "fiub")
     if array.ndim < 2:
         raise ValueError(f"{name} must have at least two axes, got shape {array.shape}")
     array = array.astype(np.float64)
@@ -186,7 +215,7 @@ def check_tables(value: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
 
 def check_where(where: npt.ArrayLike, batch: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Return a mask of rows, broadcast to the shape ``batch`` of the rows."""
-    array = np.asarray(where)
+    array = as_array(where, "where")
     if array.dtype != np.bool_:
         raise TypeError(f"where must be boolean, one value a row, got dtype {array.dtype}")
     try:
@@ -201,8 +230,8 @@ def check_row_weights(
     """Return finite weights that are not negative, broadcast to the shape ``batch`` of the rows; or None."""
     if weights is None:
         return None
-    array = np.asarray(weights)
-    check_dtype(array, "weights", "fiu")
+    array = as_numbers(weights, "weights")
+    check_dtype(array, "weights", "fiub")
     if reduction == "none":
         raise ValueError("weights need reduction='mean' or 'sum', got reduction='none'")
     if array.size and not (np.isfinite(array).all() and array.min() >= 0):

@@ -97,10 +97,10 @@ def check_choices(names: Any, name: str, choices: Sequence[str]) -> tuple[str, .
 
 
 def check_base(value: object) -> float:
-    """Return the base of a logarithm: positive, finite and not 1."""
-    base = check_real(value, "base", low=0, open_low=True)
-    if base == 1 or not np.isfinite(base):
-        raise ValueError(f"base must be positive, finite and not 1, got {value!r}")
+    """Return the base of a logarithm: above 1, because logarithms to a smaller base change all signs, and finite."""
+    base = check_real(value, "base")
+    if not 1 < base < np.inf:
+        raise ValueError(f"base must be above 1 and finite, got {value!r}")
     return base
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import check_dtype
+from .arrays import as_array, as_numbers, check_dtype, widen_bfloat16
 
 # ---- Histograms ----------------------------------------------------------------------------------
 
 
 def check_edges(edges: npt.ArrayLike, n_features: int) -> npt.NDArray[np.float64]:
     """Return finite, increasing edges of bins, one row for each feature."""
-    array = np.asarray(edges)
+    array = as_numbers(edges, "edges")
     check_dtype(array, "edges", "iuf", "be numbers")
     array = array.astype(np.float64)
     if array.ndim == 1:
@@ -22,13 +22,17 @@ def check_edges(edges: npt.ArrayLike, n_features: int) -> npt.NDArray[np.float64
     if array.ndim != 2 or len(array) != n_features or not array.shape[1]:
         raise ValueError(f"edges must have shape (n,) or ({n_features}, n), n >= 1, got {array.shape}")
     if not np.isfinite(array).all() or not (np.diff(array, axis=1) > 0).all():
-        raise ValueError("edges must be finite and increase strictly along each feature")
+        raise ValueError(
+            "edges must be finite and increase strictly along each feature, got one that is not finite, or not above "
+            "the one before; leave out -inf and inf, as the outer bins are open, and pass quantiles through "
+            "numpy.unique"
+        )
     return np.array(array)
 
 
 def check_categories(categories: Any) -> npt.NDArray[Any]:
     """Return distinct integers or strings."""
-    array = np.asarray(categories)
+    array = as_array(categories, "categories")
     if array.ndim != 1 or not array.size or array.dtype.kind not in "iuU":
         raise TypeError(f"categories must be a sequence of integers or of strings, got {categories!r}")
     if len(np.unique(array)) < len(array):
@@ -38,7 +42,7 @@ def check_categories(categories: Any) -> npt.NDArray[Any]:
 
 def check_features(values: npt.ArrayLike, name: str, n_features: int) -> npt.NDArray[Any]:
     """Return contiguous float32 or float64 values, one column for each feature."""
-    array = np.asarray(values)
+    array = as_numbers(values, name)
     check_dtype(array, name, "biuf", "be numbers")
     dtype = np.float32 if array.dtype in (np.float16, np.float32) else np.float64
     return np.ascontiguousarray(_check_columns(array, name, n_features), dtype)
@@ -46,7 +50,7 @@ def check_features(values: npt.ArrayLike, name: str, n_features: int) -> npt.NDA
 
 def check_codes(values: npt.ArrayLike, name: str, n_features: int, kind: str) -> npt.NDArray[Any]:
     """Return categories, one column for each feature; ``kind`` is "i" for integers and "U" for strings."""
-    array = np.asarray(values)
+    array = as_array(values, name)
     wanted = "strings" if kind == "U" else "integers"
     check_dtype(array, name, "U" if kind == "U" else "biu", f"be {wanted} as the categories are")
     return _check_columns(array, name, n_features)
@@ -68,7 +72,7 @@ def check_counts(
 
     Without ``check_range``, only counts that int64 does not hold are refused.
     """
-    array = np.asarray(counts)
+    array = as_array(counts, name)
     check_dtype(array, name, "iu", "be integers")
     tail = tuple(length for length in shape if length is not ...)
     fits = array.shape[array.ndim - len(tail) :] == tail if shape[0] is ... else array.shape == tail
@@ -82,18 +86,25 @@ def check_counts(
 
 # ---- Supports ------------------------------------------------------------------------------------
 
+_BFLOAT16_EPS = 2.0**-7
+
 
 def check_support(
     p: npt.ArrayLike, q: npt.ArrayLike, *, from_logits: bool
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], float]:
-    """Return two flat arrays of one dtype, float32 or float64, and the coarser eps of the dtypes that came."""
-    left, right = np.asarray(p), np.asarray(q)
+    """Return two flat arrays of one dtype, float32 or float64, and the coarser eps of the dtypes that came.
+
+    Logits of uint16 are the bits of bfloat16.
+    """
+    given = as_numbers(p, "p"), as_numbers(q, "q")
+    left, right = (widen_bfloat16(array, from_logits) for array in given)
     for name, array in (("p", left), ("q", right)):
         check_dtype(array, name, "biuf", "be numbers")
     if left.shape != right.shape:
         raise ValueError(f"p and q must have the same shape, got {left.shape} and {right.shape}")
     kinds = [array.dtype if array.dtype.kind == "f" else np.dtype(np.float64) for array in (left, right)]
-    eps = max(float(np.finfo(kind).eps) for kind in kinds)
+    is_widened = any(array is not old for array, old in zip((left, right), given, strict=True))
+    eps = max(_BFLOAT16_EPS if is_widened else 0.0, *(float(np.finfo(kind).eps) for kind in kinds))
     dtype = np.float64 if np.float64 in kinds else np.float32
     left, right = (np.ascontiguousarray(array, dtype).reshape(-1) for array in (left, right))
     if not from_logits:

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._checks.arrays import as_array, as_numbers, widen_bfloat16
 from .._checks.labels import check_class_labels
-from .._checks.scalars import check_probability
+from .._checks.scalars import check_base, check_probability
 from .._options import RowOptions
 from ._rows import reduce_rows, row_values
 
 
 def is_labels(p: npt.ArrayLike, q: npt.ArrayLike) -> bool:
     """Return whether p holds labels for the rows of q, which are integers with one axis less."""
-    p = np.asarray(p)
+    p = as_array(p, "p")
     return p.dtype.kind in "iu" and p.ndim == np.ndim(q) - 1
 
 
@@ -32,7 +33,9 @@ def label_loss(
     Rows whose label is ``ignore_index`` do not count; ``name`` is that of q in messages.
     """
     share = check_probability(label_smoothing, "label_smoothing")
-    q = np.asarray(q)
+    given_base = options.get("base")
+    base = None if given_base is None else check_base(given_base)
+    q = as_numbers(q, name)
     axis = options.get("axis", -1)
     if not -q.ndim <= axis < q.ndim:
         raise ValueError(f"axis must be in [{-q.ndim}, {q.ndim - 1}] for shape {q.shape}, got {axis}")
@@ -49,7 +52,6 @@ def label_loss(
     if share > 0:
         uniform = _uniform_loss(q, axis, unreduced, name)
         loss = (1 - share) * loss + share * uniform if share < 1 else uniform
-    base = options.get("base")
     if base is not None:
         loss = loss / np.log(base)
     return reduce_rows(
@@ -86,6 +88,5 @@ def _uniform_loss(q: npt.NDArray[Any], axis: int, options: RowOptions, name: str
 
 def _as_float64(values: npt.NDArray[Any], logits: bool) -> npt.NDArray[np.float64]:
     """Return values in float64; logits of uint16 are the bits of bfloat16."""
-    if logits and values.dtype == np.uint16:
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float64)
+    wide: npt.NDArray[np.float64] = widen_bfloat16(values, logits).astype(np.float64)
+    return wide

@@ -204,12 +204,13 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[RowOptions]) -> 
     ----------
     p, q : array_like of float16, bfloat16, float32, float64 or integers, of shape (..., n_elements)
         Distributions along ``axis``; p is the true or reference one. Their shapes broadcast, except along ``axis``.
-        Integers are counts, which are divided by their sum.
+        Integers are counts, which are divided by their sum, and so are booleans. Extended precision is rounded to
+        float64. Masked elements are refused.
     axis : int, default -1
         The axis along which each distribution lies. The result does not have it.
     base : float, optional
-        The base of the logarithm, and so the unit of the result: 2 gives bits. By default the logarithm is natural,
-        and the result is in nats.
+        The base of the logarithm, above 1, and so the unit of the result: 2 gives bits. By default the logarithm is
+        natural, and the result is in nats.
     normalize : {"check", True, False}, default "check"
         What becomes of rows that do not sum to 1. ``"check"`` raises where a row has a negative or NaN entry, or where
         its sum differs from 1 by more than the square root of its dtype's eps; then it divides the row by its exact

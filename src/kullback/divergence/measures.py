@@ -8,6 +8,7 @@ from typing import Any, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._checks.arrays import as_numbers
 from .._checks.probabilities import check_tables
 from .._checks.scalars import check_choice
 from .._kernels import divergence_rows as kernel
@@ -99,7 +100,7 @@ def log_loss(
     axis, normalize, where = options.get("axis", -1), options.get("normalize", "check"), options.get("where")
     row_values(y, None, ("mass",), axis=axis, normalize=normalize, where=where, names=("y", ""))
     with np.errstate(divide="ignore"):
-        logs = np.log(np.asarray(y, dtype=np.float64)) * options.get("temperature", 1.0)
+        logs = np.log(as_numbers(y, "y").astype(np.float64)) * options.get("temperature", 1.0)
     return row_value(logs, p, "cross_entropy", options, names=("y", "p"))
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from .._checks.arrays import as_numbers, widen_bfloat16
 from .._checks.probabilities import check_topk
 from .._checks.scalars import check_choice
 from ._rows import row_values
@@ -60,8 +61,8 @@ def kl_divergence_topk(
     log_probs : array_like of shape (..., k)
         The natural logarithms of these probabilities, in descending order.
     q_logits : array_like of shape (..., n_classes)
-        Logits of Q, of which log-probabilities are a special case. An array of uint16 is taken for the bits of
-        bfloat16.
+        Logits of Q, of which log-probabilities are a special case. Arrays of uint16, here and in ``log_probs``, are
+        taken for the bits of bfloat16.
     tail : {"bounds", "bucket", "uniform", "drop"}, default "bounds"
         What to assume of the mass ``t = 1 - sum exp(log_probs)`` that is not listed. ``"bounds"`` assumes nothing and
         returns a lower and an upper limit. ``"bucket"`` takes all unlisted classes for one class, which gives the lower
@@ -98,11 +99,10 @@ def kl_divergence_topk(
     (array([0.0401]), array([0.1094]))
     """
     check_choice(tail, "tail", ("bounds", "bucket", "uniform", "drop"))
-    q = np.asarray(q_logits)
+    q = as_numbers(q_logits, "q_logits")
     (log_mass,) = row_values(q, None, ("mass",), from_logits=True, n_threads=n_threads, names=("q_logits", ""))
     index, logs = check_topk(indices, log_probs, q.shape[:-1], q.shape[-1])
-    if q.dtype == np.uint16:
-        q = (q.astype(np.uint32) << 16).view(np.float32)
+    q = widen_bfloat16(q, from_logits=True)
     n_tail = q.shape[-1] - index.shape[-1]
     log_q = np.take_along_axis(q, index, axis=-1).astype(np.float64) - np.asarray(log_mass)[..., None]
     p = np.exp(logs)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._checks.arrays import as_array, as_numbers
 from .._npy import read_header
 from ._source import Source
 
@@ -126,7 +127,7 @@ class SliceSource(Source):
             self.block_rows = int(chunks[0])
 
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
-        return np.asarray(self._data[start:stop])
+        return as_array(self._data[start:stop], "a block of rows")
 
     def close(self) -> None:
         if self._close is not None:
@@ -219,7 +220,15 @@ class IterableSource(SequentialSource):
         self.n_rows = self.n_columns = self.dtype = None
 
     def _start(self, row: int) -> tuple[Iterator[NDArray[Any]], int]:
-        return (np.atleast_2d(np.asarray(block)) for block in self._iterable), row
+        return (_as_block(block) for block in self._iterable), row
+
+
+def _as_block(block: Any) -> NDArray[Any]:
+    """Return a block as a matrix; a vector is a single row."""
+    array = as_numbers(block, "a block of rows")
+    if array.ndim == 0:
+        raise TypeError(f"blocks must have rows and columns, got {type(block).__name__}: {block!r:.40}")
+    return np.atleast_2d(array)
 
 
 class ParquetSource(SequentialSource):

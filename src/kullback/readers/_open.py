@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._checks.arrays import as_numbers, is_array_like
 from ._formats import (
     ArraySource,
     IterableSource,
@@ -23,8 +25,9 @@ from ._source import Source
 
 
 def open_source(source: Any) -> Source:
-    """Return rows from an array, a path, an array-like object that slices, or an iterable of blocks.
+    """Return rows from an array, a frame, a path, an array-like object that slices, or an iterable of blocks.
 
+    Whatever is an array by NumPy's protocols, DLPack or the dataframe interchange is one, even if it can be iterated.
     Paths are ``x.npy``; ``x.zarr`` or ``x.zarr:NAME``; ``x.h5:NAME`` (also ``.hdf5``);
     ``x.safetensors:NAME``; ``x.parquet:COLUMN``; and any file that begins as
     llama.cpp's base logits do. A ``Source`` is returned as it is.
@@ -32,16 +35,29 @@ def open_source(source: Any) -> Source:
     if isinstance(source, Source):
         return source
     if isinstance(source, np.ndarray):
-        return ArraySource(source)
+        return ArraySource(as_numbers(source, "an array of rows"))
     if isinstance(source, str | os.PathLike):
         return _open_path(os.fspath(source))
-    if hasattr(source, "shape") and hasattr(source, "dtype") and hasattr(source, "__getitem__"):
+    if _is_sliceable(source):
         return SliceSource(source)
-    if isinstance(source, list | tuple) and source and not hasattr(source[0], "__len__"):
-        return ArraySource(np.asarray(source))
-    if isinstance(source, Iterable):
+    if is_array_like(source) or _is_vector(source):
+        return ArraySource(as_numbers(source, f"the {type(source).__name__} of rows"))
+    if isinstance(source, Iterable) and not isinstance(source, Mapping | Set | bytes):
         return IterableSource(source)
-    raise TypeError(f"cannot read rows from {type(source).__name__}; see kullback.readers.open_source")
+    raise TypeError(
+        f"cannot read rows from {type(source).__name__}: they may be an array, a frame, a path or an iterable of blocks"
+    )
+
+
+def _is_sliceable(source: Any) -> bool:
+    """Return whether rows may lie in a file and are read by slices, as those of zarr and h5py; a Series does not."""
+    is_array = isinstance(getattr(source, "dtype", None), np.dtype) and hasattr(source, "shape")
+    return is_array and hasattr(source, "__getitem__") and (len(source.shape) != 1 or hasattr(source, "chunks"))
+
+
+def _is_vector(source: Any) -> bool:
+    """Return whether a sequence holds numbers, and so is one row, rather than blocks."""
+    return isinstance(source, list | tuple) and bool(source) and isinstance(source[0], numbers.Number)
 
 
 def _open_path(path: str) -> Source:

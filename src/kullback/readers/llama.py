@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._blocks import Blocks
+from .._checks.arrays import widen_bfloat16
 from .._checks.labels import check_class_labels
 from .._interrupts import note_interrupts
 from .._threads import resolve_threads
@@ -115,7 +116,7 @@ def compare_logits(
     ----------
     base, second
         Logits or log-probabilities, one row for each scored position: files of llama.cpp's base
-        logits, or anything that ``open_source`` takes.
+        logits, or anything that ``open_source`` takes. Arrays of uint16 are taken for the bits of bfloat16.
     labels
         The correct token of each row; by default those of the llama.cpp file.
     quantiles
@@ -293,7 +294,8 @@ def _logits_shape(rows: NDArray[Any]) -> tuple[int, ...]:
 def _decode(rows: NDArray[Any]) -> Floats:
     """Return logits in float64, of rows that are logits or records of a file of base logits."""
     if rows.dtype.names is None:
-        return rows.astype(np.float64)
+        plain: Floats = widen_bfloat16(rows, from_logits=True).astype(np.float64)
+        return plain
     logits: Floats = np.multiply(rows["codes"], rows["scale"].astype(np.float64)[:, None], dtype=np.float64)
     logits += rows["minimum"].astype(np.float64)[:, None]
     return logits

@@ -28,6 +28,8 @@ def as_rows(x: npt.ArrayLike, axis: int, normalize: bool | str, name: str = "p")
     They are divided by their sums unless ``normalize`` is False, and checked before that where it is "check". A row
     with an entry that is negative or NaN becomes NaN.
     """
+    if np.ma.is_masked(x):
+        raise ValueError(f"{name} must have no masked elements")
     x = np.asarray(x)
     tolerance = np.sqrt(float(np.finfo(x.dtype).eps)) if x.dtype.kind == "f" else np.inf
     rows = np.moveaxis(x.astype(np.float64), axis, -1)

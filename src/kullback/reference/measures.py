@@ -26,7 +26,10 @@ def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
     axis, normalize = options.get("axis", -1), options.get("normalize", "check")
     smoothing = options.get("smoothing", 0.0)
     if options.get("from_logits"):
-        logits = np.moveaxis(np.asarray(x).astype(np.float64), axis, -1) / options.get("temperature", 1.0)
+        x = np.asarray(x)
+        if x.dtype == np.uint16:  # these are the bits of bfloat16, the upper half of float32
+            x = (x.astype(np.uint32) << 16).view(np.float32)
+        logits = np.moveaxis(x.astype(np.float64), axis, -1) / options.get("temperature", 1.0)
         rows: Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
         rows = rows / rows.sum(axis=-1, keepdims=True)
     else:
@@ -45,6 +48,8 @@ def finish(values: Any, options: RowOptions, *, unit: bool = True) -> Any:
     """
     values = np.asarray(values, dtype=np.float64)
     base = options.get("base")
+    if base is not None and not 1 < base < np.inf:
+        raise ValueError(f"base must be above 1 and finite, got {base!r}")
     if unit and base is not None:
         values = values / np.log(base)
     where = options.get("where")

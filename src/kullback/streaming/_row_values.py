@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks.arrays import as_numbers
 from .._checks.labels import check_weights
 from .._checks.scalars import check_flag, check_names, check_probabilities
 from .._kernels import exact_sum as exact_sum_kernel
@@ -89,7 +90,7 @@ class RowValues(Accumulator):
         weights, group
             As for ``RowDivergence.update``.
         """
-        arrays = [np.ascontiguousarray(value, np.float64).reshape(-1) for value in values]
+        arrays = [np.ascontiguousarray(as_numbers(value, "values"), np.float64).reshape(-1) for value in values]
         if len(arrays) != len(self.measures) or len({len(array) for array in arrays}) != 1:
             raise ValueError(f"values must be {len(self.measures)} arrays of equal length, got {[*map(len, arrays)]}")
         return self._add(arrays, weights, group)

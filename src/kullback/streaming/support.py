@@ -184,7 +184,8 @@ class SupportDivergence(Accumulator):
         Parameters
         ----------
         p, q
-            Probabilities (or logits) of the same elements, in arrays of one shape.
+            Probabilities (or logits) of the same elements, in arrays of one shape. Logits of uint16 are taken for the
+            bits of bfloat16.
         """
         left, right, eps = check_support(p, q, from_logits=self.from_logits)
         threads = resolve_threads(self.n_threads)

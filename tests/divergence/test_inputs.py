@@ -1,0 +1,219 @@
+"""What may be passed as probabilities, logits and rows, and what is refused with which words."""
+
+import numpy as np
+import pytest
+
+import kullback
+from kullback import reference
+from kullback.readers import compare_logits
+from kullback.streaming import HistogramDivergence, RowDivergence, SupportDivergence
+
+
+def bfloat16_bits(values):
+    """Return the upper halves of float32, and the float32 that they stand for."""
+    bits = (np.asarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return bits, (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def test_uint16_is_bfloat16_where_logits_are_asked_for():
+    """Every function, accumulator and twin reads logits of uint16 as the bits of bfloat16."""
+    rng = np.random.default_rng(0)
+    (bits_p, p), (bits_q, q) = (bfloat16_bits(rng.normal(size=(6, 300))) for _ in "pq")
+    tokens = np.arange(6)
+    order = np.argsort(-p, axis=-1)[:, :4]
+    log_p = p - np.log(np.exp(p.astype(float)).sum(-1, keepdims=True))
+    bits_log_p, log_p = bfloat16_bits(np.take_along_axis(log_p, order, -1))
+    for call in (
+        lambda p, q, _: kullback.kl_divergence(p, q, from_logits=True),
+        lambda p, q, _: reference.kl_divergence(p, q, from_logits=True),
+        lambda p, q, _: kullback.log_loss(tokens, q, from_logits=True, label_smoothing=0.1),
+        lambda p, q, _: reference.log_loss(tokens, q, from_logits=True),
+        lambda p, q, _: RowDivergence(from_logits=True).update(p, q).result().kl.mean,
+        lambda p, q, _: SupportDivergence(from_logits=True).update(p[0], q[0]).result().kl,
+        lambda p, q, _: kullback.evaluate(p, q, from_logits=True, progress=False).kl.mean,
+        lambda p, q, _: compare_logits(p, q, tokens, progress=False).kl.mean,
+        lambda p, q, logs: kullback.kl_divergence_topk(order, logs, q, tail="bucket"),
+        lambda p, q, logs: kullback.kl_divergence_topk(order, logs, q).upper,
+    ):
+        np.testing.assert_allclose(call(bits_p, bits_q, bits_log_p), call(p, q, log_p), rtol=1e-12)
+    counts = rng.integers(1, 60000, (2, 50)).astype(np.uint16)  # they are counts elsewhere
+    np.testing.assert_array_equal(kullback.entropy(counts), kullback.entropy(counts.astype(np.int64)))
+    found = SupportDivergence(normalize=True).update(*counts).result().kl
+    assert found == SupportDivergence(normalize=True).update(*counts.astype(np.int64)).result().kl
+
+
+def test_bfloat16_of_ml_dtypes_everywhere():
+    """Where uint16 stands for bfloat16, the dtype of ml_dtypes is taken, too."""
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    bits, _ = bfloat16_bits(np.random.default_rng(1).normal(size=(2, 40)))
+    p, q = bits.view(bfloat16)
+    found = SupportDivergence(from_logits=True).update(p, q).result().kl
+    assert found == SupportDivergence(from_logits=True).update(*bits).result().kl
+    halves = np.array([0.5, 0.25, 0.2461], bfloat16)  # sums to 1 within the square root of bfloat16's eps
+    assert SupportDivergence().update(halves, halves).result().kl == 0
+
+
+def frames(array):
+    """Return an array as the frames and arrays of other libraries."""
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    arrow = pytest.importorskip("pyarrow")
+    names = [f"c{i}" for i in range(array.shape[1])]
+    frame = pandas.DataFrame(array, columns=names)
+    return [
+        frame,
+        frame.astype("Float64"),
+        polars.DataFrame(array, schema=names),
+        arrow.table({name: array[:, i] for i, name in enumerate(names)}),
+        Exported(array),
+    ]
+
+
+class Exported:
+    """An array that shows itself by DLPack alone, and that can be iterated as tensors can."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __iter__(self):
+        """Yield what is no row, as frames do."""
+        return iter("abcd")
+
+    def __dlpack__(self, **options):
+        """Hand out the array."""
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        """Return where the array lies."""
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_frames_are_arrays_before_they_are_iterables(kind):
+    """A frame is its values and not its column names, on both sides, whole and as blocks."""
+    p, q = np.random.default_rng(0).normal(size=(2, 6, 4))
+    expected = kullback.evaluate(p, q, from_logits=True, progress=False)
+    left, right = frames(p)[kind], frames(q)[kind]
+    assert kullback.evaluate(left, right, from_logits=True, progress=False) == expected
+    assert kullback.evaluate([left], iter([right]), from_logits=True, progress=False) == expected
+    np.testing.assert_array_equal(
+        kullback.kl_divergence(left, right, from_logits=True), kullback.kl_divergence(p, q, from_logits=True)
+    )
+
+
+def test_a_series_is_one_row():
+    """A pandas Series is a vector, as a list of numbers is."""
+    pandas = pytest.importorskip("pandas")
+    row = [0.2, 0.8]
+    for p in (row, pandas.Series(row), pandas.Series(row, dtype="Float64")):
+        assert kullback.evaluate(p, [0.5, 0.5], progress=False).kl.mean == kullback.kl_divergence(row, [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({"a": [0.5, 0.5]}, "cannot read rows from dict"),
+        ({0.5}, "cannot read rows from set"),
+        (b"ab", "cannot read rows from bytes"),
+        (3, "cannot read rows from int"),
+        (["ab", "cd"], "blocks must have rows and columns, got str: 'ab'"),
+        (iter([0.5, 0.5]), "blocks must have rows and columns, got float"),
+        ([{"a": 1}], "a block of rows must be an array or a sequence, got a dict"),
+    ],
+)
+def test_what_holds_no_rows_is_refused(rows, words):
+    """Dicts, and iterables of anything but blocks, are refused with what came."""
+    with pytest.raises(TypeError, match=words):
+        kullback.evaluate(rows, np.full((1, 2), 0.5), progress=False)
+
+
+MASKED = np.ma.masked_array([0.25, 0.75, 0.5], [0, 0, 1])
+ROWS = np.ma.masked_array(np.arange(60.0).reshape(20, 3), np.arange(60).reshape(20, 3) == 7)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: kullback.entropy(MASKED),
+        lambda: kullback.entropy([MASKED, MASKED]),
+        lambda: kullback.kl_divergence(np.full(3, 1 / 3), MASKED),
+        lambda: kullback.pairwise_divergence(ROWS),
+        lambda: kullback.log_loss([0], MASKED[None]),
+        lambda: kullback.log_loss(np.ma.masked_array([0, 1], [0, 1]), np.full((2, 3), 1 / 3)),
+        lambda: kullback.kl_divergence([[0.5, 0.5]] * 3, [[0.5, 0.5]] * 3, weights=MASKED, reduction="sum"),
+        lambda: kullback.mutual_information(ROWS),
+        lambda: kullback.kl_divergence_topk([0], [-1.0], MASKED),
+        lambda: kullback.differential_entropy_from_samples(ROWS),
+        lambda: reference.entropy(MASKED),
+        lambda: RowDivergence().update(np.full((1, 3), 1 / 3), MASKED[None]),
+        lambda: SupportDivergence().update(MASKED, MASKED),
+        lambda: HistogramDivergence(edges=[0.5]).update(q=MASKED),
+        lambda: HistogramDivergence(categories=[1, 2]).update(q=MASKED.astype(int)),
+        lambda: kullback.evaluate(MASKED, MASKED, progress=False),
+        lambda: kullback.evaluate([MASKED], [MASKED], progress=False),
+        lambda: kullback.affinities.perplexity(ROWS, 2),
+        lambda: kullback.gradient.repulsive_forces(ROWS),
+    ],
+)
+def test_masked_elements_are_never_read(call):
+    """Where an element is masked, the array is refused with the remedy, before any work."""
+    with pytest.raises(ValueError, match="must have no masked elements"):
+        call()
+
+
+def test_masked_arrays_without_masked_elements():
+    """A masked array that masks nothing is an array, and the remedy that the message names leaves elements out."""
+    nothing = np.ma.masked_array([0.25, 0.75])
+    assert kullback.entropy(nothing) == kullback.entropy(MASKED.filled(0)) == kullback.entropy([0.25, 0.75])
+    logits = np.ma.masked_array([1.0, 2.0, 9.0], [0, 0, 1]).filled(-np.inf)
+    assert kullback.entropy(logits, from_logits=True) == kullback.entropy([1.0, 2.0], from_logits=True)
+
+
+def test_other_numbers_are_taken():
+    """Booleans, extended precision, Python's numbers and the columns of pandas count as the float64 that they are."""
+    pandas = pytest.importorskip("pandas")
+    expected = kullback.entropy([0.2, 0.3, 0.5])
+    for row in (
+        np.array([0.2, 0.3, 0.5], np.longdouble),
+        np.array([0.2, 0.3, 0.5], object),
+        pandas.Series([0.2, 0.3, 0.5], dtype="Float64"),
+        pandas.Series([0.2, 0.3, 0.5], dtype="category"),
+    ):
+        assert kullback.entropy(row) == expected
+        assert SupportDivergence(("entropy_p",)).update(row, row).result()["entropy_p"] == pytest.approx(expected)
+    assert kullback.entropy([True, True, False]) == kullback.entropy([1, 1, 0])
+    assert kullback.entropy(pandas.Series([2, 3, 5], dtype="Int64")) == kullback.entropy([2, 3, 5])
+    with pytest.raises(ValueError, match="p must hold probabilities >= 0, got a negative or NaN"):
+        kullback.entropy(pandas.Series([0.5, None, 0.5], dtype="Float64"))
+
+
+def test_what_are_no_numbers_is_refused_with_the_remedy():
+    """Strings, sparse matrices and tensors with a gradient get an error that says what to pass."""
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"p must hold real numbers, got a str: '0.5'; pass p.astype"):
+        kullback.entropy(np.array(["0.5", "0.5"], object))
+    with pytest.raises(TypeError, match=r"p must be dense, got a sparse csr_array; pass p.toarray\(\)"):
+        kullback.entropy(sparse.csr_array([[0.5, 0.5]]))
+    with pytest.raises(TypeError, match="p must be an array or a sequence, got a dict"):
+        kullback.entropy({"a": 1.0})
+
+    class Tensor:
+        requires_grad = True
+
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("no numpy() on a tensor that requires grad")
+
+    with pytest.raises(TypeError, match=r"q must be readable by NumPy, got a Tensor: .*; pass q.detach\(\)"):
+        kullback.kl_divergence([0.5, 0.5], Tensor())
+
+
+@pytest.mark.parametrize("edges", [[0.0, 1.0, np.inf], [0.0, 0.0, 1.0]])
+def test_edges_that_are_refused_come_with_a_hint(edges):
+    """Infinite edges and repeated quantiles are refused with what to do about them."""
+    with pytest.raises(ValueError, match=r"leave out -inf and inf, as the outer bins are open.*numpy.unique"):
+        HistogramDivergence(edges=edges)
+
+
+def test_counts_without_a_sum_are_not_measured_by_a_tolerance():
+    """Counts may have any sum but 0, and the message says so."""
+    with pytest.raises(ValueError, match=r"p must sum to 1, or to more than 0 where it holds counts, got 0 in row 1$"):
+        kullback.entropy([[1, 2], [0, 0]])
