@@ -173,6 +173,38 @@ BAD = [
 ]
 
 
+BEFORE_ANY_WORK = [
+    ({"exaggeration": "x", "max_iter": 100}, TypeError, "exaggeration must be a real number, got 'x'"),
+    ({"exaggeration": 0, "max_iter": 100}, ValueError, r"exaggeration must be in \(0, inf\], got 0"),
+    ({"tol": -1, "max_iter": 100}, ValueError, r"tol must be in \(0, inf\], got -1"),
+    ({"learning_rate": "fast"}, TypeError, 'learning_rate .a number or "auto". must be a real number'),
+    ({"momentum": -0.1}, ValueError, r"momentum must be in \[0, 1\], got -0.1"),
+    ({"max_step": 0}, ValueError, r"max_step must be in \(0, inf\], got 0"),
+    ({"min_grad_norm": -1}, ValueError, "min_grad_norm"),
+    ({"callback": 5}, TypeError, "callback must be a function or None, got 5"),
+    ({"callback_every": 1.5}, TypeError, "callback_every must be an integer, got 1.5"),
+    ({"verbose": "yes"}, TypeError, "verbose must be an integer, got 'yes'"),
+    ({"random_state": "seed"}, ValueError, "seed"),
+    ({"metric": 5}, TypeError, "metric must be a name or a function of two rows, got 5"),
+    ({"metric_params": 5}, TypeError, "metric_params must be a dict or None, got 5"),
+    ({"init": np.zeros((3, 2))}, ValueError, r"init must have shape \(500, 2\), got \(3, 2\)"),
+    ({"init": np.full((500, 2), np.nan)}, ValueError, "init contains NaN"),
+    ({"init": "pca", "metric": "precomputed"}, ValueError, 'got "pca"'),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BEFORE_ANY_WORK)
+def test_parameters_are_checked_before_any_work(digits, options, error, message, monkeypatch):
+    """No neighbour is searched for, be the parameter used late or not at all in so few iterations."""
+
+    def search(*_, **__):
+        raise AssertionError("the search has begun")
+
+    monkeypatch.setattr("kullback.tsne.neighbors.NeighborIndex.graph", search)
+    with pytest.raises(error, match=message):
+        kullback.TSNE(**options).fit(digits[0])
+
+
 @pytest.mark.parametrize(("options", "error", "message"), BAD)
 def test_bad_parameters_are_named(digits, options, error, message):
     """The error of each parameter says what came and what is accepted."""

@@ -13,16 +13,15 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import validate_data
 
 from .._arrays import FloatArray
-from .._checks.scalars import check_choice, check_integer, check_real
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
 from .neighbors import NeighborIndex
 from .new_points import NewPointsMixin
-from .repulsion import METHODS, check_method, choose_accuracy
+from .parameters import check_parameters, check_points
 
 EXPLORATION_ITER = 250
 """Iterations of early exaggeration, as in scikit-learn and openTSNE."""
@@ -231,14 +230,10 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ndarray of shape (n_samples, n_components), float32
             ``embedding_``.
         """
-        n_threads = self._check_parameters()
+        n_threads = check_parameters(self)
         X = self._check_rows(X, reset=True)
         n_samples = X.shape[0]
-        check_real(self.perplexity, "perplexity", low=0, open_low=True)
-        if self.perplexity >= n_samples:
-            raise ValueError(f"perplexity must be less than n_samples = {n_samples}, got {self.perplexity!r}")
-        check_choice(self.method, "method", METHODS)
-        check_method(self.method, self.n_components, choose_accuracy(self.angle, None, self.n_components))
+        init = check_points(self, n_samples)
         random_state = check_random_state(self.random_state)
 
         clock = [time.perf_counter()]
@@ -250,7 +245,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         clock.append(time.perf_counter())
         embedding = Embedding(
             self.affinities_,
-            self._initialise(X, random_state),
+            self._initialise(X, init, random_state),
             method=self.method,
             theta=self.angle,
             dof=self.dof,
@@ -313,37 +308,15 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 ensure_min_samples=2 if reset else 1, ensure_non_negative=self.metric == "precomputed",
             )  # fmt: skip
 
-    def _check_parameters(self) -> int:
-        """Check the parameters that are not checked where they are used, and return the number of threads."""
-        check_integer(self.n_components, "n_components", low=1)
-        check_real(self.early_exaggeration, "early_exaggeration", low=1)
-        check_integer(self.max_iter, "max_iter", low=1)
-        check_integer(self.n_iter_without_progress, "n_iter_without_progress", low=0)
-        check_real(self.min_grad_norm, "min_grad_norm", low=0)
-        check_real(self.angle, "angle", low=0, high=1)
-        check_real(self.dof, "dof", low=0, open_low=True)
-        if isinstance(self.early_exaggeration_iter, str):
-            check_choice(self.early_exaggeration_iter, "early_exaggeration_iter", ("auto",))
-        else:
-            check_integer(self.early_exaggeration_iter, 'early_exaggeration_iter (a number or "auto")', low=0)
-        if isinstance(self.init, str):
-            check_choice(self.init, "init", ("pca", "spectral", "random"))
-        return resolve_threads(self.n_jobs, name="n_jobs")
-
-    def _initialise(self, X: Any, random_state: np.random.RandomState) -> FloatArray:
-        """Return the positions at which the descent starts."""
-        if isinstance(self.init, str) and self.init == "pca":
-            if self.metric == "precomputed":
-                raise ValueError('init must be "spectral", "random" or an array where metric="precomputed", got "pca"')
+    def _initialise(self, X: Any, init: Any, random_state: np.random.RandomState) -> FloatArray:
+        """Return the positions at which the descent starts. ``init`` is a name or an array of their shape."""
+        if not isinstance(init, str):
+            return initialization.part_coinciding(init, random_state=random_state)
+        if init == "pca":
             return initialization.pca(X, self.n_components, random_state=random_state)
-        if isinstance(self.init, str) and self.init == "spectral":
+        if init == "spectral":
             return initialization.spectral(self.affinities_, self.n_components, random_state=random_state)
-        if isinstance(self.init, str):
-            return initialization.random(X.shape[0], self.n_components, random_state=random_state)
-        init = check_array(self.init, dtype=np.float32, input_name="init", ensure_min_samples=0)
-        if init.shape != (X.shape[0], self.n_components):
-            raise ValueError(f"init must have shape {(X.shape[0], self.n_components)}, got {init.shape}")
-        return initialization.part_coinciding(init, random_state=random_state)
+        return initialization.random(X.shape[0], self.n_components, random_state=random_state)
 
     def _descend(self, embedding: Embedding) -> None:
         """Run both phases: with early exaggeration, and after it."""

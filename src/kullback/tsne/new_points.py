@@ -13,6 +13,7 @@ from .._checks.scalars import check_flag
 from .._threads import resolve_threads
 from . import affinities, placement
 from .neighbors import NeighborIndex
+from .parameters import check_parameters
 
 
 class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
@@ -123,7 +124,7 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
         if not hasattr(self, "embedding_"):
             self.fit(X)
             return self
-        n_threads = self._check_parameters()
+        n_threads = check_parameters(self)
         X = self._check_rows(X, reset=False)
         index = self._map.index.extend(X)
         start, _ = self._map.place(X, n_threads=n_threads)
