@@ -50,6 +50,24 @@ def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, 
     return array
 
 
+def shares_memory(array: Any, given: Any) -> bool:
+    """Return whether the user may still change an array, dense or CSR, that was made from what the user gave.
+
+    A memory map of a file that is opened for reading only does not count: nothing is written through it.
+    """
+    from scipy import sparse
+
+    if sparse.issparse(array):
+        if not sparse.issparse(given):
+            return False
+        names = [name for name in ("data", "indices", "indptr") if hasattr(given, name)]
+        return any(np.may_share_memory(getattr(array, name), getattr(given, name)) for name in names)
+    if isinstance(given, np.ndarray):
+        return bool(np.may_share_memory(array, given)) and getattr(given, "mode", "") != "r"
+    # A data frame or a tensor may have given a view of its own memory.
+    return not array.flags.owndata and not isinstance(given, list | tuple) and not sparse.issparse(given)
+
+
 def check_samples(value: npt.ArrayLike, name: str, k: int) -> npt.NDArray[np.float64]:
     """Return finite samples of shape (n_samples, n_features), with more than k of them."""
     array = np.asarray(value)

@@ -16,6 +16,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import validate_data
 
 from .._arrays import FloatArray
+from .._checks.data import shares_memory
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
@@ -228,17 +229,21 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Returns
         -------
         ndarray of shape (n_samples, n_components), float32
-            ``embedding_``.
+            A copy of ``embedding_``, which is the caller's to change.
         """
         n_threads = check_parameters(self)
-        X = self._check_rows(X, reset=True)
+        given, X = X, self._check_rows(X, reset=True)
+        # Distances are not looked at again once there is a map.
+        copy = self.metric != "precomputed" and shares_memory(X, given)
         n_samples = X.shape[0]
         init = check_points(self, n_samples)
         random_state = check_random_state(self.random_state)
 
         clock = [time.perf_counter()]
         n_neighbors = n_samples - 1 if self.method == "exact" else max(1, int(min(3 * self.perplexity, n_samples - 1)))
-        index = NeighborIndex(X, metric=self.metric, metric_params=self.metric_params, random_state=random_state)
+        index = NeighborIndex(
+            X, metric=self.metric, metric_params=self.metric_params, random_state=random_state, copy=copy
+        )
         graph = index.graph(n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())
         self.affinities_ = affinities.perplexity(graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
@@ -270,7 +275,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        return self.embedding_
+        return self.embedding_.copy()
 
     @property
     def exact_kl_(self) -> float:
@@ -283,7 +288,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """What each point contributes to ``kl_divergence_``."""
         options = {"method": self.method, "theta": self.angle, "dof": self.dof}
         points: npt.NDArray[np.float64] = self._audit("point_kl", gradient.point_kl, **options)
-        return points
+        return points.copy()
 
     @property
     def gradient_error_(self) -> float:
