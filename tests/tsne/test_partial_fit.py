@@ -106,3 +106,42 @@ def test_other_tails(blobs):
     assert model.exact_kl_ != before
     assert model.point_kl_.shape == (81,)
     assert model.exact_kl_ == pytest.approx(model.kl_divergence_, rel=1e-5)  # 81 points are summed exactly
+
+
+@pytest.mark.parametrize("stage", ["affinities.perplexity", "placement.grow", "placement.ReferenceMap"])
+def test_an_interrupt_leaves_the_old_map(blobs, stage, monkeypatch):
+    """Ctrl-C during partial_fit, wherever it comes, leaves all attributes as they were."""
+    X, model = blobs
+    before = pickle.dumps(model)
+    model = pickle.loads(before)
+    expected = model.transform(X + 0.5)
+
+    def press(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"kullback.tsne.new_points.{stage}", press)
+        with pytest.raises(KeyboardInterrupt):
+            model.partial_fit(X[:20] + 0.25)
+    assert len(model.embedding_) == model.affinities_.n_points == 80
+    assert model.n_iter_ == model.loss_.iteration[-1] == 260
+    np.testing.assert_array_equal(model.transform(X + 0.5), expected)
+    assert len(model.partial_fit(X[:20] + 0.25).embedding_) == 100
+
+
+def test_a_callback_that_raises_leaves_the_old_map(blobs):
+    """A refit that fails changes no attribute: neither the number of features nor P. A first fit sets none."""
+    X, model = blobs
+    model = pickle.loads(pickle.dumps(model))
+    expected, names = model.transform(X + 0.5), set(vars(model))
+    with_error = kullback.TSNE(perplexity=5, callback=lambda _: 1 / 0)
+    model.set_params(callback=with_error.callback)
+    with pytest.raises(ZeroDivisionError):
+        model.fit(X[:50, :3])
+    assert set(vars(model)) == names
+    assert model.n_features_in_ == 5
+    assert model.affinities_.n_points == len(model.embedding_) == 80
+    np.testing.assert_array_equal(model.transform(X + 0.5), expected)
+    with pytest.raises(ZeroDivisionError):
+        with_error.fit(X)
+    assert not [name for name in vars(with_error) if name.endswith("_")]

@@ -21,7 +21,7 @@ from .._threads import resolve_threads
 from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
 from .neighbors import NeighborIndex
-from .new_points import NewPointsMixin
+from .new_points import NewPointsMixin, fitted_at_once
 from .parameters import check_parameters, check_points
 
 EXPLORATION_ITER = 250
@@ -231,6 +231,19 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ndarray of shape (n_samples, n_components), float32
             A copy of ``embedding_``, which is the caller's to change.
         """
+        with fitted_at_once(self):
+            self._fit(X)
+        if self.stop_reason_ == "interrupt":
+            warnings.warn(
+                f"interrupted after {self.n_iter_} of {self.max_iter} iterations; embedding_ is the map so far",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        positions: FloatArray = self.embedding_.copy()
+        return positions
+
+    def _fit(self, X: Any) -> None:
+        """Embed the rows of X, and set all attributes at the end."""
         n_threads = check_parameters(self)
         given, X = X, self._check_rows(X, reset=True)
         # Distances are not looked at again once there is a map.
@@ -246,11 +259,11 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         )
         graph = index.graph(n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())
-        self.affinities_ = affinities.perplexity(graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
+        joint = affinities.perplexity(graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())
         embedding = Embedding(
-            self.affinities_,
-            self._initialise(X, init, random_state),
+            joint,
+            self._initialise(X, init, joint, random_state),
             method=self.method,
             theta=self.angle,
             dof=self.dof,
@@ -260,22 +273,19 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self._descend(embedding)
         clock.append(time.perf_counter())
 
-        self.embedding_ = embedding.positions
-        self.n_iter_ = embedding.n_iter
-        self.learning_rate_ = embedding.learning_rate
-        self.stop_reason_ = embedding.stop_reason
-        self.loss_ = embedding.loss.view(np.recarray)
-        self.kl_divergence_ = float(self.loss_.kl_divergence[-1])
         stages = ("neighbours", "affinities", "initialisation", "optimisation")
-        self.timings_ = dict(zip(stages, np.diff(clock).tolist(), strict=True))
-        self._keep_map(index)
-        if self.stop_reason_ == "interrupt":
-            warnings.warn(
-                f"interrupted after {self.n_iter_} of {self.max_iter} iterations; embedding_ is the map so far",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        return self.embedding_.copy()
+        loss = embedding.loss.view(np.recarray)
+        self._keep_map(
+            index,
+            affinities_=joint,
+            embedding_=embedding.positions,
+            n_iter_=embedding.n_iter,
+            learning_rate_=embedding.learning_rate,
+            stop_reason_=embedding.stop_reason,
+            loss_=loss,
+            kl_divergence_=float(loss.kl_divergence[-1]),
+            timings_=dict(zip(stages, np.diff(clock).tolist(), strict=True)),
+        )
 
     @property
     def exact_kl_(self) -> float:
@@ -313,14 +323,16 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 ensure_min_samples=2 if reset else 1, ensure_non_negative=self.metric == "precomputed",
             )  # fmt: skip
 
-    def _initialise(self, X: Any, init: Any, random_state: np.random.RandomState) -> FloatArray:
+    def _initialise(
+        self, X: Any, init: Any, joint: affinities.Affinities, random_state: np.random.RandomState
+    ) -> FloatArray:
         """Return the positions at which the descent starts. ``init`` is a name or an array of their shape."""
         if not isinstance(init, str):
             return initialization.part_coinciding(init, random_state=random_state)
         if init == "pca":
             return initialization.pca(X, self.n_components, random_state=random_state)
         if init == "spectral":
-            return initialization.spectral(self.affinities_, self.n_components, random_state=random_state)
+            return initialization.spectral(joint, self.n_components, random_state=random_state)
         return initialization.random(X.shape[0], self.n_components, random_state=random_state)
 
     def _descend(self, embedding: Embedding) -> None:
