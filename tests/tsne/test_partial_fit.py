@@ -10,6 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import kullback
 from kullback import reference as ref
 from kullback.tsne import placement
+from kullback.tsne.rates import Rates
 
 
 def test_partial_fit_anchors_the_old_points(old_and_new_digits):
@@ -75,7 +76,7 @@ def test_growing_takes_the_steps_of_the_reference(blobs, monkeypatch):
         repulsion, sum_q = ref.repulsive_forces(Y)
         attraction = ref.attractive_forces(copy.affinities_.P, Y)
         rates, centre, new = (
-            np.array([1, 1 / sum_q, 86, 0.8, 5]),
+            Rates(1, 1 / sum_q, 86, 0.8, 5),
             np.zeros(2),
             Y[80:],
         )  # a view, which is moved in place
