@@ -11,11 +11,46 @@ from .._arrays import FloatArray
 from .arrays import check_dtype, check_finite_values
 
 
+def check_sparse(matrix: Any, name: str) -> Any:
+    """Return a sparse matrix as CSR whose indices all lie inside of it. SciPy lets others pass and reads them.
+
+    Neighbour searches give -1 for "none", which is such an index.
+    """
+    from scipy import sparse
+
+    if matrix.format in ("csr", "csc", "bsr"):
+        starts, indices = np.asarray(matrix.indptr), np.asarray(matrix.indices)
+        n_major, n_minor = matrix.shape[::-1] if matrix.format == "csc" else matrix.shape
+        if matrix.format == "bsr":
+            n_major, n_minor = n_major // matrix.blocksize[0], n_minor // matrix.blocksize[1]
+        n_values = len(matrix.data)
+        grow = len(starts) == n_major + 1 and starts[0] == 0 and not (starts[1:] < starts[:-1]).any()
+        if not grow or starts[-1] > n_values or len(indices) != n_values:
+            raise ValueError(
+                f"{name} must have an indptr of {n_major + 1} numbers that grow from 0, up to its {n_values} values"
+            )
+        if starts[-1] < n_values:  # there is room for more values
+            matrix = matrix.copy()
+            matrix.prune()
+            indices = np.asarray(matrix.indices)
+        _check_indices(indices, n_minor, name)
+    elif matrix.format == "coo":
+        for axis, indices in enumerate(matrix.coords):
+            _check_indices(indices, matrix.shape[axis], name)
+    return sparse.csr_array(matrix)
+
+
+def _check_indices(indices: npt.NDArray[Any], n: int, name: str) -> None:
+    """Raise unless all indices of a sparse matrix lie in [0, n)."""
+    if len(indices) and (indices.min() < 0 or indices.max() >= n):
+        raise ValueError(f"{name} must have indices in [0, {n}), got {indices.min()} to {indices.max()}")
+
+
 def check_data(X: Any, name: str) -> Any:
     """Return data as a contiguous, finite float32 or float64 array of at least 2 rows, or as CSR."""
     from scipy import sparse
 
-    array = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
+    array = check_sparse(X, name) if sparse.issparse(X) else np.asarray(X)
     check_dtype(array, name, "fiub")
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
         raise ValueError(f"{name} must have shape (n_points >= 2, n_features >= 1), got shape {array.shape}")
@@ -31,7 +66,7 @@ def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, 
     """Return new rows of data, or of distances to old rows, as finite numbers of ``dtype``, dense or CSR."""
     from scipy import sparse
 
-    array: Any = sparse.csr_array(rows) if sparse.issparse(rows) else np.asarray(rows)
+    array: Any = check_sparse(rows, name) if sparse.issparse(rows) else np.asarray(rows)
     check_dtype(array, name, "fiub")
     if array.ndim != 2 or array.shape[1] != n_features:
         raise ValueError(f"{name} must have shape (n_rows, {n_features}), got shape {array.shape}")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .._arrays import FloatArray
 from .arrays import check_dtype, check_finite_values
-from .data import check_distances, shares_memory
+from .data import check_distances, check_sparse, shares_memory
 
 SparseParts = tuple[FloatArray, npt.NDArray[np.int32], npt.NDArray[np.int64]]
 """The parts of a CSR matrix: values, columns and row starts."""
@@ -85,7 +85,7 @@ def check_affinities(
         check_dtype(affinities, name, "fiu")
     if affinities.shape != (n_points, n_points):
         raise ValueError(f"{name} must have shape ({n_points}, {n_points}), got {affinities.shape}")
-    matrix = sparse.csr_array(affinities)
+    matrix = check_sparse(affinities, name) if sparse.issparse(affinities) else sparse.csr_array(affinities)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._checks.data import check_distances
+from .._checks.data import check_distances, check_sparse
 from .._checks.graphs import check_graph
 from .._checks.labels import check_labels
 from .._checks.scalars import check_integer, check_real
@@ -332,7 +332,7 @@ def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, 
     old = affinities if isinstance(affinities, Affinities) else given(affinities)
     classes = check_labels(labels, "labels", old.n_points)
     known = classes != np.asarray(unknown).astype(classes.dtype)
-    P = old.P.copy()
+    P = check_sparse(old.P, "affinities").copy()
     rows = np.repeat(np.arange(old.n_points), np.diff(P.indptr))
     differ = (classes[rows] != classes[P.indices]) & known[rows] & known[P.indices]
     P.data[differ] *= P.data.dtype.type(1 - strength)
