@@ -152,8 +152,9 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
 
     def _keep_map(self, index: NeighborIndex, **fitted: Any) -> None:
         """Set all fitted attributes together with what `transform` needs, and forget the audits of an earlier map."""
+        all_fitted = {**vars(self), **fitted}
         reference = placement.ReferenceMap(
-            index, fitted["affinities_"].neighbors, fitted["embedding_"], perplexity=self.perplexity,
+            index, all_fitted["affinities_"].neighbors, all_fitted["embedding_"], perplexity=self.perplexity,
             method=self.method, theta=self.angle, dof=self.dof,
         )  # fmt: skip
         self.__dict__.update(fitted, _map=reference, _audits={})
