@@ -148,6 +148,23 @@ def test_sparse_input(digits):
     assert np.isfinite(embedding).all()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "int16", "bool", "float32", "int64", "float64"])
+@pytest.mark.parametrize("form", ["array", "sparse", "frame"])
+def test_small_types_become_float32(digits, dtype, form):
+    """Data whose values float32 holds exactly take no more memory than that, and give the map of float32."""
+    X = digits[0][:60].astype(dtype)
+    small = dtype not in ("int64", "float64")
+    options = {"perplexity": 5, "init": "random", "max_iter": 5, "random_state": 0}
+    plain = kullback.TSNE(**options).fit(X.astype(np.float32 if small else np.float64))
+    if form == "sparse":
+        X = sparse.csr_matrix(X.astype(np.float32) if dtype == "float16" else X)
+    elif form == "frame":
+        X = pytest.importorskip("pandas").DataFrame(X)
+    found = kullback.TSNE(**options).fit(X)
+    assert found.affinities_.P.dtype == plain.affinities_.P.dtype == (np.float32 if small else np.float64)
+    np.testing.assert_array_equal(found.embedding_, plain.embedding_)
+
+
 BAD = [
     ({"perplexity": 500}, ValueError, "perplexity must be less than n_samples = 500, got 500"),
     ({"perplexity": -1}, ValueError, r"perplexity must be in \(0, inf\], got -1"),

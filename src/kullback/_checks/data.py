@@ -10,6 +10,16 @@ import numpy.typing as npt
 from .._arrays import FloatArray
 from .arrays import check_dtype, check_finite_values
 
+EXACT_IN_FLOAT32 = tuple(map(np.dtype, ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")))
+"""Types whose values are all float32. Data of these types take half the memory that they would take as float64."""
+
+
+def float_types(X: Any) -> list[type]:
+    """Return float32 and float64, first the one that data of any other type become: float32 if it holds them all."""
+    types = [X.dtype] if hasattr(X, "dtype") else list(getattr(X, "dtypes", ()))
+    small = bool(types) and all(isinstance(dtype, np.dtype) and dtype in EXACT_IN_FLOAT32 for dtype in types)
+    return [np.float32, np.float64] if small else [np.float64, np.float32]
+
 
 def check_sparse(matrix: Any, name: str) -> Any:
     """Return a sparse matrix as CSR whose indices all lie inside of it. SciPy lets others pass and reads them.

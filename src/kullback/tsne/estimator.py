@@ -16,7 +16,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import validate_data
 
 from .._arrays import FloatArray
-from .._checks.data import shares_memory
+from .._checks.data import float_types, shares_memory
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
@@ -319,7 +319,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         # Without dispatch, arrays of other libraries on the CPU become NumPy's.
         with config_context(array_api_dispatch=False):
             return validate_data(
-                self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32],
+                self, X, reset=reset, accept_sparse="csr", dtype=float_types(X),
                 ensure_min_samples=2 if reset else 1, ensure_non_negative=self.metric == "precomputed",
             )  # fmt: skip
 
