@@ -248,6 +248,29 @@ def test_supervise(digits, strength):
         affinities.supervise(old, np.arange(400), 1)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda y: y.astype(bool),
+        lambda y: y.astype(np.uint8),
+        lambda y: y.astype(np.uint64),
+        lambda y: np.where(y, "+", "-"),
+        lambda y: np.where(y, "+", "-").astype(object),
+        lambda y: y.astype(np.float32),
+        lambda y: ["yes" if label else "no" for label in y],
+    ],
+)
+def test_labels_of_any_type(digits, form):
+    """The type of the labels changes nothing: unknown=-1 is not cast to it."""
+    labels = load_digits().target[:400] % 2
+    old = affinities.perplexity(digits, 10)
+    expected = affinities.supervise(old, labels).P
+    assert abs(expected - old.P).max() > 0
+    np.testing.assert_array_equal(affinities.supervise(old, form(labels)).P.toarray(), expected.toarray())
+    with pytest.raises(TypeError, match="unknown must be a number where labels are numbers, got 'none'"):
+        affinities.supervise(old, labels, unknown="none")
+
+
 def test_a_graph_serves_every_function(digits):
     """A graph gives the affinities of the data, for as many neighbours as it has or fewer."""
     graph = neighbors.neighbor_graph(digits, 90)

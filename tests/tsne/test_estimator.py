@@ -148,6 +148,23 @@ def test_sparse_input(digits):
     assert np.isfinite(embedding).all()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "int16", "bool", "float32", "int64", "float64"])
+@pytest.mark.parametrize("form", ["array", "sparse", "frame"])
+def test_small_types_become_float32(digits, dtype, form):
+    """Data whose values float32 holds exactly take no more memory than that, and give the map of float32."""
+    X = digits[0][:60].astype(dtype)
+    small = dtype not in ("int64", "float64")
+    options = {"perplexity": 5, "init": "random", "max_iter": 5, "random_state": 0}
+    plain = kullback.TSNE(**options).fit(X.astype(np.float32 if small else np.float64))
+    if form == "sparse":
+        X = sparse.csr_matrix(X.astype(np.float32) if dtype == "float16" else X)
+    elif form == "frame":
+        X = pytest.importorskip("pandas").DataFrame(X)
+    found = kullback.TSNE(**options).fit(X)
+    assert found.affinities_.P.dtype == plain.affinities_.P.dtype == (np.float32 if small else np.float64)
+    np.testing.assert_array_equal(found.embedding_, plain.embedding_)
+
+
 BAD = [
     ({"perplexity": 500}, ValueError, "perplexity must be less than n_samples = 500, got 500"),
     ({"perplexity": -1}, ValueError, r"perplexity must be in \(0, inf\], got -1"),
@@ -171,6 +188,38 @@ BAD = [
     ({"metric": "precomputed", "init": "random"}, ValueError, "square"),
     ({"metric": "sideways"}, ValueError, "sideways"),
 ]
+
+
+BEFORE_ANY_WORK = [
+    ({"exaggeration": "x", "max_iter": 100}, TypeError, "exaggeration must be a real number, got 'x'"),
+    ({"exaggeration": 0, "max_iter": 100}, ValueError, r"exaggeration must be in \(0, inf\], got 0"),
+    ({"tol": -1, "max_iter": 100}, ValueError, r"tol must be in \(0, inf\], got -1"),
+    ({"learning_rate": "fast"}, TypeError, 'learning_rate .a number or "auto". must be a real number'),
+    ({"momentum": -0.1}, ValueError, r"momentum must be in \[0, 1\], got -0.1"),
+    ({"max_step": 0}, ValueError, r"max_step must be in \(0, inf\], got 0"),
+    ({"min_grad_norm": -1}, ValueError, "min_grad_norm"),
+    ({"callback": 5}, TypeError, "callback must be a function or None, got 5"),
+    ({"callback_every": 1.5}, TypeError, "callback_every must be an integer, got 1.5"),
+    ({"verbose": "yes"}, TypeError, "verbose must be an integer, got 'yes'"),
+    ({"random_state": "seed"}, ValueError, "seed"),
+    ({"metric": 5}, TypeError, "metric must be a name or a function of two rows, got 5"),
+    ({"metric_params": 5}, TypeError, "metric_params must be a dict or None, got 5"),
+    ({"init": np.zeros((3, 2))}, ValueError, r"init must have shape \(500, 2\), got \(3, 2\)"),
+    ({"init": np.full((500, 2), np.nan)}, ValueError, "init contains NaN"),
+    ({"init": "pca", "metric": "precomputed"}, ValueError, 'got "pca"'),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BEFORE_ANY_WORK)
+def test_parameters_are_checked_before_any_work(digits, options, error, message, monkeypatch):
+    """No neighbour is searched for, be the parameter used late or not at all in so few iterations."""
+
+    def search(*_, **__):
+        raise AssertionError("the search has begun")
+
+    monkeypatch.setattr("kullback.tsne.neighbors.NeighborIndex.graph", search)
+    with pytest.raises(error, match=message):
+        kullback.TSNE(**options).fit(digits[0])
 
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD)

@@ -11,7 +11,7 @@ import kullback
 from kullback import affinities
 from kullback import reference as ref
 from kullback.neighbors import NeighborIndex
-from kullback.tsne import equal_rows, placement
+from kullback.tsne import Embedding, equal_rows, placement
 
 
 def test_new_digits_are_placed_among_their_like(old_and_new_digits, fitted_digits):
@@ -175,3 +175,47 @@ def test_scores_are_ratios_of_distances(blobs):
     own = np.argsort(between, axis=1)[:, 1:25]
     expected = reach / np.median(reach[own], axis=1)
     np.testing.assert_allclose(model.transform(X, return_scores=True)[1], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", [np.array, np.float32, sparse.csr_matrix, "DataFrame"])
+def test_a_fitted_map_is_its_own(blobs, form):
+    """Neither the positions that fit_transform returned nor the data belong to the map any more."""
+    data = blobs[0]
+    X = form(data) if callable(form) else pytest.importorskip("pandas").DataFrame(data)
+    model = kullback.TSNE(perplexity=5, random_state=0, max_iter=60)
+    Y = model.fit_transform(X)
+    before, expected, points = Y.copy(), model.transform(data[:20] + 0.5), model.point_kl_
+    model.fit(X)
+    Y /= 100
+    points /= 100
+    if sparse.issparse(X):
+        X.data -= 5
+    else:
+        X -= 5
+    np.testing.assert_array_equal(model.embedding_, before)
+    np.testing.assert_array_equal(model.transform(data[:20] + 0.5), expected)
+    np.testing.assert_array_equal(model.transform(data), before)  # rows of the map are found again
+    model.embedding_ /= 100
+    np.testing.assert_array_equal(model.transform(data), before)
+
+
+def test_an_index_and_an_embedding_are_their_own(blobs):
+    """An index without copy=False and an embedding do not see what becomes of their input."""
+    data = blobs[0]
+    X = data.copy()
+    index, shared = NeighborIndex(X), NeighborIndex(X, copy=False)
+    joint = affinities.perplexity(X, 5).P
+    start = np.random.default_rng(0).normal(size=(len(X), 2))
+    expected = Embedding(joint, start).optimize(3).positions
+    embedding = Embedding(joint, start)
+    joint.indices[:] = 0
+    joint.data[:] = 0
+    start[:] = 0
+    X[:] = 0
+    np.testing.assert_array_equal(embedding.optimize(3).positions, expected)
+    assert index.find(index.cast(data)).tolist() == list(range(len(X)))
+    assert shared.find(shared.cast(data[:1])).tolist() != [0]
+    distances = sparse.csr_array(np.array([[0, 1.0, 2.0], [1.0, 0, 3.0], [2.0, 3.0, 0]]))
+    graph = kullback.neighbors.neighbor_graph(distances, 2, metric="precomputed")
+    distances.data[:] = 0
+    assert graph.distances.tolist() == [1, 2, 1, 3, 2, 3]

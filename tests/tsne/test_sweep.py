@@ -148,6 +148,9 @@ def test_ctrl_c_keeps_the_maps_that_are_finished(digits, monkeypatch):
     ("options", "error", "message"),
     [
         ({"perplexities": 30}, TypeError, "perplexities must be a sequence of numbers, got 30"),
+        ({"n_components": 0}, ValueError, "n_components must be at least 1, got 0"),
+        ({"angle": 2}, ValueError, r"angle must be in \[0, 1\], got 2"),
+        ({"metric": 5}, TypeError, "metric must be a name or a function of two rows, got 5"),
         ({"perplexities": []}, TypeError, "perplexities must be a sequence"),
         ({"perplexities": [5, 200]}, ValueError, "perplexities must be less than n_points = 200, got 200"),
         ({"exaggerations": [0]}, ValueError, r"every one of exaggerations must be in \(0, inf\], got 0"),
@@ -157,8 +160,9 @@ def test_ctrl_c_keeps_the_maps_that_are_finished(digits, monkeypatch):
         ({"warm_iter": 0}, ValueError, "warm_iter must be at least 1"),
     ],
 )
-def test_errors(digits, options, error, message):
-    """Errors name the argument."""
+def test_errors(digits, options, error, message, monkeypatch):
+    """Errors name the argument, and come before the search for neighbours."""
+    monkeypatch.setattr("kullback.tsne.sweeps.neighbor_graph", None)
     with pytest.raises(error, match=message):
         kullback.sweep(digits, **options)
 

@@ -10,13 +10,58 @@ import numpy.typing as npt
 from .._arrays import FloatArray
 from .arrays import as_array, check_dtype, check_finite_values, refuse_masked
 
+EXACT_IN_FLOAT32 = tuple(map(np.dtype, ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")))
+"""Types whose values are all float32. Data of these types take half the memory that they would take as float64."""
+
+
+def float_types(X: Any) -> list[type]:
+    """Return float32 and float64, first the one that data of any other type become: float32 if it holds them all."""
+    types = [X.dtype] if hasattr(X, "dtype") else list(getattr(X, "dtypes", ()))
+    small = bool(types) and all(isinstance(dtype, np.dtype) and dtype in EXACT_IN_FLOAT32 for dtype in types)
+    return [np.float32, np.float64] if small else [np.float64, np.float32]
+
+
+def check_sparse(matrix: Any, name: str) -> Any:
+    """Return a sparse matrix as CSR whose indices all lie inside of it. SciPy lets others pass and reads them.
+
+    Neighbour searches give -1 for "none", which is such an index.
+    """
+    from scipy import sparse
+
+    if matrix.format in ("csr", "csc", "bsr"):
+        starts, indices = np.asarray(matrix.indptr), np.asarray(matrix.indices)
+        n_major, n_minor = matrix.shape[::-1] if matrix.format == "csc" else matrix.shape
+        if matrix.format == "bsr":
+            n_major, n_minor = n_major // matrix.blocksize[0], n_minor // matrix.blocksize[1]
+        n_values = len(matrix.data)
+        grow = len(starts) == n_major + 1 and starts[0] == 0 and not (starts[1:] < starts[:-1]).any()
+        if not grow or starts[-1] > n_values or len(indices) != n_values:
+            raise ValueError(
+                f"{name} must have an indptr of {n_major + 1} numbers that grow from 0, up to its {n_values} values"
+            )
+        if starts[-1] < n_values:  # there is room for more values
+            matrix = matrix.copy()
+            matrix.prune()
+            indices = np.asarray(matrix.indices)
+        _check_indices(indices, n_minor, name)
+    elif matrix.format == "coo":
+        for axis, indices in enumerate(matrix.coords):
+            _check_indices(indices, matrix.shape[axis], name)
+    return sparse.csr_array(matrix)
+
+
+def _check_indices(indices: npt.NDArray[Any], n: int, name: str) -> None:
+    """Raise unless all indices of a sparse matrix lie in [0, n)."""
+    if len(indices) and (indices.min() < 0 or indices.max() >= n):
+        raise ValueError(f"{name} must have indices in [0, {n}), got {indices.min()} to {indices.max()}")
+
 
 def check_data(X: Any, name: str) -> Any:
     """Return data as a contiguous, finite float32 or float64 array of at least 2 rows, or as CSR."""
     refuse_masked(X, name)
     from scipy import sparse
 
-    array = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
+    array = check_sparse(X, name) if sparse.issparse(X) else np.asarray(X)
     check_dtype(array, name, "fiub")
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
         raise ValueError(f"{name} must have shape (n_points >= 2, n_features >= 1), got shape {array.shape}")
@@ -33,7 +78,7 @@ def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, 
     refuse_masked(rows, name)
     from scipy import sparse
 
-    array: Any = sparse.csr_array(rows) if sparse.issparse(rows) else np.asarray(rows)
+    array: Any = check_sparse(rows, name) if sparse.issparse(rows) else np.asarray(rows)
     check_dtype(array, name, "fiub")
     if array.ndim != 2 or array.shape[1] != n_features:
         raise ValueError(f"{name} must have shape (n_rows, {n_features}), got shape {array.shape}")
@@ -50,6 +95,24 @@ def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, 
     if distances and values.size and values.min() < 0:
         raise ValueError(f"{name} must hold distances of at least 0, got {values.min()}")
     return array
+
+
+def shares_memory(array: Any, given: Any) -> bool:
+    """Return whether the user may still change an array, dense or CSR, that was made from what the user gave.
+
+    A memory map of a file that is opened for reading only does not count: nothing is written through it.
+    """
+    from scipy import sparse
+
+    if sparse.issparse(array):
+        if not sparse.issparse(given):
+            return False
+        names = [name for name in ("data", "indices", "indptr") if hasattr(given, name)]
+        return any(np.may_share_memory(getattr(array, name), getattr(given, name)) for name in names)
+    if isinstance(given, np.ndarray):
+        return bool(np.may_share_memory(array, given)) and getattr(given, "mode", "") != "r"
+    # A data frame or a tensor may have given a view of its own memory.
+    return not array.flags.owndata and not isinstance(given, list | tuple) and not sparse.issparse(given)
 
 
 def check_samples(value: npt.ArrayLike, name: str, k: int) -> npt.NDArray[np.float64]:

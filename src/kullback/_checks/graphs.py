@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .._arrays import FloatArray
 from .arrays import check_dtype, check_finite_values
-from .data import check_distances
+from .data import check_distances, check_sparse, shares_memory
 
 SparseParts = tuple[FloatArray, npt.NDArray[np.int32], npt.NDArray[np.int64]]
 """The parts of a CSR matrix: values, columns and row starts."""
@@ -70,10 +70,13 @@ def check_graph(
     )
 
 
-def check_affinities(affinities: Any, name: str, n_points: int, dtype: npt.DTypeLike) -> SparseParts:
+def check_affinities(
+    affinities: Any, name: str, n_points: int, dtype: npt.DTypeLike, *, copy: bool = False
+) -> SparseParts:
     """Return the CSR parts of a joint distribution P of pairs of points.
 
-    P is square and not negative, has an empty diagonal, and sums to 1 within sqrt(eps) of float32.
+    P is square and not negative, has an empty diagonal, and sums to 1 within sqrt(eps) of float32. With ``copy``, the
+    parts share no memory with what was given.
     """
     from scipy import sparse
 
@@ -82,7 +85,7 @@ def check_affinities(affinities: Any, name: str, n_points: int, dtype: npt.DType
         check_dtype(affinities, name, "fiu")
     if affinities.shape != (n_points, n_points):
         raise ValueError(f"{name} must have shape ({n_points}, {n_points}), got {affinities.shape}")
-    matrix = sparse.csr_array(affinities)
+    matrix = check_sparse(affinities, name) if sparse.issparse(affinities) else sparse.csr_array(affinities)
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
         matrix.sum_duplicates()
@@ -95,6 +98,8 @@ def check_affinities(affinities: Any, name: str, n_points: int, dtype: npt.DType
     total = float(matrix.data.sum(dtype=np.float64))
     if not abs(total - 1) <= np.finfo(np.float32).eps ** 0.5:
         raise ValueError(f"{name} must sum to 1, got {total}")
+    if copy and shares_memory(matrix, affinities):
+        matrix = matrix.copy()
     return (
         np.ascontiguousarray(matrix.data, dtype=dtype),
         np.ascontiguousarray(matrix.indices, dtype=np.int32),

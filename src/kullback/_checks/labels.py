@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,17 @@ def check_labels(labels: npt.ArrayLike, name: str, n_points: int) -> npt.NDArray
     if array.dtype.kind == "f":
         check_finite_values(array, name)
     return array
+
+
+def find_known(labels: npt.NDArray[Any], unknown: object) -> npt.NDArray[np.bool_]:
+    """Return which labels are not ``unknown``, for labels as `check_labels` returns them."""
+    if labels.dtype.kind == "U":
+        return np.asarray(labels != str(unknown), dtype=bool)
+    if not isinstance(unknown, numbers.Real | np.bool_):
+        raise TypeError(f"unknown must be a number where labels are numbers, got {unknown!r}")
+    if labels.dtype.kind == "b":
+        labels = labels.astype(np.int64)
+    return np.asarray(labels != unknown, dtype=bool)
 
 
 def check_class_labels(labels: npt.ArrayLike, shape: tuple[int, ...], n_classes: int, ignore_index: int | None) -> Any:

@@ -22,6 +22,12 @@ def check_flag(value: object, name: str) -> bool:
     return bool(value)
 
 
+def check_callback(value: object, name: str) -> None:
+    """Raise unless ``value`` is a function or None."""
+    if not (value is None or callable(value)):
+        raise TypeError(f"{name} must be a function or None, got {value!r}")
+
+
 # ---- Numbers -------------------------------------------------------------------------------------
 
 

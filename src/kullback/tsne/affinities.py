@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._checks.data import check_distances
+from .._checks.data import check_distances, check_sparse
 from .._checks.graphs import check_graph
-from .._checks.labels import check_labels
+from .._checks.labels import check_labels, find_known
 from .._checks.scalars import check_integer, check_real
 from .._threads import resolve_threads
 from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize
@@ -307,7 +307,8 @@ def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, 
         0 changes nothing. At 1, points of different classes do not attract each other at all, and a point without a
         neighbour of its own class is attracted by nothing.
     unknown : int or str, default -1
-        Label of points whose class is not known. Their pairs are left as they are.
+        Label of points whose class is not known. Their pairs are left as they are. It is never cast to the type of
+        the labels: among bool and unsigned numbers, there is no -1.
 
     Returns
     -------
@@ -331,8 +332,8 @@ def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, 
     strength = check_real(strength, "strength", low=0, high=1)
     old = affinities if isinstance(affinities, Affinities) else given(affinities)
     classes = check_labels(labels, "labels", old.n_points)
-    known = classes != np.asarray(unknown).astype(classes.dtype)
-    P = old.P.copy()
+    known = find_known(classes, unknown)
+    P = check_sparse(old.P, "affinities").copy()
     rows = np.repeat(np.arange(old.n_points), np.diff(P.indptr))
     differ = (classes[rows] != classes[P.indices]) & known[rows] & known[P.indices]
     P.data[differ] *= P.data.dtype.type(1 - strength)

@@ -17,7 +17,7 @@ from scipy import sparse
 from .._arrays import FloatArray
 from .._checks.data import check_positions
 from .._checks.graphs import check_affinities
-from .._checks.scalars import check_integer, check_real, check_tolerance
+from .._checks.scalars import check_callback, check_integer, check_real, check_tolerance
 from .._interrupts import note_interrupts
 from .._kernels import attraction, descent
 from .._states import load_state, save_state
@@ -114,7 +114,7 @@ class Embedding:
         }  # fmt: skip
         self._repulsion = make_repulsion(start.shape, start.dtype, n_threads=self._n_threads, **self._options)
         P = P.P if isinstance(P, Affinities) else P
-        self._affinities = check_affinities(P, "P", n_points, start.dtype)
+        self._affinities = check_affinities(P, "P", n_points, start.dtype, copy=True)
         self._entropy = entropy_of(self._affinities[0])
         self._order = np.arange(n_points, dtype=np.int32)
         # The points of a small map are all near each other in memory, whatever their order.
@@ -229,6 +229,7 @@ class Embedding:
         """
         last = self.n_iter + check_integer(n_iter, "n_iter", low=0)
         schedules = Schedules(self.n_points, exaggeration, learning_rate, momentum, max_step)
+        check_callback(callback, "callback")
         callback_every = check_integer(callback_every, "callback_every", low=1)
         rules = StopRules(self.n_points, tol, n_iter_without_progress, min_grad_norm)
         phase = "" if callable(exaggeration) or exaggeration == 1 else f", exaggeration {exaggeration:g}"

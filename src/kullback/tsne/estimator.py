@@ -13,16 +13,16 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import validate_data
 
 from .._arrays import FloatArray
-from .._checks.scalars import check_choice, check_integer, check_real
+from .._checks.data import float_types, shares_memory
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
 from .neighbors import NeighborIndex
-from .new_points import NewPointsMixin
-from .repulsion import METHODS, check_method, choose_accuracy
+from .new_points import NewPointsMixin, fitted_at_once
+from .parameters import check_parameters, check_points
 
 EXPLORATION_ITER = 250
 """Iterations of early exaggeration, as in scikit-learn and openTSNE."""
@@ -229,28 +229,41 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Returns
         -------
         ndarray of shape (n_samples, n_components), float32
-            ``embedding_``.
+            A copy of ``embedding_``, which is the caller's to change.
         """
-        n_threads = self._check_parameters()
-        X = self._check_rows(X, reset=True)
+        with fitted_at_once(self):
+            self._fit(X)
+        if self.stop_reason_ == "interrupt":
+            warnings.warn(
+                f"interrupted after {self.n_iter_} of {self.max_iter} iterations; embedding_ is the map so far",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        positions: FloatArray = self.embedding_.copy()
+        return positions
+
+    def _fit(self, X: Any) -> None:
+        """Embed the rows of X, and set all attributes at the end."""
+        n_threads = check_parameters(self)
+        given, X = X, self._check_rows(X, reset=True)
+        # Distances are not looked at again once there is a map.
+        copy = self.metric != "precomputed" and shares_memory(X, given)
         n_samples = X.shape[0]
-        check_real(self.perplexity, "perplexity", low=0, open_low=True)
-        if self.perplexity >= n_samples:
-            raise ValueError(f"perplexity must be less than n_samples = {n_samples}, got {self.perplexity!r}")
-        check_choice(self.method, "method", METHODS)
-        check_method(self.method, self.n_components, choose_accuracy(self.angle, None, self.n_components))
+        init = check_points(self, n_samples)
         random_state = check_random_state(self.random_state)
 
         clock = [time.perf_counter()]
         n_neighbors = n_samples - 1 if self.method == "exact" else max(1, int(min(3 * self.perplexity, n_samples - 1)))
-        index = NeighborIndex(X, metric=self.metric, metric_params=self.metric_params, random_state=random_state)
+        index = NeighborIndex(
+            X, metric=self.metric, metric_params=self.metric_params, random_state=random_state, copy=copy
+        )
         graph = index.graph(n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())
-        self.affinities_ = affinities.perplexity(graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
+        joint = affinities.perplexity(graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())
         embedding = Embedding(
-            self.affinities_,
-            self._initialise(X, random_state),
+            joint,
+            self._initialise(X, init, joint, random_state),
             method=self.method,
             theta=self.angle,
             dof=self.dof,
@@ -260,22 +273,19 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self._descend(embedding)
         clock.append(time.perf_counter())
 
-        self.embedding_ = embedding.positions
-        self.n_iter_ = embedding.n_iter
-        self.learning_rate_ = embedding.learning_rate
-        self.stop_reason_ = embedding.stop_reason
-        self.loss_ = embedding.loss.view(np.recarray)
-        self.kl_divergence_ = float(self.loss_.kl_divergence[-1])
         stages = ("neighbours", "affinities", "initialisation", "optimisation")
-        self.timings_ = dict(zip(stages, np.diff(clock).tolist(), strict=True))
-        self._keep_map(index)
-        if self.stop_reason_ == "interrupt":
-            warnings.warn(
-                f"interrupted after {self.n_iter_} of {self.max_iter} iterations; embedding_ is the map so far",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        return self.embedding_
+        loss = embedding.loss.view(np.recarray)
+        self._keep_map(
+            index,
+            affinities_=joint,
+            embedding_=embedding.positions,
+            n_iter_=embedding.n_iter,
+            learning_rate_=embedding.learning_rate,
+            stop_reason_=embedding.stop_reason,
+            loss_=loss,
+            kl_divergence_=float(loss.kl_divergence[-1]),
+            timings_=dict(zip(stages, np.diff(clock).tolist(), strict=True)),
+        )
 
     @property
     def exact_kl_(self) -> float:
@@ -288,7 +298,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """What each point contributes to ``kl_divergence_``."""
         options = {"method": self.method, "theta": self.angle, "dof": self.dof}
         points: npt.NDArray[np.float64] = self._audit("point_kl", gradient.point_kl, **options)
-        return points
+        return points.copy()
 
     @property
     def gradient_error_(self) -> float:
@@ -309,41 +319,21 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         # Without dispatch, arrays of other libraries on the CPU become NumPy's.
         with config_context(array_api_dispatch=False):
             return validate_data(
-                self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32],
+                self, X, reset=reset, accept_sparse="csr", dtype=float_types(X),
                 ensure_min_samples=2 if reset else 1, ensure_non_negative=self.metric == "precomputed",
             )  # fmt: skip
 
-    def _check_parameters(self) -> int:
-        """Check the parameters that are not checked where they are used, and return the number of threads."""
-        check_integer(self.n_components, "n_components", low=1)
-        check_real(self.early_exaggeration, "early_exaggeration", low=1)
-        check_integer(self.max_iter, "max_iter", low=1)
-        check_integer(self.n_iter_without_progress, "n_iter_without_progress", low=0)
-        check_real(self.min_grad_norm, "min_grad_norm", low=0)
-        check_real(self.angle, "angle", low=0, high=1)
-        check_real(self.dof, "dof", low=0, open_low=True)
-        if isinstance(self.early_exaggeration_iter, str):
-            check_choice(self.early_exaggeration_iter, "early_exaggeration_iter", ("auto",))
-        else:
-            check_integer(self.early_exaggeration_iter, 'early_exaggeration_iter (a number or "auto")', low=0)
-        if isinstance(self.init, str):
-            check_choice(self.init, "init", ("pca", "spectral", "random"))
-        return resolve_threads(self.n_jobs, name="n_jobs")
-
-    def _initialise(self, X: Any, random_state: np.random.RandomState) -> FloatArray:
-        """Return the positions at which the descent starts."""
-        if isinstance(self.init, str) and self.init == "pca":
-            if self.metric == "precomputed":
-                raise ValueError('init must be "spectral", "random" or an array where metric="precomputed", got "pca"')
+    def _initialise(
+        self, X: Any, init: Any, joint: affinities.Affinities, random_state: np.random.RandomState
+    ) -> FloatArray:
+        """Return the positions at which the descent starts. ``init`` is a name or an array of their shape."""
+        if not isinstance(init, str):
+            return initialization.part_coinciding(init, random_state=random_state)
+        if init == "pca":
             return initialization.pca(X, self.n_components, random_state=random_state)
-        if isinstance(self.init, str) and self.init == "spectral":
-            return initialization.spectral(self.affinities_, self.n_components, random_state=random_state)
-        if isinstance(self.init, str):
-            return initialization.random(X.shape[0], self.n_components, random_state=random_state)
-        init = check_array(self.init, dtype=np.float32, input_name="init", ensure_min_samples=0)
-        if init.shape != (X.shape[0], self.n_components):
-            raise ValueError(f"init must have shape {(X.shape[0], self.n_components)}, got {init.shape}")
-        return initialization.part_coinciding(init, random_state=random_state)
+        if init == "spectral":
+            return initialization.spectral(joint, self.n_components, random_state=random_state)
+        return initialization.random(X.shape[0], self.n_components, random_state=random_state)
 
     def _descend(self, embedding: Embedding) -> None:
         """Run both phases: with early exaggeration, and after it."""

@@ -97,6 +97,8 @@ def graph_of_sparse(distances: Any, k: int, *, own_rows: bool) -> Graph:
         rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         columns, values = columns[rank < k], values[rank < k]
         counts = np.minimum(counts, k)
+    if np.may_share_memory(values, distances.data):  # what is returned does not change with what was given
+        columns, values = columns.copy(), values.copy()
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return Graph(np.ascontiguousarray(columns, np.int32), np.ascontiguousarray(values), starts)
 

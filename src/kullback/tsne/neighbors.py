@@ -6,8 +6,8 @@ once. The searches themselves are in `kullback.tsne.metric_searches`.
 
 from __future__ import annotations
 
-import copy
 import math
+from copy import copy as shallow_copy
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ import numpy.typing as npt
 from scipy import sparse
 
 from .._arrays import FloatArray
-from .._checks.data import check_data, check_distances, check_new_data
+from .._checks.data import check_data, check_distances, check_new_data, shares_memory
 from .._checks.graphs import check_neighbor_lists
-from .._checks.scalars import check_choice, check_integer
+from .._checks.scalars import check_choice, check_flag, check_integer
 from .._search import DEFAULT_SEED
 from .._threads import resolve_threads
 from .equal_rows import EqualRows
@@ -150,7 +150,8 @@ def neighbor_graph(
     if isinstance(X, tuple):
         check_choice(method, "method", METHODS)
         return graph_of_sparse(check_neighbor_lists(X, "X"), check_integer(k, "k", low=1), own_rows=True)
-    index = NeighborIndex(X, metric=metric, metric_params=metric_params, method=method, random_state=random_state)
+    options: dict[str, Any] = {"metric_params": metric_params, "method": method, "random_state": random_state}
+    index = NeighborIndex(X, metric=metric, copy=False, **options)
     return index.graph(k, n_threads=n_threads)
 
 
@@ -161,6 +162,8 @@ class NeighborIndex:
     ----------
     X, metric, metric_params, method, random_state
         As in `nearest_neighbors`. With ``metric="precomputed"``, new rows are distances to the rows of X.
+    copy : bool, default True
+        Whether to copy X. Without a copy, X must not be changed as long as the index is used.
 
     Attributes
     ----------
@@ -175,8 +178,8 @@ class NeighborIndex:
     Notes
     -----
     The neighbours of a new row, and the bits of its distances, depend on that row and on X alone. They depend neither
-    on the rows that it comes with nor on the number of threads. X is kept, not copied. The search structure is built
-    when it is first needed, and it is left out of pickles.
+    on the rows that it comes with nor on the number of threads. The search structure is built when it is first
+    needed, and it is left out of pickles.
 
     Examples
     --------
@@ -194,14 +197,21 @@ class NeighborIndex:
         metric_params: dict[str, Any] | None = None,
         method: str = "auto",
         random_state: Any = None,
+        copy: bool = True,
     ) -> None:
         check_choice(method, "method", METHODS)
-        self._metric, self._params, self._method = metric, dict(metric_params or {}), method
+        self._metric, self._method = metric, method
+        self._params = {
+            name: value.copy() if isinstance(value, np.ndarray) else value
+            for name, value in (metric_params or {}).items()
+        }
         self._name = metric if isinstance(metric, str) else "callable"
         self._precomputed = self._name == "precomputed"
-        X = check_distances(X, "X") if self._precomputed else check_data(X, "X")
+        given, X = X, check_distances(X, "X") if self._precomputed else check_data(X, "X")
         self._dense = not sparse.issparse(X) or (not self._precomputed and math.prod(X.shape) <= DENSE_ELEMENTS)
         self._X = X.toarray() if self._dense and sparse.issparse(X) else X
+        if check_flag(copy, "copy") and shares_memory(self._X, given):
+            self._X = self._X.copy()
         self.shape = (int(X.shape[0]), int(X.shape[1]))
         self._seed = _draw_seed(random_state)
         self._search: MetricSearch | None = None
@@ -301,7 +311,7 @@ class NeighborIndex:
         if self._precomputed:
             raise ValueError('metric must not be "precomputed" where rows are added: their own distances are missing')
         rows = self.cast(rows)
-        larger = copy.copy(self)
+        larger = shallow_copy(self)
         larger._X = np.concatenate([self._X, rows]) if self._dense else sparse.vstack([self._X, rows], format="csr")
         larger.shape = (int(larger._X.shape[0]), self.shape[1])
         larger._search = larger._equal_rows = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +15,7 @@ from .._checks.scalars import check_flag
 from .._threads import resolve_threads
 from . import affinities, placement
 from .neighbors import NeighborIndex
+from .parameters import check_parameters
 
 
 class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
@@ -123,26 +126,51 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
         if not hasattr(self, "embedding_"):
             self.fit(X)
             return self
-        n_threads = self._check_parameters()
+        with fitted_at_once(self):
+            self._grow(X)
+        return self
+
+    def _grow(self, X: Any) -> None:
+        """Add rows to the map, and set all attributes at the end."""
+        n_threads = check_parameters(self)
         X = self._check_rows(X, reset=False)
         index = self._map.index.extend(X)
         start, _ = self._map.place(X, n_threads=n_threads)
         n_neighbors = index.shape[0] - 1 if self.method == "exact" else None
-        self.affinities_ = affinities.perplexity(index, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
-        self.embedding_, loss = placement.grow(
-            self._map, self.affinities_, start, n_threads=n_threads, random_state=self.random_state
+        joint = affinities.perplexity(index, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
+        positions, loss = placement.grow(self._map, joint, start, n_threads=n_threads, random_state=self.random_state)
+        n_iter = self.n_iter_ + placement.GROW_ITER
+        record = np.array([(n_iter, *loss)], dtype=self.loss_.dtype)
+        self._keep_map(
+            index,
+            affinities_=joint,
+            embedding_=positions,
+            n_iter_=n_iter,
+            loss_=np.concatenate([self.loss_, record]).view(np.recarray),
+            kl_divergence_=loss.kl_divergence,
         )
-        self.n_iter_ += placement.GROW_ITER
-        record = np.array([(self.n_iter_, *loss)], dtype=self.loss_.dtype)
-        self.loss_ = np.concatenate([self.loss_, record]).view(np.recarray)
-        self.kl_divergence_ = loss.kl_divergence
-        self._keep_map(index)
-        return self
 
-    def _keep_map(self, index: NeighborIndex) -> None:
-        """Keep what `transform` needs, and forget the audits of an earlier map."""
-        self._map = placement.ReferenceMap(
-            index, self.affinities_.neighbors, self.embedding_, perplexity=self.perplexity, method=self.method,
-            theta=self.angle, dof=self.dof,
+    def _keep_map(self, index: NeighborIndex, **fitted: Any) -> None:
+        """Set all fitted attributes together with what `transform` needs, and forget the audits of an earlier map."""
+        all_fitted = {**vars(self), **fitted}
+        reference = placement.ReferenceMap(
+            index, all_fitted["affinities_"].neighbors, all_fitted["embedding_"], perplexity=self.perplexity,
+            method=self.method, theta=self.angle, dof=self.dof,
         )  # fmt: skip
-        self._audits = {}
+        self.__dict__.update(fitted, _map=reference, _audits={})
+
+
+@contextmanager
+def fitted_at_once(model: Any) -> Iterator[None]:
+    """Put the fitted attributes of a model back where the block is left by an exception, be it Ctrl-C.
+
+    scikit-learn sets ``n_features_in_`` as soon as it has seen the data.
+    """
+    before = dict(vars(model))
+    try:
+        yield
+    except BaseException:
+        for name in [name for name in vars(model) if name.endswith("_")]:
+            del vars(model)[name]
+        vars(model).update(before)
+        raise

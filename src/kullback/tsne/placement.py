@@ -103,7 +103,7 @@ class ReferenceMap:
     ) -> None:
         self.index, self.perplexity = index, min(perplexity, LARGEST_PERPLEXITY)
         self.method, self.theta, self.dof = method, theta, dof
-        self.positions = np.asarray(positions)
+        self.positions = np.array(positions)  # its own, whatever becomes of the others
         self.n_neighbors = max(1, math.floor(min(3 * self.perplexity, index.shape[0])))
         counts = np.diff(neighbors.indptr)
         last = neighbors.indptr[:-1] + np.minimum(counts, self.n_neighbors) - 1

@@ -14,14 +14,16 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import FloatArray
 from .._checks.data import check_data, check_distances
-from .._checks.scalars import check_choice, check_integer, check_real
+from .._checks.scalars import check_integer, check_real
 from .._threads import resolve_threads
 from . import affinities, initialization
 from .affinities import Affinities
 from .embedding import Embedding
 from .estimator import EXPLORATION_ITER
 from .neighbors import Metric, nearest_neighbors, neighbor_graph
+from .parameters import check_metric, check_start
 from .progress import progress_bar
+from .repulsion import check_method, choose_accuracy
 
 SETTINGS_DTYPE = np.dtype(
     [("perplexity", float), ("exaggeration", float), ("seed", np.int64), ("kl_divergence", float)]
@@ -135,7 +137,7 @@ def sweep(
     X = check_distances(X, "X") if isinstance(metric, str) and metric == "precomputed" else check_data(X, "X")
     n_points = X.shape[0]
     perplexities, exaggerations, seeds = _check_settings(perplexities, exaggerations, seeds, n_points)
-    _check_init(init, metric)
+    _check_choices(n_components, metric, metric_params, init, method, angle)
     max_iter = check_integer(max_iter, "max_iter", low=1)
     warm_iter = check_integer(warm_iter, "warm_iter", low=1)
     n_neighbors = min(check_integer(n_neighbors, "n_neighbors", low=1), n_points - 1)
@@ -178,18 +180,19 @@ def _check_settings(
     return perplexities, exaggerations, seeds
 
 
+def _check_choices(n_components: Any, metric: Any, metric_params: Any, init: Any, method: Any, angle: Any) -> None:
+    """Check the options of all maps before any work."""
+    check_start(init, metric)
+    check_metric(metric, metric_params)
+    check_integer(n_components, "n_components", low=1)
+    check_method(method, n_components, choose_accuracy(check_real(angle, "angle", low=0, high=1), None, n_components))
+
+
 def _check_list(values: Any, name: str, check: Callable[[Any, str], Any]) -> list[Any]:
     """Return the values of a sequence, each checked."""
     if isinstance(values, str) or not np.iterable(values) or not len(list(values)):
         raise TypeError(f"{name} must be a sequence of numbers, got {values!r}")
     return [check(value, f"every one of {name}") for value in values]
-
-
-def _check_init(init: object, metric: Metric) -> None:
-    """Raise if there is no such start, or if it needs data where there are only distances."""
-    check_choice(init, "init", ("pca", "spectral", "random"))
-    if init == "pca" and isinstance(metric, str) and metric == "precomputed":
-        raise ValueError('init must be "spectral" or "random" where metric="precomputed", got "pca"')
 
 
 def _make_start(X: Any, largest: Affinities, init: str, n_components: int, seed: int) -> FloatArray:
@@ -198,7 +201,7 @@ def _make_start(X: Any, largest: Affinities, init: str, n_components: int, seed:
         return initialization.pca(X, n_components, random_state=seed)
     if init == "spectral":
         return initialization.spectral(largest, n_components, random_state=seed)
-    return np.zeros((X.shape[0], check_integer(n_components, "n_components", low=1)), np.float32)
+    return np.zeros((X.shape[0], n_components), np.float32)
 
 
 def _embed_all(
