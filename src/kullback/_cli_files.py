@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ._outputs import is_stream
 
 if TYPE_CHECKING:
     from .readers import Source
@@ -95,9 +96,7 @@ def read_labels(name: str, n_rows: int) -> npt.NDArray[Any]:
 
 def _read_array(name: str, *, text: bool = False) -> npt.NDArray[Any]:
     """Return the array of a file .npy, .npz:key or .csv; ``text`` allows one string a line in a .csv."""
-    path, key = name, ""
-    if not Path(name).exists() and ".npz:" in name:
-        path, _, key = name.rpartition(":")
+    path, key = _part_name(name)
     suffix = Path(path).suffix.lower()
     if suffix not in (".npy", ".npz", ".csv"):
         raise ValueError(f"{name}: must be {INPUT_HELP}")
@@ -119,6 +118,14 @@ def _read_array(name: str, *, text: bool = False) -> npt.NDArray[Any]:
         raise ValueError(error.args[0]) from None
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{name}: not a readable {suffix} file: {one_line(error)}") from None
+
+
+def _part_name(name: str) -> tuple[str, str]:
+    """Return the path of a file and the key of an array in it, which is empty where none is named."""
+    if ".npz:" in name and not Path(name).exists():
+        path, _, key = name.rpartition(":")
+        return path, key
+    return name, ""
 
 
 def _read_csv(path: str, text: bool) -> npt.NDArray[Any]:
@@ -168,18 +175,32 @@ def _numbers_or_text(cells: list[str]) -> npt.NDArray[Any]:
 # ---- Output --------------------------------------------------------------------------------------
 
 
-def check_targets(*targets: Path | None) -> None:
-    """Raise where the results could not be written, before any work is done."""
-    paths = [target for target in targets if target is not None]
-    if len({os.path.abspath(path) for path in paths}) < len(paths):
-        raise ValueError(f"{paths[0]}: -o and --plot must be different files")
+def check_targets(output: Path, plot: Path | None, inputs: Sequence[str]) -> None:
+    """Raise where the results could not be written or would replace an input, before any work is done."""
+    paths = [output] if plot is None else [output, plot]
+    if plot is not None and os.path.realpath(output) == os.path.realpath(plot):
+        raise ValueError(f"{output}: -o and --plot must be different files")
     for path in paths:
         if path.is_dir():
             raise ValueError(f"{path}: is a directory")
-        if not path.parent.is_dir():
-            raise ValueError(f"{path}: its directory does not exist")
-        if not os.access(path.parent, os.W_OK):
-            raise ValueError(f"{path}: its directory cannot be written to")
+        if not is_stream(path):
+            folder = Path(os.path.realpath(path)).parent
+            if not folder.is_dir():
+                raise ValueError(f"{path}: its directory does not exist")
+            if not os.access(folder, os.W_OK):
+                raise ValueError(f"{path}: its directory cannot be written to")
+        option = "-o" if path is output else "--plot"
+        for name in inputs:
+            if path.is_file() and _is_file_of(name, path):
+                raise ValueError(f"{path}: {option} must be another file than the input {name}, which it would replace")
+    if plot is not None and output.is_file() and plot.is_file() and output.samefile(plot):
+        raise ValueError(f"{output}: -o and --plot must be different files")
+
+
+def _is_file_of(name: str, path: Path) -> bool:
+    """Return whether an input is read from the regular file, under whatever name."""
+    source = _part_name(name)[0]
+    return os.path.isfile(source) and path.samefile(source)
 
 
 def check_plot(plot: Path, n_components: int) -> None:
@@ -193,23 +214,3 @@ def check_plot(plot: Path, n_components: int) -> None:
     kinds = Figure().canvas.get_supported_filetypes()
     if plot.suffix[1:].lower() not in kinds:
         raise ValueError(f"{plot}: its name must end in one of .{', .'.join(sorted(kinds))}")
-
-
-def write_together(writers: dict[Path, Callable[[IO[bytes]], object]]) -> None:
-    """Write each file beside its target and then move all into place, so that none is ever half written."""
-    written: list[tuple[str, Path]] = []
-    umask = os.umask(0)  # it can only be read by setting it
-    os.umask(umask)
-    try:
-        for path, write in writers.items():
-            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            written.append((name, path))
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-            os.chmod(name, 0o666 & ~umask)
-        while written:
-            os.replace(*written[0])
-            written.pop(0)
-    finally:
-        for name, _ in written:
-            os.unlink(name)

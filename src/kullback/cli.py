@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,8 @@ from ._cli_files import (
     read_data,
     read_labels,
     read_matrix,
-    write_together,
 )
+from ._outputs import write_file
 
 if TYPE_CHECKING:
     from .tsne import TSNE
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _make_parser().parse_args(argv)
         run: Callable[[argparse.Namespace], None] = arguments.run
         run(arguments)
-    except KeyboardInterrupt:
-        print("kullback: interrupted, nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"kullback: interrupted, {str(stop) or 'nothing was written'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,10 +123,10 @@ def _whole_or_auto(text: str) -> int | str:
 
 
 def _embed(arguments: argparse.Namespace) -> None:
-    """Embed a matrix, write the map and its picture together, and print a report."""
+    """Embed a matrix, write the map and then its picture, and print a report."""
     output = Path(arguments.output)
     plot = Path(arguments.plot) if arguments.plot else None
-    check_targets(output, plot)
+    check_targets(output, plot, [name for name in (arguments.input, arguments.labels) if name and name != "digits"])
     if plot is not None:
         check_plot(plot, arguments.components)
     X, labels = read_data(arguments.input)
@@ -139,15 +139,14 @@ def _embed(arguments: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     last = estimator.loss_[-1]
 
-    writers: dict[Path, Callable[[IO[bytes]], object]] = {output: lambda file: np.save(file, embedding)}
+    write_file(output, lambda file: np.save(file, embedding))
     if plot is not None:
         from . import plotting
 
         caption = f"{len(X):,} points, {estimator.n_iter_} iterations, KL = {last.kl_divergence:.3f} nats"
         figure = plotting.scatter(embedding, labels, title=f"t-SNE of {arguments.input}", caption=caption)
         kind = plot.suffix[1:].lower()
-        writers[plot] = lambda file: figure.savefig(file, format=kind)
-    write_together(writers)
+        write_file(plot, lambda file: figure.savefig(file, format=kind))
     if not arguments.quiet:
         size = f"{X.shape[0]:,} rows of {X.shape[1]:,}"
         print(f"{arguments.input}: {size}, perplexity {arguments.perplexity:g}, "
@@ -155,7 +154,7 @@ def _embed(arguments: argparse.Namespace) -> None:
         print(f"H(P)        {last.entropy:10.4f} nats   entropy: fixed by the data and the perplexity")
         print(f"H(P, Q)     {last.cross_entropy:10.4f} nats   cross-entropy: what the descent lowers")
         print(f"KL(P || Q)  {last.kl_divergence:10.4f} nats   = H(P, Q) - H(P)")
-        print(f"wrote {', '.join(map(str, writers))}")
+        print(f"wrote {output}{f', {plot}' if plot else ''}")
 
 
 def _make_estimator(arguments: argparse.Namespace) -> TSNE:

@@ -288,6 +288,70 @@ def test_bad_options_are_one_line_and_status_2(kullback_command, data, tmp_path,
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x.npy", "-o", "x.npy"], "x.npy: -o must be another file than the input x.npy"),
+        (["x.npz:data", "-o", "x.npz"], "x.npz: -o must be another file than the input x.npz:data"),
+        (["x.npy", "-o", "hard.npy"], "hard.npy: -o must be another file than the input x.npy"),
+        (["soft.npy", "-o", "x.npy"], "x.npy: -o must be another file than the input soft.npy"),
+        (["x.npy", "-o", "m.npy", "--labels", "labels.npy", "--plot", "labels.svg"], "labels.svg: --plot must be"),
+        (["x.npy", "--labels", "labels.npy", "-o", "labels.npy"], "labels.npy: -o must be another file"),
+        (["x.npy", "-o", "new.svg", "--plot", "soft.svg"], "-o and --plot must be different files"),
+    ],
+)
+def test_an_input_is_never_written_over(kullback_command, data, tmp_path, arguments, message):
+    """A result that would go to a file that is read is refused, by whatever name it is called."""
+    (tmp_path / "hard.npy").hardlink_to(tmp_path / "x.npy")
+    (tmp_path / "soft.npy").symlink_to("x.npy")
+    (tmp_path / "labels.svg").hardlink_to(tmp_path / "labels.npy")
+    (tmp_path / "soft.svg").symlink_to("new.svg")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.exists()}
+    done = kullback_command("embed", *arguments, *SMALL)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.exists()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_results_go_through_links_and_keep_the_mode(kullback_command, data, tmp_path):
+    """A link stays a link, and a file that is replaced keeps its mode."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "old.npy").write_bytes(b"old")
+    (tmp_path / "there" / "old.npy").chmod(0o640)
+    (tmp_path / "m.npy").symlink_to("there/old.npy")
+    (tmp_path / "m.svg").symlink_to("there/new.svg")
+    done = kullback_command("embed", "x.npy", "-o", "m.npy", "--plot", "m.svg", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m.npy").is_symlink()
+    assert (tmp_path / "m.svg").is_symlink()
+    assert np.load(tmp_path / "there" / "old.npy").shape == (60, 2)
+    assert (tmp_path / "there" / "old.npy").stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["new.svg", "old.npy"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX")
+def test_pipes_and_devices_are_written_to(tmp_path):
+    """They are not replaced by a file."""
+    import threading
+
+    from kullback._outputs import write_file
+
+    os.mkfifo(tmp_path / "pipe")
+    received = []
+    reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    write_file(tmp_path / "pipe", lambda file: np.save(file, np.arange(3)))
+    reader.join(30)
+    assert (tmp_path / "pipe").is_fifo()
+    assert received[0].startswith(b"\x93NUMPY")
+    (tmp_path / "null").symlink_to(os.devnull)
+    write_file(tmp_path / "null", lambda file: file.write(b"lost"))
+    assert (tmp_path / "null").is_symlink()
+    assert (tmp_path / "null").is_char_device()
+
+
 def test_help_and_version(kullback_command):
     """The version and the help go to standard output."""
     import kullback
