@@ -141,12 +141,13 @@ def _embed(arguments: argparse.Namespace) -> None:
 
     write_file(output, lambda file: np.save(file, embedding))
     if plot is not None:
-        from . import plotting
-
         caption = f"{len(X):,} points, {estimator.n_iter_} iterations, KL = {last.kl_divergence:.3f} nats"
-        figure = plotting.scatter(embedding, labels, title=f"t-SNE of {arguments.input}", caption=caption)
-        kind = plot.suffix[1:].lower()
-        write_file(plot, lambda file: figure.savefig(file, format=kind))
+        try:
+            _draw(plot, embedding, labels, f"t-SNE of {arguments.input}", caption)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{output} was written, {plot} was not") from None
+        except Exception as error:
+            raise ValueError(f"{plot}: {one_line(error)} (the map is whole, in {output})") from error
     if not arguments.quiet:
         size = f"{X.shape[0]:,} rows of {X.shape[1]:,}"
         print(f"{arguments.input}: {size}, perplexity {arguments.perplexity:g}, "
@@ -155,6 +156,16 @@ def _embed(arguments: argparse.Namespace) -> None:
         print(f"H(P, Q)     {last.cross_entropy:10.4f} nats   cross-entropy: what the descent lowers")
         print(f"KL(P || Q)  {last.kl_divergence:10.4f} nats   = H(P, Q) - H(P)")
         print(f"wrote {output}{f', {plot}' if plot else ''}")
+
+
+def _draw(plot: Path, embedding: npt.NDArray[Any], labels: npt.NDArray[Any] | None, title: str, caption: str) -> None:
+    """Draw a map as a file whose name tells its format."""
+    from . import plotting
+
+    title = title.replace("$", r"\$")  # the name of a file is no formula
+    figure = plotting.scatter(embedding, labels, title=title, caption=caption)
+    kind = plot.suffix[1:].lower()
+    write_file(plot, lambda file: figure.savefig(file, format=kind))
 
 
 def _make_estimator(arguments: argparse.Namespace) -> TSNE:

@@ -288,6 +288,35 @@ def test_bad_options_are_one_line_and_status_2(kullback_command, data, tmp_path,
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_names_with_dollars_are_drawn(kullback_command, data, tmp_path):
+    """Labels and names of files are data, and no formulae."""
+    np.save(tmp_path / "$\\foo$.npy", data)
+    np.save(tmp_path / "labels.npy", np.repeat(["$\\foo$", "$$", "other"], 20))
+    done = kullback_command("embed", "$\\foo$.npy", "-o", "m.npy", "--plot", "m.svg", "--labels", "labels.npy", *SMALL)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_map_is_written_before_the_picture(monkeypatch, data, tmp_path, capsys):
+    """Where drawing fails, the map is there and the error says so."""
+    from kullback import cli, plotting
+
+    monkeypatch.chdir(tmp_path)
+    command = ["embed", "x.npy", "-o", "m.npy", "--plot", "m.png", *map(str, SMALL)]
+    for error, status, message in (
+        (RuntimeError("no ink"), 2, "error: m.png: no ink (the map is whole, in m.npy)"),
+        (KeyboardInterrupt(), 130, "interrupted, m.npy was written, m.png was not"),
+    ):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(plotting, "scatter", fail)
+        assert cli.main(command) == status
+        assert capsys.readouterr().err == f"kullback: {message}\n"
+        assert np.load("m.npy").shape == (60, 2)
+        (tmp_path / "m.npy").unlink()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,38 @@ import numpy.typing as npt
 from .arrays import check_dtype, check_finite_values
 
 
-def check_labels(labels: npt.ArrayLike, name: str, n_points: int) -> npt.NDArray[Any]:
-    """Return one number or string for each point; numbers are finite."""
+def split_missing(labels: npt.ArrayLike, name: str, n_points: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Return the labels that are there, as finite numbers or strings, and the mask of points that have none.
+
+    What is masked is missing, and so are None, NaN and their relatives among objects.
+    """
     array = np.asarray(labels)
-    if array.dtype.kind == "O":
-        array = array.astype(str)
-    check_dtype(array, name, "fiubU", "hold numbers or strings")
+    missing = np.ma.getmaskarray(labels) if np.ma.isMaskedArray(labels) else np.zeros(array.shape, dtype=bool)
     if array.ndim == 2 and 1 in array.shape:
-        array = array.reshape(-1)
+        array, missing = array.reshape(-1), missing.reshape(-1)
+    check_dtype(array, name, "fiubUO", "hold numbers or strings")
     if array.shape != (n_points,):
         raise ValueError(f"{name} must have shape ({n_points},), got {array.shape}")
+    if array.dtype.kind == "O":
+        missing = missing | np.fromiter(map(_is_missing, array), bool, n_points)
+    array = array[~missing]
+    if array.dtype.kind == "O":
+        are_numbers = all(isinstance(value, Real | np.bool_) for value in array)
+        array = np.array(array.tolist(), dtype=None if are_numbers and len(array) else str)
+        check_dtype(array, name, "fiubU", "hold numbers or strings")
     if array.dtype.kind == "f":
         check_finite_values(array, name)
-    return array
+    return array, missing
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether an object is None, NaN, or what pandas writes for them; none equals itself."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA is neither equal nor unequal
+        return True
 
 
 def check_class_labels(labels: npt.ArrayLike, shape: tuple[int, ...], n_classes: int, ignore_index: int | None) -> Any:
