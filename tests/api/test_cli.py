@@ -218,7 +218,7 @@ BAD = {
     "binary.csv": (b"\xff\xfe\x00\x01", "binary.csv: not a readable .csv file"),
     "broken.npy": (b"not an array", "broken.npy: not a readable .npy file"),
     "broken.npz": (b"not an archive", "broken.npz: not a readable .npz file"),
-    "data.txt": (b"1,2\n", "data.txt: must be a file .npy, .npz:key or .csv"),
+    "data.txt": (b"1,2\n", "data.txt: must be a file .npy, .npz:key, .csv"),
     "x.npz": ("keep", "name one of its arrays as x.npz:KEY, from data, other"),
     "x.npz:none": ("keep", "name one of its arrays as x.npz:KEY, from data, other"),
     "text.npy": (np.array([["a"], ["b"]]), "text.npy: must hold real numbers, got dtype"),
