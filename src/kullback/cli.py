@@ -246,7 +246,7 @@ def _divergence(arguments: argparse.Namespace) -> None:
     read = [read_rows(name, layout) for name in (arguments.p, arguments.q)]
     for name, data in zip((arguments.p, arguments.q), read, strict=True):
         _tell_left_out(name, data)
-    p, q = (data.X for data in read)
+    p, q = read[0].X, _in_order_of(read[0], read[1], arguments.p, arguments.q)
     if p.shape != q.shape:
         raise ValueError(f"{arguments.q}: must have the shape of {arguments.p}, {p.shape}, got {q.shape}")
 
@@ -262,6 +262,16 @@ def _divergence(arguments: argparse.Namespace) -> None:
         mean, error = _mean_and_error(values)
         spread = "" if math.isnan(error) else f" +- {error:.3g}"
         print(f"{name:<11} {mean:.10g}{spread} {unit}")
+
+
+def _in_order_of(p: Data, q: Data, name_p: str, name_q: str) -> npt.NDArray[Any]:
+    """Return q with its columns in the order of p's names, where both have names."""
+    if not p.names or not q.names or p.names == q.names:
+        return q.X  # type: ignore[no-any-return]
+    if sorted(p.names) != sorted(q.names) or len(set(p.names)) < len(p.names):
+        alone = sorted(set(p.names) ^ set(q.names)) or p.names
+        raise ValueError(f"{name_q}: must have the columns of {name_p}, only one has {', '.join(alone)[:200]}")
+    return q.X[:, [q.names.index(name) for name in p.names]]  # type: ignore[no-any-return]
 
 
 def _compare_logits(arguments: argparse.Namespace) -> None:

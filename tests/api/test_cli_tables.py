@@ -182,3 +182,16 @@ def test_divergence_of_tables(folder, capsys):
     assert capsys.readouterr().out.startswith("2 rows of 2")
     assert cli.main(["divergence", "q.csv", "q.csv", "--separator", ";", "--columns", "a,b"]) == 0
     assert capsys.readouterr().out.startswith("1 row of 2")
+
+
+def test_divergence_compares_columns_of_one_name(folder, capsys):
+    """Columns are put into one order by their names, and names that differ are refused."""
+    (folder / "p.csv").write_text("a,b\n0.5,0.5\n0.25,0.75\n")
+    (folder / "q.csv").write_text("b,a\n0.5,0.5\n0.75,0.25\n")
+    (folder / "r.csv").write_text("b,c\n0.5,0.5\n0.75,0.25\n")
+    (folder / "s.csv").write_text("0.5,0.5\n0.25,0.75\n")
+    for name in ("q.csv", "s.csv"):
+        assert cli.main(["divergence", "p.csv", name]) == 0
+        assert "KL(p || q)  0 +- 0 nats" in capsys.readouterr().out
+    assert cli.main(["divergence", "p.csv", "r.csv"]) == 2
+    assert "r.csv: must have the columns of p.csv, only one has a, c" in capsys.readouterr().err
