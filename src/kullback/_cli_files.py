@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
+
+from ._cli_tables import Layout, Table, is_csv, read_csv, read_parquet, to_labels
+from ._outputs import is_stream
 
 if TYPE_CHECKING:
     from .readers import Source
 
-INPUT_HELP = "a file .npy, .npz:key or .csv, or the name 'digits'"
+INPUT_HELP = (
+    "a file .npy, .npz:key, .csv, .tsv, .csv.gz, .parquet, or .npz of scipy.sparse; - for standard input; or the "
+    "name 'digits'"
+)
 
 
 def one_line(error: BaseException) -> str:
@@ -28,31 +37,70 @@ def one_line(error: BaseException) -> str:
 # ---- Input ---------------------------------------------------------------------------------------
 
 
-def read_data(name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Return a matrix, and its labels where the data set has some."""
-    if name == "digits":
-        from sklearn.datasets import load_digits
+@dataclass
+class Data:
+    """A matrix, its labels and index where it has some, and the names of its columns and of those left out."""
 
-        digits = load_digits()
-        return digits.data, digits.target
-    return read_matrix(name, vectors=False), None
+    X: Any
+    labels: npt.NDArray[Any] | None = None
+    index: tuple[str, Sequence[Any]] | None = None
+    names: list[str] | None = None
+    left_out: list[str] = field(default_factory=list)
 
 
-def read_matrix(name: str, *, vectors: bool = True) -> npt.NDArray[Any]:
+def read_data(name: str, layout: Layout) -> Data:
+    """Return a matrix, which may be sparse, and its labels where the data set has some."""
+    if name != "digits":
+        return _read_matrix(name, layout)
+    from sklearn.datasets import load_digits
+
+    layout.check_absent(name)
+    digits = load_digits()
+    return Data(digits.data, digits.target)
+
+
+def read_matrix(name: str, layout: Layout | None = None) -> npt.NDArray[Any]:
+    """Return a matrix of finite numbers; a vector is taken as its only row."""
+    return read_rows(name, layout).X  # type: ignore[no-any-return]
+
+
+def read_rows(name: str, layout: Layout | None = None) -> Data:
+    """Return a dense matrix of finite numbers with the names of its columns; a vector is taken as its only row."""
+    data = _read_matrix(name, layout or Layout(), vectors=True)
+    if sparse.issparse(data.X):
+        data.X = data.X.toarray()
+    return data
+
+
+def _read_matrix(name: str, layout: Layout, *, vectors: bool = False) -> Data:
     """Return a matrix of finite numbers; with ``vectors``, a vector is taken as its only row."""
-    array = _read_array(name)
+    found = _read(name, layout)
+    data = _from_table(found) if isinstance(found, Table) else Data(found)
+    array = data.X
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: must hold real numbers, got dtype {array.dtype}")
     if array.ndim == 1 and vectors:
-        array = array[None, :]
+        array = data.X = array[None, :]
     if array.ndim != 2:
         raise ValueError(f"{name}: must have two dimensions, rows and columns, got shape {array.shape}")
     if 0 in array.shape:
         raise ValueError(f"{name}: is empty, shape {array.shape}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        row = int(np.argmin(np.isfinite(array).all(axis=1)))
+    values = array.data if sparse.issparse(array) else array
+    if array.dtype.kind == "f" and not np.isfinite(values).all():
+        is_bad = ~np.isfinite(values)
+        row = int(array.tocoo().row[is_bad].min()) if sparse.issparse(array) else int(np.argmax(is_bad.any(axis=1)))
         raise ValueError(f"{name}: must be finite, got NaN or infinity in row {row}")
-    return array
+    return data
+
+
+def _from_table(table: Table) -> Data:
+    X, places, text = table.numbers()
+    labels = None if table.labels is None else table.column_of_labels(table.labels)
+    index = None
+    if table.index is not None:
+        index = (table.names[table.index] if table.names else "", table.cells[table.index])
+    names = [table.names[place] for place in places] if table.names else None
+    return Data(X, labels, index, names, [table.title(column) for column in text])
 
 
 def is_llama(name: str) -> bool:
@@ -70,7 +118,7 @@ def open_logits(name: str) -> Source:
         return LlamaLogits(name)
     path = name if os.path.exists(name) else name.rpartition(":")[0] or name
     os.stat(path)  # this raises where there is no such file
-    if Path(path).suffix.lower() in (".npz", ".csv"):
+    if Path(path).suffix.lower() == ".npz" or _table_kind(path) == "csv":
         return open_source(read_matrix(name))
     try:
         source = open_source(name)
@@ -82,104 +130,129 @@ def open_logits(name: str) -> Source:
     return source
 
 
-def read_labels(name: str, n_rows: int) -> npt.NDArray[Any]:
-    """Return one label, a finite number or a string, for each row."""
-    array = _read_array(name, text=True)
-    if array.size != n_rows:
+def read_labels(name: str, n_rows: int, layout: Layout) -> npt.NDArray[Any]:
+    """Return one label, a finite number or a string, for each row; None where a table has none."""
+    found = _read(name, layout)
+    array = _labels_of_table(found, n_rows) if isinstance(found, Table) else found
+    if sparse.issparse(array) or array.size != n_rows:
         raise ValueError(f"{name}: must hold one label for each of {n_rows} rows, got shape {array.shape}")
     array = array.reshape(-1)
-    if array.dtype.kind not in "fiubU" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+    if array.dtype.kind not in "fiubUO" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
         raise ValueError(f"{name}: labels must be finite numbers or strings, got dtype {array.dtype}")
     return array
 
 
-def _read_array(name: str, *, text: bool = False) -> npt.NDArray[Any]:
-    """Return the array of a file .npy, .npz:key or .csv; ``text`` allows one string a line in a .csv."""
-    path, key = name, ""
-    if not Path(name).exists() and ".npz:" in name:
+def _labels_of_table(table: Table, n_rows: int) -> npt.NDArray[Any]:
+    """Return the chosen or the only column. Its first cell is a label, or its name where there is one cell too many."""
+    if table.labels is not None:
+        return table.column_of_labels(table.labels)
+    columns = [column for column in range(len(table.cells)) if column != table.index]
+    if len(table.lines) == 1 and len(columns) == n_rows > 1:
+        return to_labels([table.cells[column][0].strip() for column in columns])
+    if len(columns) != 1:
+        raise ValueError(f"{table.source}: has {len(columns)} columns, choose the labels by --labels-column")
+    cells = [str(cell).strip() for cell in table.cells[columns[0]]]
+    if table.names and len(cells) == n_rows - 1:
+        cells = [table.names[columns[0]], *cells]  # a first line of text need not be a name
+    elif not table.names and len(cells) == n_rows + 1:
+        cells = cells[1:]
+    return to_labels(cells)
+
+
+def _part_name(name: str) -> tuple[str, str]:
+    """Return the path of a file and the key of an array in it, which is empty where none is named."""
+    if ".npz:" in name and not Path(name).exists():
         path, _, key = name.rpartition(":")
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".npy", ".npz", ".csv"):
-        raise ValueError(f"{name}: must be {INPUT_HELP}")
-    if Path(path).stat().st_size == 0:
+        return path, key
+    return name, ""
+
+
+def _table_kind(path: str) -> str:
+    """Return "csv" for separated values, "parquet", or an empty string, by the end of the name."""
+    return "csv" if is_csv(path) else "parquet" if path.lower().endswith(".parquet") else ""
+
+
+def _read(name: str, layout: Layout) -> Any:
+    """Return the array, sparse or not, or the table that a file or standard input holds."""
+    path, key = _part_name(name)
+    content: Any = path
+    if name == "-":
+        data = sys.stdin.buffer.read()
+        heads = ((b"\x93NUMPY", ".npy"), (b"PK", ".npz"), (b"PAR1", ".parquet"))
+        suffix = next((kind for head, kind in heads if data.startswith(head)), ".csv")
+        kind, size, content, name = _table_kind(suffix), len(data), io.BytesIO(data), "standard input"
+    else:
+        suffix, kind = Path(path).suffix.lower(), _table_kind(path)
+        if suffix not in (".npy", ".npz") and not kind:
+            raise ValueError(f"{name}: must be {INPUT_HELP}")
+        size = Path(path).stat().st_size or is_stream(path)
+    if not size:
         raise ValueError(f"{name}: is empty")
-    if suffix == ".csv":
-        return _read_csv(path, text)
+    if kind == "csv":
+        return read_csv(name, content, "\t" if ".tsv" in path.lower()[-7:] else ",", layout)
+    if kind == "parquet":
+        return read_parquet(name, content, layout)
+    layout.check_absent(name)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if suffix == ".npy":
-            return np.asarray(loaded)
-        with loaded:
-            if not key and len(loaded.files) == 1:
-                key = loaded.files[0]
-            if key not in loaded.files:
-                raise KeyError(f"{name}: name one of its arrays as {path}:KEY, from {', '.join(loaded.files)}")
-            return np.asarray(loaded[key])
+        return _load(name, content, suffix, key)
     except KeyError as error:
         raise ValueError(error.args[0]) from None
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{name}: not a readable {suffix} file: {one_line(error)}") from None
 
 
-def _read_csv(path: str, text: bool) -> npt.NDArray[Any]:
-    """Return numbers that are separated by commas; the first line may hold the names of the columns.
-
-    With ``text``, a file of one column is a list of labels.
-    """
-    import csv
-
-    rows: list[list[float]] = []
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path}: not a readable .csv file: {error}") from None
-    if text and lines and all(len(row) == 1 for _, row in lines):
-        return _numbers_or_text([row[0].strip() for _, row in lines])
-    for position, (number, row) in enumerate(lines):
-        values = [_float(cell) for cell in row]
-        if position == 0 and all(value is None for value in values):
-            continue  # the line holds the names of the columns
-        for column, (value, cell) in enumerate(zip(values, row, strict=True), 1):
-            if value is None:
-                raise ValueError(f"{path}: line {number}, column {column}: not a number: {cell.strip()[:40]!r}")
-        if rows and len(values) != len(rows[0]):
-            raise ValueError(f"{path}: line {number} has {len(values)} columns, the lines before {len(rows[0])}")
-        rows.append([value for value in values if value is not None])
-    if not rows:
-        raise ValueError(f"{path}: holds no numbers")
-    return np.array(rows)
-
-
-def _float(cell: str) -> float | None:
-    """Return a number, or None where the cell is not one."""
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _numbers_or_text(cells: list[str]) -> npt.NDArray[Any]:
-    """Return numbers where all cells are numbers, and strings otherwise."""
-    values = [_float(cell) for cell in cells]
-    return np.array(cells if None in values else values)
+def _load(name: str, content: Any, suffix: str, key: str) -> Any:
+    """Return the array of a file .npy, or of one array of a file .npz, which may be that of a sparse matrix."""
+    loaded = np.load(content, allow_pickle=False)
+    if suffix == ".npy":
+        return np.asarray(loaded)
+    with loaded:
+        if not key and {"format", "shape", "data"} <= set(loaded.files):
+            if hasattr(content, "seek"):
+                content.seek(0)
+            return sparse.csr_array(sparse.load_npz(content))
+        if not key and len(loaded.files) == 1:
+            key = loaded.files[0]
+        if key not in loaded.files:
+            path = content if isinstance(content, str) else "FILE.npz"
+            raise KeyError(f"{name}: name one of its arrays as {path}:KEY, from {', '.join(loaded.files)}")
+        return np.asarray(loaded[key])
 
 
 # ---- Output --------------------------------------------------------------------------------------
 
 
-def check_targets(*targets: Path | None) -> None:
-    """Raise where the results could not be written, before any work is done."""
-    paths = [target for target in targets if target is not None]
-    if len({os.path.abspath(path) for path in paths}) < len(paths):
-        raise ValueError(f"{paths[0]}: -o and --plot must be different files")
+def check_targets(output: Path, plot: Path | None, inputs: Sequence[str]) -> None:
+    """Raise where the results could not be written or would replace an input, before any work is done."""
+    paths = [output] if plot is None else [output, plot]
+    if plot is not None and os.path.realpath(output) == os.path.realpath(plot):
+        raise ValueError(f"{output}: -o and --plot must be different files")
     for path in paths:
         if path.is_dir():
             raise ValueError(f"{path}: is a directory")
-        if not path.parent.is_dir():
-            raise ValueError(f"{path}: its directory does not exist")
-        if not os.access(path.parent, os.W_OK):
-            raise ValueError(f"{path}: its directory cannot be written to")
+        if not is_stream(path):
+            folder = Path(os.path.realpath(path)).parent
+            if not folder.is_dir():
+                raise ValueError(f"{path}: its directory does not exist")
+            if not os.access(folder, os.W_OK):
+                raise ValueError(f"{path}: its directory cannot be written to")
+        option = "-o" if path is output else "--plot"
+        for name in inputs:
+            if path.is_file() and _is_file_of(name, path):
+                raise ValueError(f"{path}: {option} must be another file than the input {name}, which it would replace")
+    if plot is not None and output.is_file() and plot.is_file() and output.samefile(plot):
+        raise ValueError(f"{output}: -o and --plot must be different files")
+
+
+def _is_file_of(name: str, path: Path) -> bool:
+    """Return whether an input is read from the regular file, under whatever name."""
+    if name == "-":
+        try:
+            return os.path.samestat(os.fstat(sys.stdin.fileno()), path.stat())
+        except (OSError, ValueError, AttributeError):  # it is closed, or no file
+            return False
+    source = _part_name(name)[0]
+    return os.path.isfile(source) and path.samefile(source)
 
 
 def check_plot(plot: Path, n_components: int) -> None:
@@ -193,23 +266,3 @@ def check_plot(plot: Path, n_components: int) -> None:
     kinds = Figure().canvas.get_supported_filetypes()
     if plot.suffix[1:].lower() not in kinds:
         raise ValueError(f"{plot}: its name must end in one of .{', .'.join(sorted(kinds))}")
-
-
-def write_together(writers: dict[Path, Callable[[IO[bytes]], object]]) -> None:
-    """Write each file beside its target and then move all into place, so that none is ever half written."""
-    written: list[tuple[str, Path]] = []
-    umask = os.umask(0)  # it can only be read by setting it
-    os.umask(umask)
-    try:
-        for path, write in writers.items():
-            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            written.append((name, path))
-            with os.fdopen(descriptor, "wb") as file:
-                write(file)
-            os.chmod(name, 0o666 & ~umask)
-        while written:
-            os.replace(*written[0])
-            written.pop(0)
-    finally:
-        for name, _ in written:
-            os.unlink(name)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._npy import read_header
+from ._outputs import write_file
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -27,14 +28,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, Runt
 def save_state(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays, *, compress: bool = True) -> None:
     """Write a header and arrays as an npz file, which appears under its name only when it is complete."""
     write = np.savez_compressed if compress else np.savez
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            write(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(path, lambda file: write(file, header=np.array(json.dumps(header)), **arrays))  # type: ignore[arg-type]
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:

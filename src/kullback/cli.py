@@ -9,14 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from ._cli_files import (
     INPUT_HELP,
+    Data,
     check_plot,
     check_targets,
     is_llama,
@@ -24,9 +26,10 @@ from ._cli_files import (
     open_logits,
     read_data,
     read_labels,
-    read_matrix,
-    write_together,
+    read_rows,
 )
+from ._cli_tables import Layout, is_csv, write_csv
+from ._outputs import write_file
 
 if TYPE_CHECKING:
     from .tsne import TSNE
@@ -45,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _make_parser().parse_args(argv)
         run: Callable[[argparse.Namespace], None] = arguments.run
         run(arguments)
-    except KeyboardInterrupt:
-        print("kullback: interrupted, nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"kullback: interrupted, {str(stop) or 'nothing was written'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,9 +72,13 @@ def _make_parser() -> _Parser:
 def _add_embed(commands: Any) -> None:
     embed = commands.add_parser("embed", help="embed the rows of a matrix in two dimensions")
     embed.add_argument("input", metavar="INPUT", help=INPUT_HELP)
-    embed.add_argument("-o", "--output", metavar="OUT.npy", required=True, help="where the embedding goes")
+    embed.add_argument("-o", "--output", metavar="OUT.npy", required=True,
+                       help="where the embedding goes: .csv, .tsv and .csv.gz give text, other names .npy")  # fmt: skip
     embed.add_argument("--plot", metavar="OUT.png", help="draw the map: any format of matplotlib's")
     embed.add_argument("--labels", metavar="L.npy", help="one label for each row, for the plot; as INPUT")
+    embed.add_argument("--labels-column", metavar="C", help="the column of INPUT, or of L where --labels is given, "
+                       "that holds the labels: its name, or its number from 1")  # fmt: skip
+    _add_table_options(embed)
     embed.add_argument("--perplexity", type=float, default=30.0, help="effective neighbours (default: %(default)g)")
     embed.add_argument("--max-iter", type=int, default=1000, metavar="N", help="iterations (default: %(default)d)")
     embed.add_argument("--early-exaggeration", type=float, default=12.0, metavar="X", help="default: %(default)g")
@@ -94,15 +101,24 @@ def _add_embed(commands: Any) -> None:
 
 def _add_divergence(commands: Any) -> None:
     divergence = commands.add_parser("divergence", help="compare the rows of two matrices of probabilities")
-    divergence.add_argument("p", metavar="P", help="the true or reference distributions: .npy, .npz:key or "
-                            ".csv; or base logits of llama.cpp")  # fmt: skip
+    divergence.add_argument("p", metavar="P", help="the true or reference distributions: .npy, .npz:key, "
+                            ".csv, .tsv, .csv.gz, .parquet or -; or base logits of llama.cpp")  # fmt: skip
     divergence.add_argument("q", metavar="Q", help="distributions of the same shape; or, where P is a file "
                             "of llama.cpp, another or logits in .npy, .h5:NAME, ...")  # fmt: skip
+    _add_table_options(divergence)
     divergence.add_argument("--base", type=float, help="base of the logarithm (default: e, that is nats)")
     divergence.add_argument("--normalize", choices=("check", "true", "false"), default="check",
                             help="check that rows sum to 1, divide by the sum, or neither")  # fmt: skip
     divergence.add_argument("--n-jobs", type=int, metavar="N", help="threads (default: all)")
     divergence.set_defaults(run=_divergence)
+
+
+def _add_table_options(command: Any) -> None:
+    command.add_argument("--columns", metavar="C,C,...", help="the columns of a table that are read, by name or number")
+    command.add_argument("--index-column", metavar="C", help="the column that names the rows and is no data "
+                         "(default: the first, where its name is empty)")  # fmt: skip
+    command.add_argument("--separator", metavar="S", help="what stands between cells: a character, or the word tab "
+                         "(default: a comma, or a tab in .tsv)")  # fmt: skip
 
 
 def _version() -> str:
@@ -123,15 +139,14 @@ def _whole_or_auto(text: str) -> int | str:
 
 
 def _embed(arguments: argparse.Namespace) -> None:
-    """Embed a matrix, write the map and its picture together, and print a report."""
+    """Embed a matrix, write the map and then its picture, and print a report."""
     output = Path(arguments.output)
     plot = Path(arguments.plot) if arguments.plot else None
-    check_targets(output, plot)
+    check_targets(output, plot, [name for name in (arguments.input, arguments.labels) if name and name != "digits"])
     if plot is not None:
         check_plot(plot, arguments.components)
-    X, labels = read_data(arguments.input)
-    if arguments.labels:
-        labels = read_labels(arguments.labels, len(X))
+    data = _read_input(arguments)
+    X = data.X
 
     estimator = _make_estimator(arguments)
     start = time.perf_counter()
@@ -139,15 +154,18 @@ def _embed(arguments: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     last = estimator.loss_[-1]
 
-    writers: dict[Path, Callable[[IO[bytes]], object]] = {output: lambda file: np.save(file, embedding)}
+    if is_csv(output.name):
+        write_file(output, lambda file: write_csv(file, output.name, embedding, data.index))
+    else:
+        write_file(output, lambda file: np.save(file, embedding))
     if plot is not None:
-        from . import plotting
-
-        caption = f"{len(X):,} points, {estimator.n_iter_} iterations, KL = {last.kl_divergence:.3f} nats"
-        figure = plotting.scatter(embedding, labels, title=f"t-SNE of {arguments.input}", caption=caption)
-        kind = plot.suffix[1:].lower()
-        writers[plot] = lambda file: figure.savefig(file, format=kind)
-    write_together(writers)
+        caption = f"{X.shape[0]:,} points, {estimator.n_iter_} iterations, KL = {last.kl_divergence:.3f} nats"
+        try:
+            _draw(plot, embedding, data.labels, f"t-SNE of {arguments.input}", caption)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{output} was written, {plot} was not") from None
+        except Exception as error:
+            raise ValueError(f"{plot}: {one_line(error)} (the map is whole, in {output})") from error
     if not arguments.quiet:
         size = f"{X.shape[0]:,} rows of {X.shape[1]:,}"
         print(f"{arguments.input}: {size}, perplexity {arguments.perplexity:g}, "
@@ -155,7 +173,45 @@ def _embed(arguments: argparse.Namespace) -> None:
         print(f"H(P)        {last.entropy:10.4f} nats   entropy: fixed by the data and the perplexity")
         print(f"H(P, Q)     {last.cross_entropy:10.4f} nats   cross-entropy: what the descent lowers")
         print(f"KL(P || Q)  {last.kl_divergence:10.4f} nats   = H(P, Q) - H(P)")
-        print(f"wrote {', '.join(map(str, writers))}")
+        print(f"wrote {output}{f', {plot}' if plot else ''}")
+
+
+def _read_input(arguments: argparse.Namespace) -> Data:
+    """Return the data and their labels, which stand in a column of the input or in a file of their own."""
+    layout = _make_layout(arguments)
+    if arguments.labels == "-" == arguments.input:
+        raise ValueError("--labels: standard input is the input already")
+    data = read_data(arguments.input, replace(layout, labels_column=None) if arguments.labels else layout)
+    if arguments.labels:
+        of_labels = Layout(labels_column=layout.labels_column)
+        data.labels = read_labels(arguments.labels, data.X.shape[0], of_labels)
+    if not arguments.quiet:
+        _tell_left_out(arguments.input, data)
+    return data
+
+
+def _make_layout(arguments: argparse.Namespace) -> Layout:
+    return Layout(
+        {"tab": "\t", "\\t": "\t"}.get(arguments.separator, arguments.separator),
+        arguments.columns,
+        arguments.index_column,
+        getattr(arguments, "labels_column", None),
+    )
+
+
+def _tell_left_out(name: str, data: Data) -> None:
+    if data.left_out:
+        print(f"kullback: {name}: left out columns of text: {', '.join(data.left_out)}", file=sys.stderr)
+
+
+def _draw(plot: Path, embedding: npt.NDArray[Any], labels: npt.NDArray[Any] | None, title: str, caption: str) -> None:
+    """Draw a map as a file whose name tells its format."""
+    from . import plotting
+
+    title = title.replace("$", r"\$")  # the name of a file is no formula
+    figure = plotting.scatter(embedding, labels, title=title, caption=caption)
+    kind = plot.suffix[1:].lower()
+    write_file(plot, lambda file: figure.savefig(file, format=kind))
 
 
 def _make_estimator(arguments: argparse.Namespace) -> TSNE:
@@ -184,7 +240,13 @@ def _divergence(arguments: argparse.Namespace) -> None:
     """Print entropy, cross-entropy and KL, or the report on logits where P is a file of llama.cpp."""
     if is_llama(arguments.p):
         return _compare_logits(arguments)
-    p, q = (read_matrix(name) for name in (arguments.p, arguments.q))
+    layout = _make_layout(arguments)
+    if arguments.p == "-" == arguments.q:
+        raise ValueError("only one of P and Q can be standard input")
+    read = [read_rows(name, layout) for name in (arguments.p, arguments.q)]
+    for name, data in zip((arguments.p, arguments.q), read, strict=True):
+        _tell_left_out(name, data)
+    p, q = read[0].X, _in_order_of(read[0], read[1], arguments.p, arguments.q)
     if p.shape != q.shape:
         raise ValueError(f"{arguments.q}: must have the shape of {arguments.p}, {p.shape}, got {q.shape}")
 
@@ -202,10 +264,21 @@ def _divergence(arguments: argparse.Namespace) -> None:
         print(f"{name:<11} {mean:.10g}{spread} {unit}")
 
 
+def _in_order_of(p: Data, q: Data, name_p: str, name_q: str) -> npt.NDArray[Any]:
+    """Return q with its columns in the order of p's names, where both have names."""
+    if not p.names or not q.names or p.names == q.names:
+        return q.X  # type: ignore[no-any-return]
+    if sorted(p.names) != sorted(q.names) or len(set(p.names)) < len(p.names):
+        alone = sorted(set(p.names) ^ set(q.names)) or p.names
+        raise ValueError(f"{name_q}: must have the columns of {name_p}, only one has {', '.join(alone)[:200]}")
+    return q.X[:, [q.names.index(name) for name in p.names]]  # type: ignore[no-any-return]
+
+
 def _compare_logits(arguments: argparse.Namespace) -> None:
     """Print the report on llama.cpp's base logits beside a second model's."""
     if (arguments.base, arguments.normalize, arguments.n_jobs) != (None, "check", None):
         raise ValueError("--base, --normalize and --n-jobs do not apply to llama.cpp's logits")
+    _make_layout(arguments).check_absent(arguments.p)
 
     from .readers import compare_logits
 

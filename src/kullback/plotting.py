@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._checks.data import check_positions
-from ._checks.labels import check_labels
+from ._checks.labels import split_missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["loss", "scatter"]
 
 MAX_CLASSES = 20
-"""More distinct numbers than that are drawn as a colour scale. Of more names, the rarest are drawn as "other"."""
+"""More distinct numbers than that are drawn as a colour scale. Of more names, the rarest share one entry, "other"."""
+
+MAX_NAME = 40
+"""Longer names of classes are cut to so many characters: a legend that is wider than the figure leaves no map."""
 
 INK = "#24292f"
 QUIET = "#8c959f"
@@ -53,7 +56,8 @@ def scatter(
         Positions.
     labels : array-like of shape (n_points,), optional
         Classes, which are named in the legend and at their middle; or more than 20 distinct numbers, which are
-        shown as a colour scale.
+        shown as a colour scale. Names are drawn as they are: "$" begins no formula. Points whose label is masked,
+        or None or NaN among objects, are no class; they are drawn in grey.
     title, caption : str, optional
         Lines above and below the map.
     point_size : float > 0, optional
@@ -73,28 +77,20 @@ def scatter(
     positions = check_positions(embedding, "embedding")
     if positions.shape[1] != 2:
         raise ValueError(f"embedding must have 2 columns to be drawn, got {positions.shape[1]}")
-    classes = None if labels is None else check_labels(labels, "labels", len(positions))
+    found = None if labels is None else split_missing(labels, "labels", len(positions))
     if ax is None:
         ax = Figure(figsize=(size_inches, size_inches), dpi=150, layout="constrained").add_subplot()
     figure: Any = ax.figure
     if point_size is None:
         point_size = float(np.clip(30_000 / len(positions), 1.5, 30))
-    # Points of all classes are drawn in one shuffled order, so that no class hides another because of its label.
-    order = np.random.default_rng(0).permutation(len(positions))
     style: dict[str, Any] = {
         "s": point_size, "alpha": 0.8 if len(positions) < 20_000 else 0.6, "linewidths": 0,
         "rasterized": True,
     }  # fmt: skip
-    x, y = positions[order].T
-    if classes is None:
-        ax.scatter(x, y, color=COLOURS[0], **style)
-    elif _is_scale(classes):
-        drawn = ax.scatter(x, y, c=classes[order].astype(float), cmap="viridis", **style)
-        bar = figure.colorbar(drawn, ax=ax, shrink=0.4, aspect=25, pad=0.01)
-        bar.outline.set_visible(False)
-        bar.solids.set_alpha(1)
+    if found is None:
+        _draw_points(ax, positions, style, color=COLOURS[0])
     else:
-        _draw_classes(ax, positions, classes, order, style)
+        _draw_labels(ax, positions, *found, style)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_axis_off()
     ax.margins(0.02)
@@ -141,56 +137,81 @@ def loss(trace: Any, *, title: str | None = None, size_inches: tuple[float, floa
     return figure
 
 
-def _is_scale(classes: npt.NDArray[Any]) -> bool:
-    """Return whether labels are numbers that are drawn as a colour scale."""
-    return classes.dtype.kind in "fiu" and len(np.unique(classes)) > MAX_CLASSES
+def _draw_points(
+    ax: Axes, positions: npt.NDArray[Any], style: dict[str, Any], *, c: Any = None, color: Any = None, cmap: Any = None
+) -> Any:
+    """Draw points of all classes in one shuffled order, so that no class hides another because of its label."""
+    order = np.random.default_rng(0).permutation(len(positions))
+    x, y = positions[order].T
+    return ax.scatter(x, y, c=None if c is None else c[order], color=color, cmap=cmap, **style)
 
 
-def _draw_classes(
+def _draw_labels(
     ax: Axes,
     positions: npt.NDArray[Any],
     classes: npt.NDArray[Any],
-    order: npt.NDArray[Any],
+    missing: npt.NDArray[np.bool_],
     style: dict[str, Any],
 ) -> None:
-    """Draw points in the colours of their classes, with the names of the classes and a legend."""
-    from matplotlib.lines import Line2D
+    """Draw points in the colours of their labels; ``classes`` holds the labels of those that are not missing."""
+    if classes.dtype.kind in "fiu" and len(np.unique(classes)) > MAX_CLASSES:
+        if missing.any():
+            _draw_points(ax, positions[missing], style, color=OTHER)
+        drawn = _draw_points(ax, positions[~missing], style, c=classes.astype(float), cmap="viridis")
+        bar: Any = ax.figure.colorbar(drawn, ax=ax, shrink=0.4, aspect=25, pad=0.01)
+        bar.outline.set_visible(False)
+        bar.solids.set_alpha(1)
+        return
+    names, present, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    labels = [_name(name) for name in names]
+    colours = list(COLOURS[: len(names)])
+    n_named = len(names)
+    if len(names) > MAX_CLASSES:  # only the largest classes keep their names
+        n_named = MAX_CLASSES - 1
+        kept = np.sort(np.argsort(-counts, kind="stable")[:n_named])
+        recode = np.full(len(names), n_named)
+        recode[kept] = np.arange(n_named)
+        present, labels = recode[present], [labels[i] for i in kept]
+        labels.append("all others" if "other" in labels else "other")
+        colours = [*COLOURS[:n_named], OTHER]
+    codes = np.full(len(positions), len(labels))
+    codes[~missing] = present.reshape(-1)
+    if missing.any():
+        labels.append("no label")
+        colours.append(OTHER)
+    _draw_points(ax, positions, style, c=np.array(colours)[codes])
+    for code in range(n_named):
+        _write_name(ax, positions[codes == code], labels[code])
+    _draw_legend(ax, labels, colours)
+
+
+def _write_name(ax: Axes, members: npt.NDArray[Any], label: str) -> None:
+    """Write the name of a class at the member that is nearest to the middle of the class."""
     from matplotlib.patheffects import withStroke
 
-    names, codes, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    labels = [_name(name) for name in names]
-    if len(names) > MAX_CLASSES:  # only the largest classes keep their names
-        kept = np.sort(np.argsort(-counts, kind="stable")[: MAX_CLASSES - 1])
-        recode = np.full(len(names), len(kept))
-        recode[kept] = np.arange(len(kept))
-        codes, labels = recode[codes], [labels[i] for i in kept] + ["other"]
-    palette = np.array(COLOURS)
-    if labels[-1] == "other" and len(names) > MAX_CLASSES:
-        palette[len(labels) - 1] = OTHER
-    x, y = positions[order].T
-    ax.scatter(x, y, c=palette[codes[order]].tolist(), **style)
-    for code, label in enumerate(labels):
-        members = positions[codes == code]
-        middle = members[np.argmin(np.abs(members - np.median(members, axis=0)).sum(axis=1))]
-        if label != "other":
-            text = ax.text(
-                float(middle[0]),
-                float(middle[1]),
-                label,
-                color=INK,
-                fontsize=11,
-                weight="bold",
-                ha="center",
-                va="center",
-            )
-            text.set_path_effects([withStroke(linewidth=3, foreground="white")])
-    dots = [Line2D([], [], linestyle="", marker="o", markersize=7, color=palette[i]) for i in range(len(labels))]
-    ax.legend(dots, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, labelcolor=INK,
-              handletextpad=0.2, ncols=math.ceil(len(labels) / 20))  # fmt: skip
+    middle = members[np.argmin(np.abs(members - np.median(members, axis=0)).sum(axis=1))]
+    x, y = map(float, middle)
+    text = ax.text(x, y, label, color=INK, fontsize=11, weight="bold", ha="center", va="center", parse_math=False)
+    text.set_usetex(False)
+    text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+
+
+def _draw_legend(ax: Axes, labels: list[str], colours: list[str]) -> None:
+    """Draw the legend. Its texts are set afterwards, as matplotlib leaves out those that begin with "_"."""
+    from matplotlib.lines import Line2D
+
+    dots = [Line2D([], [], linestyle="", marker="o", markersize=7, color=colour) for colour in colours]
+    legend = ax.legend(dots, list(map(str, range(len(dots)))), loc="center left", bbox_to_anchor=(1.0, 0.5),
+                       frameon=False, labelcolor=INK, handletextpad=0.2, ncols=math.ceil(len(dots) / 20))  # fmt: skip
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_parse_math(False)
+        text.set_usetex(False)
+        text.set_text(label)
 
 
 def _name(value: Any) -> str:
-    """Return the name of a class; a whole number has no decimal point."""
+    """Return the name of a class; a whole number has no decimal point, and a long name is cut."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    return str(value)
+    name = str(value)
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"

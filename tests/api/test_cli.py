@@ -218,7 +218,7 @@ BAD = {
     "binary.csv": (b"\xff\xfe\x00\x01", "binary.csv: not a readable .csv file"),
     "broken.npy": (b"not an array", "broken.npy: not a readable .npy file"),
     "broken.npz": (b"not an archive", "broken.npz: not a readable .npz file"),
-    "data.txt": (b"1,2\n", "data.txt: must be a file .npy, .npz:key or .csv"),
+    "data.txt": (b"1,2\n", "data.txt: must be a file .npy, .npz:key, .csv"),
     "x.npz": ("keep", "name one of its arrays as x.npz:KEY, from data, other"),
     "x.npz:none": ("keep", "name one of its arrays as x.npz:KEY, from data, other"),
     "text.npy": (np.array([["a"], ["b"]]), "text.npy: must hold real numbers, got dtype"),
@@ -286,6 +286,99 @@ def test_bad_options_are_one_line_and_status_2(kullback_command, data, tmp_path,
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_names_with_dollars_are_drawn(kullback_command, data, tmp_path):
+    """Labels and names of files are data, and no formulae."""
+    np.save(tmp_path / "$\\foo$.npy", data)
+    np.save(tmp_path / "labels.npy", np.repeat(["$\\foo$", "$$", "other"], 20))
+    done = kullback_command("embed", "$\\foo$.npy", "-o", "m.npy", "--plot", "m.svg", "--labels", "labels.npy", *SMALL)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_map_is_written_before_the_picture(monkeypatch, data, tmp_path, capsys):
+    """Where drawing fails, the map is there and the error says so."""
+    from kullback import cli, plotting
+
+    monkeypatch.chdir(tmp_path)
+    command = ["embed", "x.npy", "-o", "m.npy", "--plot", "m.png", *map(str, SMALL)]
+    for error, status, message in (
+        (RuntimeError("no ink"), 2, "error: m.png: no ink (the map is whole, in m.npy)"),
+        (KeyboardInterrupt(), 130, "interrupted, m.npy was written, m.png was not"),
+    ):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(plotting, "scatter", fail)
+        assert cli.main(command) == status
+        assert capsys.readouterr().err == f"kullback: {message}\n"
+        assert np.load("m.npy").shape == (60, 2)
+        (tmp_path / "m.npy").unlink()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x.npy", "-o", "x.npy"], "x.npy: -o must be another file than the input x.npy"),
+        (["x.npz:data", "-o", "x.npz"], "x.npz: -o must be another file than the input x.npz:data"),
+        (["x.npy", "-o", "hard.npy"], "hard.npy: -o must be another file than the input x.npy"),
+        (["soft.npy", "-o", "x.npy"], "x.npy: -o must be another file than the input soft.npy"),
+        (["x.npy", "-o", "m.npy", "--labels", "labels.npy", "--plot", "labels.svg"], "labels.svg: --plot must be"),
+        (["x.npy", "--labels", "labels.npy", "-o", "labels.npy"], "labels.npy: -o must be another file"),
+        (["x.npy", "-o", "new.svg", "--plot", "soft.svg"], "-o and --plot must be different files"),
+    ],
+)
+def test_an_input_is_never_written_over(kullback_command, data, tmp_path, arguments, message):
+    """A result that would go to a file that is read is refused, by whatever name it is called."""
+    (tmp_path / "hard.npy").hardlink_to(tmp_path / "x.npy")
+    (tmp_path / "soft.npy").symlink_to("x.npy")
+    (tmp_path / "labels.svg").hardlink_to(tmp_path / "labels.npy")
+    (tmp_path / "soft.svg").symlink_to("new.svg")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.exists()}
+    done = kullback_command("embed", *arguments, *SMALL)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.exists()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_results_go_through_links_and_keep_the_mode(kullback_command, data, tmp_path):
+    """A link stays a link, and a file that is replaced keeps its mode."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "old.npy").write_bytes(b"old")
+    (tmp_path / "there" / "old.npy").chmod(0o640)
+    (tmp_path / "m.npy").symlink_to("there/old.npy")
+    (tmp_path / "m.svg").symlink_to("there/new.svg")
+    done = kullback_command("embed", "x.npy", "-o", "m.npy", "--plot", "m.svg", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "m.npy").is_symlink()
+    assert (tmp_path / "m.svg").is_symlink()
+    assert np.load(tmp_path / "there" / "old.npy").shape == (60, 2)
+    assert (tmp_path / "there" / "old.npy").stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["new.svg", "old.npy"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX")
+def test_pipes_and_devices_are_written_to(tmp_path):
+    """They are not replaced by a file."""
+    import threading
+
+    from kullback._outputs import write_file
+
+    os.mkfifo(tmp_path / "pipe")
+    received = []
+    reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    write_file(tmp_path / "pipe", lambda file: np.save(file, np.arange(3)))
+    reader.join(30)
+    assert (tmp_path / "pipe").is_fifo()
+    assert received[0].startswith(b"\x93NUMPY")
+    (tmp_path / "null").symlink_to(os.devnull)
+    write_file(tmp_path / "null", lambda file: file.write(b"lost"))
+    assert (tmp_path / "null").is_symlink()
+    assert (tmp_path / "null").is_char_device()
 
 
 def test_help_and_version(kullback_command):

@@ -45,6 +45,60 @@ def test_labels(labels, n_entries):
     assert draw(figure).startswith(b"\x89PNG")
 
 
+def texts(figure):
+    """Return the entries of the legend and the names that stand on the map."""
+    ax = figure.axes[0]
+    return [text.get_text() for text in ax.get_legend().get_texts()], [text.get_text() for text in ax.texts]
+
+
+def test_names_are_drawn_as_they_are():
+    """No name is read as a formula, left out because of its first letter, or so long that it hides the map."""
+    names = ["$\\foo$", "_hidden", "a$b$", "", "long " * 200]
+    figure = plotting.scatter(np.random.default_rng(0).normal(size=(50, 2)), np.array(names * 10))
+    legend, on_map = texts(figure)
+    assert set(names[:4]) < set(legend)
+    assert legend == on_map
+    assert max(map(len, legend)) == plotting.MAX_NAME
+    assert draw(figure)
+
+
+@pytest.mark.parametrize("n_classes", [3, 45])
+def test_a_class_that_is_called_other(n_classes):
+    """It is named like any class, and it is not taken for the rest."""
+    labels = np.array(["other"] * 5 + [f"name {i % (n_classes - 1):02}" for i in range(90)])
+    legend, on_map = texts(plotting.scatter(np.random.default_rng(0).normal(size=(95, 2)), labels))
+    assert "other" in legend
+    assert "other" in on_map
+    assert legend[len(on_map) :] == ([] if n_classes == 3 else ["all others"])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["a", "b", None, np.nan, float("nan")], dtype=object),
+        np.ma.masked_array(["a", "b", "c", "c", "d"], [0, 0, 1, 1, 1]),
+        np.array([1, 2.0, None, None, np.nan], dtype=object),
+    ],
+)
+def test_missing_labels_are_no_class(labels):
+    """Their points are grey, and they share one entry of the legend."""
+    figure = plotting.scatter(np.random.default_rng(0).normal(size=(5, 2)), labels)
+    legend, on_map = texts(figure)
+    assert len(on_map) == 2
+    assert legend == [*on_map, "no label"]
+    assert on_map in (["a", "b"], ["1", "2"])
+    only = plotting.scatter(np.zeros((2, 2)), np.array([None, None]))
+    assert texts(only) == (["no label"], [])
+
+
+def test_missing_numbers_beside_a_colour_scale():
+    """They are grey points of their own."""
+    labels = np.array([*range(30), None, None], dtype=object)
+    figure = plotting.scatter(np.random.default_rng(0).normal(size=(32, 2)), labels)
+    assert [len(drawn.get_offsets()) for drawn in figure.axes[0].collections] == [2, 30]
+    assert draw(figure)
+
+
 def test_given_axes():
     """A map can be a part of a larger figure."""
     from matplotlib.figure import Figure

@@ -227,7 +227,7 @@ def test_given(digits, form):
 
 @pytest.mark.parametrize("strength", [0, 0.4, 1])
 def test_supervise(digits, strength):
-    """Pairs of different known classes get less weight, and the given object is not changed."""
+    """Pairs of different known classes get less weight, missing labels are unknown, and what is given stays."""
     labels = load_digits().target[:400].copy()
     labels[:50] = -1
     old = affinities.perplexity(digits, 10)
@@ -242,6 +242,11 @@ def test_supervise(digits, strength):
     names = np.where(known, np.array(list("abcdefghij"))[labels], "?")
     again = affinities.supervise(old.P, names, strength, unknown="?").P.toarray()
     np.testing.assert_allclose(again, found.P.toarray(), rtol=1e-12)
+    objects = np.where(known, names, None)
+    objects[:10] = np.nan
+    for gaps in (objects, np.ma.masked_array(names, ~known)):
+        again = affinities.supervise(old.P, gaps, strength, unknown=None).P.toarray()
+        np.testing.assert_allclose(again, found.P.toarray(), rtol=1e-12)
     with pytest.raises(ValueError, match=r"strength must be in \[0, 1\], got 2"):
         affinities.supervise(old, labels, 2)
     with pytest.raises(ValueError, match="labels must leave some neighbours of the same class"):

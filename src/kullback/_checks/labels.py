@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,26 +11,47 @@ import numpy.typing as npt
 from .arrays import as_array, as_numbers, check_dtype, check_finite_values
 
 
-def check_labels(labels: npt.ArrayLike, name: str, n_points: int) -> npt.NDArray[Any]:
-    """Return one number or string for each point; numbers are finite."""
+def split_missing(labels: npt.ArrayLike, name: str, n_points: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Return the labels that are there, as finite numbers or strings, and the mask of points that have none.
+
+    What is masked is missing, and so are None, NaN and their relatives among objects.
+    """
     array = np.asarray(labels)
-    if array.dtype.kind == "O":
-        array = array.astype(str)
-    check_dtype(array, name, "fiubU", "hold numbers or strings")
+    missing = np.ma.getmaskarray(labels) if np.ma.isMaskedArray(labels) else np.zeros(array.shape, dtype=bool)
     if array.ndim == 2 and 1 in array.shape:
-        array = array.reshape(-1)
+        array, missing = array.reshape(-1), missing.reshape(-1)
+    check_dtype(array, name, "fiubUO", "hold numbers or strings")
     if array.shape != (n_points,):
         raise ValueError(f"{name} must have shape ({n_points},), got {array.shape}")
+    if array.dtype.kind == "O":
+        missing = missing | np.fromiter(map(_is_missing, array), bool, n_points)
+    array = array[~missing]
+    if array.dtype.kind == "O":
+        are_numbers = all(isinstance(value, Real | np.bool_) for value in array)
+        array = np.array(array.tolist(), dtype=None if are_numbers and len(array) else str)
+        check_dtype(array, name, "fiubU", "hold numbers or strings")
     if array.dtype.kind == "f":
         check_finite_values(array, name)
-    return array
+    return array, missing
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether an object is None, NaN, or what pandas writes for them; none equals itself."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA is neither equal nor unequal
+        return True
 
 
 def find_known(labels: npt.NDArray[Any], unknown: object) -> npt.NDArray[np.bool_]:
-    """Return which labels are not ``unknown``, for labels as `check_labels` returns them."""
+    """Return which labels are not ``unknown``, for labels as `split_missing` returns them."""
+    if unknown is None:
+        return np.ones(labels.shape, dtype=bool)
     if labels.dtype.kind == "U":
         return np.asarray(labels != str(unknown), dtype=bool)
-    if not isinstance(unknown, numbers.Real | np.bool_):
+    if not isinstance(unknown, Real | np.bool_):
         raise TypeError(f"unknown must be a number where labels are numbers, got {unknown!r}")
     if labels.dtype.kind == "b":
         labels = labels.astype(np.int64)

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from .._checks.data import check_distances, check_sparse
 from .._checks.graphs import check_graph
-from .._checks.labels import check_labels, find_known
+from .._checks.labels import find_known, split_missing
 from .._checks.scalars import check_integer, check_real
 from .._threads import resolve_threads
 from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize
@@ -306,7 +306,7 @@ def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, 
     strength : float in [0, 1], default 0.5
         0 changes nothing. At 1, points of different classes do not attract each other at all, and a point without a
         neighbour of its own class is attracted by nothing.
-    unknown : int or str, default -1
+    unknown : int, str or None, default -1
         Label of points whose class is not known. Their pairs are left as they are. It is never cast to the type of
         the labels: among bool and unsigned numbers, there is no -1.
 
@@ -331,8 +331,11 @@ def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, 
     """
     strength = check_real(strength, "strength", low=0, high=1)
     old = affinities if isinstance(affinities, Affinities) else given(affinities)
-    classes = check_labels(labels, "labels", old.n_points)
-    known = find_known(classes, unknown)
+    values, missing = split_missing(labels, "labels", old.n_points)
+    known = ~missing
+    known[~missing] = find_known(values, unknown)
+    classes = np.zeros(old.n_points, values.dtype)
+    classes[~missing] = values
     P = check_sparse(old.P, "affinities").copy()
     rows = np.repeat(np.arange(old.n_points), np.diff(P.indptr))
     differ = (classes[rows] != classes[P.indices]) & known[rows] & known[P.indices]

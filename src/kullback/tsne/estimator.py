@@ -16,6 +16,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import validate_data
 
 from .._arrays import FloatArray
+from .._checks.arrays import refuse_masked
 from .._checks.data import float_types, shares_memory
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
@@ -316,6 +317,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Return rows in a form that we can work with. ``reset`` tells rows to fit from new ones."""
+        refuse_masked(X, "X")
         # Without dispatch, arrays of other libraries on the CPU become NumPy's.
         with config_context(array_api_dispatch=False):
             return validate_data(
