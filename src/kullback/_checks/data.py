@@ -45,7 +45,9 @@ def check_sparse(matrix: Any, name: str) -> Any:
             indices = np.asarray(matrix.indices)
         _check_indices(indices, n_minor, name)
     elif matrix.format == "coo":
-        for axis, indices in enumerate(matrix.coords):
+        # SciPy has the coordinates of all axes since 1.13.
+        coords = matrix.coords if hasattr(matrix, "coords") else (matrix.row, matrix.col)
+        for axis, indices in enumerate(coords):
             _check_indices(indices, matrix.shape[axis], name)
     return sparse.csr_array(matrix)
 
