@@ -1,4 +1,4 @@
-"""Losses of probabilities or logits against integer labels: -log q[label]."""
+"""Losses of probabilities or logits against labels: -log q[label]."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._checks.arrays import as_array, as_numbers, widen_bfloat16
-from .._checks.labels import check_class_labels
-from .._checks.scalars import check_base, check_probability
-from .._options import RowOptions
+from .._checks.arrays import as_array, as_numbers, check_dtype, widen_bfloat16
+from .._checks.labels import check_class_labels, number_classes
+from .._checks.probabilities import check_where
+from .._checks.scalars import check_base, check_normalize, check_probability, check_smoothing, check_temperature
+from .._options import DEFAULTS, RowOptions
 from ._rows import reduce_rows, row_values
 
 
@@ -33,17 +34,12 @@ def label_loss(
     Rows whose label is ``ignore_index`` do not count; ``name`` is that of q in messages.
     """
     share = check_probability(label_smoothing, "label_smoothing")
-    given_base = options.get("base")
-    base = None if given_base is None else check_base(given_base)
     q = as_numbers(q, name)
-    axis = options.get("axis", -1)
-    if not -q.ndim <= axis < q.ndim:
-        raise ValueError(f"axis must be in [{-q.ndim}, {q.ndim - 1}] for shape {q.shape}, got {axis}")
-    axis %= q.ndim
+    axis = check_class_axis(options, q.shape)
     batch = q.shape[:axis] + q.shape[axis + 1 :]
-    index, keep = check_class_labels(labels, batch, q.shape[axis], ignore_index)
     where = options.get("where")
-    keep = keep if where is None else keep & np.broadcast_to(np.asarray(where), batch)
+    where = None if where is None else check_where(where, batch)
+    index, keep = check_class_labels(labels, batch, q.shape[axis], ignore_index, where)
     if options.get("smoothing", 0.0) and options.get("from_logits", False):
         raise ValueError("smoothing must be 0 with labels and from_logits=True")
     unreduced: Any = {key: value for key, value in options.items() if key not in _OF_REDUCTION}
@@ -52,8 +48,59 @@ def label_loss(
     if share > 0:
         uniform = _uniform_loss(q, axis, unreduced, name)
         loss = (1 - share) * loss + share * uniform if share < 1 else uniform
+    return _reduce(loss, batch, axis, keep, options)
+
+
+def class_loss(
+    y: npt.NDArray[Any],
+    p: npt.ArrayLike,
+    labels: npt.ArrayLike | None,
+    label_smoothing: float,
+    ignore_index: int | None,
+    options: RowOptions,
+) -> Any:
+    """Return the loss of every row for classes of any names, as `as_classes` returns them.
+
+    Where p has as many axes as y, or a single column, it holds the probability of the second of two classes.
+    """
+    p = as_numbers(p, "p")
+    if p.ndim == 2 and y.ndim == 1 and p.shape[check_class_axis(options, p.shape)] == 1:
+        p = p.reshape(-1)
+    is_binary = p.ndim == y.ndim
+    axis = check_class_axis(options, p.shape)
+    batch = p.shape if is_binary else p.shape[:axis] + p.shape[axis + 1 :]
+    if y.shape != batch:
+        raise ValueError(f"labels must have one entry a row, shape {batch}, got {y.shape}")
+    counts = np.ones(batch, dtype=bool) if ignore_index is None else np.asarray(y != ignore_index)
+    where = options.get("where")
+    if where is not None:
+        counts = counts & check_where(where, batch)
+    index = np.where(counts, number_classes(y, labels, 2 if is_binary else p.shape[axis], counts), 0)
+    if not is_binary:
+        return label_loss(index, p, label_smoothing, None, {**options, "where": counts}, name="p")
+    share = check_probability(label_smoothing, "label_smoothing")
+    losses = _binary_losses(p, counts, options)
+    weight = np.where(index == 1, 1 - share / 2, share / 2)
+    with np.errstate(invalid="ignore"):
+        parts = [np.where(part == 0, 0.0, part * loss) for part, loss in zip((1 - weight, weight), losses, strict=True)]
+    return _reduce(parts[0] + parts[1], batch, 1, counts, options)
+
+
+def check_class_axis(options: RowOptions, shape: tuple[int, ...]) -> int:
+    """Return the one axis of the classes, counted from the first."""
+    axis = options.get("axis", -1)
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+        raise TypeError(f"axis must be an int where there are labels, got {axis!r}")
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis must be in [{-len(shape)}, {len(shape) - 1}] for shape {shape}, got {axis}")
+    return int(axis) % len(shape)
+
+
+def _reduce(loss: Any, batch: tuple[int, ...], axis: int, keep: npt.NDArray[np.bool_], options: RowOptions) -> Any:
+    """Return losses in nats in the unit of ``base``, reduced over rows."""
+    base = options.get("base")
     if base is not None:
-        loss = loss / np.log(base)
+        loss = loss / np.log(check_base(base))
     return reduce_rows(
         loss, batch, axis, options.get("weights"), None if keep.all() else keep, options.get("reduction", "none"),
         options.get("keepdims", False), options.get("out"),
@@ -62,6 +109,33 @@ def label_loss(
 
 _OF_REDUCTION = frozenset(("weights", "reduction", "keepdims", "out", "base"))
 """The options that act on finished losses in nats."""
+
+
+def _binary_losses(p: npt.NDArray[Any], counts: npt.NDArray[np.bool_], options: RowOptions) -> Any:
+    """Return -log(1 - p) and -log p in nats, for probabilities p or for logits, which are log(p / (1 - p))."""
+    given: Any = {**DEFAULTS, **options}
+    normalize = check_normalize(given["normalize"])
+    logits = bool(given["from_logits"])
+    temperature = check_temperature(given["temperature"], logits)
+    smoothing = check_smoothing(given["smoothing"], given["normalize"])
+    check_dtype(p, "p", "fiub")
+    values = _as_float64(p, logits)
+    if logits:
+        if smoothing:
+            raise ValueError("smoothing must be 0 with labels and from_logits=True")
+        is_wrong = np.isnan(values) | (values == np.inf)
+    else:
+        is_wrong = ~((values >= 0) & (values <= 1))
+    is_wrong &= counts
+    if normalize == 2 and is_wrong.any():
+        accepted = "logits < inf" if logits else "probabilities of the second class, in [0, 1]"
+        raise ValueError(f"p must hold {accepted}, got {values[is_wrong][0]} in row {np.flatnonzero(is_wrong)[0]}")
+    values = np.where(is_wrong | ~counts, np.nan, values)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        if logits:
+            return [np.logaddexp(0.0, sign * (values / temperature)) for sign in (1, -1)]
+        whole = np.log1p(2 * smoothing)
+        return [whole - np.log1p(smoothing - values), whole - np.log(values + smoothing)]
 
 
 def _one_hot_loss(index: npt.NDArray[Any], q: npt.NDArray[Any], axis: int, options: RowOptions, name: str) -> Any:

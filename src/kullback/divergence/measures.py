@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._checks.arrays import as_numbers
+from .._checks.labels import as_classes
 from .._checks.probabilities import check_tables
 from .._checks.scalars import check_choice
 from .._kernels import divergence_rows as kernel
@@ -26,7 +27,7 @@ from .._options import (
     check_options,
     show_options,
 )
-from ._labels import is_labels, label_loss
+from ._labels import class_loss
 from ._rows import row_value, row_values
 
 COMPARED = kernel.COMPARED
@@ -35,24 +36,25 @@ COMPARED = kernel.COMPARED
 
 @overload
 def log_loss(
-    y: OneRow, p: OneRow, *, label_smoothing: float = 0.0, ignore_index: int | None = None,
-    **options: Unpack[ScalarOptions],
+    y: OneRow, p: OneRow, *, labels: ArrayLike | None = None, label_smoothing: float = 0.0,
+    ignore_index: int | None = None, **options: Unpack[ScalarOptions],
 ) -> float: ...  # fmt: skip
 @overload
 def log_loss(
-    y: ArrayLike, p: ArrayLike, *, label_smoothing: float = 0.0, ignore_index: int | None = None,
-    **options: Unpack[ReducedOptions],
+    y: ArrayLike, p: ArrayLike, *, labels: ArrayLike | None = None, label_smoothing: float = 0.0,
+    ignore_index: int | None = None, **options: Unpack[ReducedOptions],
 ) -> float: ...  # fmt: skip
 @overload
 def log_loss(
-    y: ArrayLike, p: ArrayLike, *, label_smoothing: float = 0.0, ignore_index: int | None = None,
-    **options: Unpack[RowOptions],
+    y: ArrayLike, p: ArrayLike, *, labels: ArrayLike | None = None, label_smoothing: float = 0.0,
+    ignore_index: int | None = None, **options: Unpack[RowOptions],
 ) -> Any: ...  # fmt: skip
 @show_options(RowOptions)
 def log_loss(
     y: ArrayLike,
     p: ArrayLike,
     *,
+    labels: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     **options: Unpack[RowOptions],
@@ -61,15 +63,19 @@ def log_loss(
 
     Parameters
     ----------
-    y : integer array_like of shape (...), or array_like of shape (..., n_classes)
+    y : array_like of integers, booleans or strings of shape (...), or array_like of shape (..., n_classes)
         The class of every row of p, in an array with one axis less than p; or distributions over the classes, which are
-        always probabilities.
-    p : array_like of shape (..., n_classes)
-        Predicted probabilities, or logits with ``from_logits=True``.
+        always probabilities. Integers in [0, n_classes) are numbers of columns. Other names of classes stand for the
+        columns in ascending order, and must all occur unless ``labels`` names them. False is 0 and True is 1.
+    p : array_like of shape (..., n_classes), or of shape (n,) or (n, 1) for classes y of shape (n,)
+        Predicted probabilities, or logits with ``from_logits=True``. In the second form there are two classes, and p is
+        the probability of the second one, or the logarithm of its odds.
+    labels : array_like of integers, booleans or strings of shape (n_classes,), optional
+        The names of all classes in ascending order, as they may occur in y.
     label_smoothing : float in [0, 1], default 0
-        The part of each target that is spread evenly over all classes. It needs labels.
+        The part of each target that is spread evenly over all classes. It needs labels in y.
     ignore_index : int, optional
-        Rows with this label are left out, as ``where`` leaves rows out. It needs labels.
+        Rows with this label are left out, as ``where`` leaves rows out. It needs labels in y.
     axis, base, normalize, weights, where, reduction, smoothing, from_logits, temperature, keepdims, n_threads, out
         The options of rows, which :func:`kl_divergence` describes. ``temperature`` divides the logits of p alone.
 
@@ -81,19 +87,32 @@ def log_loss(
 
     Raises
     ------
+    TypeError
+        Where labels are of mixed types, or the axis of their classes is not one; and as :func:`kl_divergence` does.
     ValueError
         Where a label is no class, or an option of labels is given without labels; and as :func:`kl_divergence` does.
+
+    Notes
+    -----
+    With ``reduction="mean"`` this is :func:`sklearn.metrics.log_loss`, whose ``sample_weight`` is ``weights`` here.
 
     Examples
     --------
     >>> import kullback
     >>> kullback.log_loss([0, 1], [[0.5, 0.5], [0.75, 0.25]], base=2)
     array([1., 2.])
+    >>> kullback.log_loss(["no", "yes"], [0.5, 0.25], base=2)
+    array([1., 2.])
     """
-    if is_labels(y, p):
-        return label_loss(y, p, label_smoothing, ignore_index, options, name="p")
-    if label_smoothing != 0 or ignore_index is not None:
-        raise ValueError("label_smoothing and ignore_index need integer labels in y")
+    classes, n_axes = as_classes(y, "y"), np.ndim(p)
+    if classes is not None and (classes.ndim == n_axes - 1 or classes.ndim == n_axes == 1):
+        return class_loss(classes, p, labels, label_smoothing, ignore_index, check_options(options))
+    if labels is not None or label_smoothing != 0 or ignore_index is not None:
+        raise ValueError(
+            "labels, label_smoothing and ignore_index need classes in y, which are integers, booleans or strings in "
+            f"one axis less than p, got shape {np.shape(y)} for p of shape {np.shape(p)}"
+        )
+    _refuse_float_classes(y, p, options)
     if not options.get("from_logits"):
         return row_value(y, p, "cross_entropy", options, names=("y", "p"))
     # The kernel takes both sides as logits, so y becomes its own logarithm, times the temperature that it divides by.
@@ -102,6 +121,26 @@ def log_loss(
     with np.errstate(divide="ignore"):
         logs = np.log(as_numbers(y, "y").astype(np.float64)) * options.get("temperature", 1.0)
     return row_value(logs, p, "cross_entropy", options, names=("y", "p"))
+
+
+def _refuse_float_classes(y: ArrayLike, p: ArrayLike, options: RowOptions) -> None:
+    """Raise where floats have the shape of classes and are whole numbers, as a column that had gaps is in pandas.
+
+    Two vectors may be distributions as well. They are refused where the check of distributions would refuse them.
+    """
+    floats, predicted = as_numbers(y, "y"), as_numbers(p, "p")
+    if floats.dtype.kind != "f" or not floats.ndim or not np.array_equal(floats, np.floor(floats)):
+        return
+    if floats.ndim == predicted.ndim == 1 and options.get("normalize", "check") == "check":
+        total = 1.0 if options.get("from_logits") else predicted.sum()
+        are_classes = floats.shape == predicted.shape and (floats.sum() != 1 or abs(total - 1) > 0.01)
+    else:
+        are_classes = floats.ndim == predicted.ndim - 1 and floats.shape == predicted.shape[:-1]
+    if are_classes:
+        raise ValueError(
+            "y must hold classes as integers, booleans or strings, or distributions with as many axes as p, got whole "
+            "numbers as floats; pass y.astype(int) where they are classes"
+        )
 
 
 @overload

@@ -116,16 +116,28 @@ def log_loss(
     y: npt.ArrayLike,
     p: npt.ArrayLike,
     *,
+    labels: npt.ArrayLike | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     **options: Unpack[RowOptions],
 ) -> Any:
-    """Return -log p[y] for labels y, or -sum y log p for distributions y, which are never logits."""
-    if options.get("from_logits") and np.asarray(y).ndim == np.ndim(p):
+    """Return -log p[y] for classes y, or -sum y log p for distributions y, which are never logits.
+
+    Names of classes are sorted and numbered. A vector p for a vector of classes holds the second of two columns.
+    """
+    y, p = np.asarray(y), np.asarray(p)
+    if y.dtype.kind != "f" and y.ndim in (p.ndim - 1, 1):
+        if p.ndim == 1 == y.ndim:
+            p = np.stack([np.zeros(p.shape) if options.get("from_logits") else 1 - p, p], axis=-1)
+        if labels is not None or y.dtype.kind == "U":
+            y = np.searchsorted(np.unique(y) if labels is None else np.asarray(labels), y)
+        smoothed: Any = {"label_smoothing": label_smoothing, "ignore_index": ignore_index}
+        return cross_entropy(y.astype(np.int64), p, **smoothed, **options)
+    if options.get("from_logits"):
         plain: Any = {key: options[key] for key in ("axis", "normalize") if key in options}
         rows = np.broadcast_arrays(as_probabilities(y, plain), as_probabilities(p, options))
         return finish(plog(*rows).sum(axis=-1), options)
-    return cross_entropy(y, p, label_smoothing=label_smoothing, ignore_index=ignore_index, **options)
+    return cross_entropy(y, p, **options)
 
 
 @show_options(SeveralOptions)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks.probabilities import check_distribution
 from .._checks.scalars import check_base, check_choices, check_normalize
-from ..divergence import log_loss
+from ..divergence._labels import label_loss
 from ..divergence._plan import Plan, align_rows
 from ..divergence.measures import COMPARED
 
@@ -49,9 +49,10 @@ def row_measures(
         if labels is None:
             raise ValueError(f"labels must be given for the measure {labelled[0]!r}")
         values: dict[str, Any] = dict(zip(unlabelled, evaluate(p, q, None), strict=True)) if unlabelled else {}
-        options: dict[str, Any] = {"base": base, "normalize": normalize, "from_logits": from_logits}
+        options: Any = {"base": base, "normalize": normalize, "from_logits": from_logits, "n_threads": n_threads}
         for name in labelled:
-            values[name] = log_loss(labels, q if name == "log_loss" else p, n_threads=n_threads, **options)
+            side = "q" if name == "log_loss" else "p"
+            values[name] = label_loss(labels, q if side == "q" else p, 0.0, None, options, name=side)
         return [np.atleast_1d(values[name]).reshape(-1) for name in measures]
 
     return evaluate_with_labels
