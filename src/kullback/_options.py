@@ -34,10 +34,13 @@ Normalize: TypeAlias = bool | Literal["check"]
 """What ``normalize`` may be."""
 
 
+Axis: TypeAlias = int | tuple[int, ...] | None
+"""What ``axis`` may be."""
+
+
 class SharedOptions(TypedDict, total=False):
     """Keywords that do not change what is returned, a scalar or an array; :func:`kullback.kl_divergence` has them."""
 
-    axis: int
     base: float | None
     normalize: Normalize
     weights: ArrayLike | None
@@ -51,6 +54,7 @@ class SharedOptions(TypedDict, total=False):
 class RowOptions(SharedOptions, total=False):
     """All keywords of a function of rows."""
 
+    axis: Axis
     reduction: Literal["none", "mean", "sum"]
     keepdims: bool
     out: FloatArray | None
@@ -59,6 +63,7 @@ class RowOptions(SharedOptions, total=False):
 class ScalarOptions(SharedOptions, total=False):
     """Keywords with which the measure of one row is a scalar."""
 
+    axis: Axis
     reduction: Literal["none", "mean", "sum"]
     keepdims: Literal[False]
     out: None
@@ -67,6 +72,7 @@ class ScalarOptions(SharedOptions, total=False):
 class ReducedOptions(SharedOptions, total=False):
     """Keywords with which the measure of any number of rows is a scalar."""
 
+    axis: Axis
     reduction: Required[Literal["mean", "sum"]]
     keepdims: Literal[False]
     out: None
@@ -75,6 +81,7 @@ class ReducedOptions(SharedOptions, total=False):
 class ArrayOptions(SharedOptions, total=False):
     """Keywords with which the measures of many rows are an array."""
 
+    axis: int
     reduction: Literal["none"]
     keepdims: bool
     out: FloatArray | None
@@ -83,6 +90,7 @@ class ArrayOptions(SharedOptions, total=False):
 class SeveralOptions(SharedOptions, total=False):
     """Keywords of functions that return several measures, which have no one array to write to."""
 
+    axis: Axis
     reduction: Literal["none", "mean", "sum"]
     keepdims: bool
 
@@ -90,6 +98,7 @@ class SeveralOptions(SharedOptions, total=False):
 class SeveralScalarOptions(SharedOptions, total=False):
     """Keywords with which several measures of one row are scalars."""
 
+    axis: Axis
     reduction: Literal["none", "mean", "sum"]
     keepdims: Literal[False]
 
@@ -97,6 +106,7 @@ class SeveralScalarOptions(SharedOptions, total=False):
 class SeveralReducedOptions(SharedOptions, total=False):
     """Keywords with which several measures of any number of rows are scalars."""
 
+    axis: Axis
     reduction: Required[Literal["mean", "sum"]]
     keepdims: Literal[False]
 
@@ -135,7 +145,7 @@ def check_options(options: RowOptions) -> RowOptions:
 
 def default_options(
     *,
-    axis: int = -1,
+    axis: Axis = -1,
     base: float | None = None,
     normalize: Normalize = "check",
     weights: ArrayLike | None = None,

@@ -72,6 +72,37 @@ def test_layouts(at_level, name, size, layout, draw):
     assert kept.shape == tuple(1 if k == axis % 4 else n for k, n in enumerate(p.shape))
 
 
+@pytest.mark.parametrize("axis", [None, 0, -1, (0, 1), (1, 3), (3, 0), (-1, -3), (2,), (0, 1, 2, 3)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_several_axes(at_level, name, axis, draw):
+    """A tuple of axes, or None for all, gives what one axis gives of the same elements, whatever the layout."""
+    p, q = draw((2, 3, 4, 5), np.float64, 5), draw((2, 3, 4, 5), np.float64, 6)
+    options = {"axis": axis, "normalize": True}
+    expected = call(reference, name, p, q, **options)
+    axes = (0, 1, 2, 3) if axis is None else axis
+    for a, b in ((p, q), (np.asfortranarray(p), q), (p[..., ::-1].copy()[..., ::-1], q.astype(object))):
+        np.testing.assert_allclose(call(kullback, name, a, b, **options), expected, rtol=1e-13)
+        kept = call(kullback, name, a, b, keepdims=True, **options)
+        assert kept.shape == tuple(1 if k in np.arange(4)[np.r_[axes]] else n for k, n in enumerate(p.shape))
+        np.testing.assert_array_equal(np.reshape(kept, np.shape(expected)), call(kullback, name, a, b, **options))
+        assert call(kullback, name, a, b, keepdims=True, reduction="sum", **options).shape == (1, 1, 1, 1)
+
+
+def test_several_axes_broadcast():
+    """Operands broadcast in the axes that count rows, and all elements need the same shape no more than in SciPy."""
+    stats = pytest.importorskip("scipy.stats")
+    p, q = np.random.default_rng(0).random((2, 6, 3, 4, 5))
+    for axis, other in (((1, 3), q[:1]), ((1, 3), q[:, :, :1]), ((1, 2, 3), q[0]), ((-1, 1), q[2]), (None, q.ravel())):
+        found = kullback.kl_divergence(p, other, axis=axis, normalize=True)
+        np.testing.assert_allclose(found, stats.entropy(p, other, axis=axis), rtol=1e-11)
+    p /= p.sum(axis=(1, 3), keepdims=True)
+    p[1, 1, 2, 0] = -1
+    with pytest.raises(ValueError, match=r"negative or NaN entry in row \(1, 2\)"):
+        kullback.entropy(p, axis=(1, 3))
+    values = kullback.entropy(p, axis=(1, 3), where=np.arange(6)[:, None] != 1, normalize=True)
+    assert np.isnan(values[1]).all() and np.isfinite(values[[0, 2, 3, 4, 5]]).all()
+
+
 @pytest.mark.parametrize(
     "dtype", [np.float16, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 )

@@ -206,6 +206,54 @@ def test_what_are_no_numbers_is_refused_with_the_remedy():
         kullback.kl_divergence([0.5, 0.5], Tensor())
 
 
+class Tensor:
+    """What NumPy sees of a tensor of torch, in torch's words."""
+
+    def __init__(self, values, dtype="torch.bfloat16", device="cpu", requires_grad=False):
+        self.values, self.dtype, self.device, self.requires_grad = values, dtype, device, requires_grad
+        self.ndim = np.ndim(values)
+
+    def __array__(self, dtype=None, copy=None):
+        """Return the values where torch does."""
+        if self.requires_grad:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+        if self.device != "cpu":
+            raise TypeError("can't convert cuda:0 device type tensor to numpy.")
+        if self.dtype == "torch.bfloat16":
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        return np.asarray(self.values)
+
+    def float(self):
+        """Return the values as float32."""
+        return Tensor(np.float32(self.values), "torch.float32", self.device, self.requires_grad)
+
+
+def test_tensors_of_bfloat16_are_taken():
+    """They count as bfloat16, whose sums are off one by more than those of float32, alone and in lists."""
+    pytest.importorskip("ml_dtypes")
+    values = [[0.5, 0.25, 0.2461], [0.2, 0.4, 0.4]]
+    bits, wide = bfloat16_bits(values)
+    assert (kullback.entropy(Tensor(wide)) == kullback.entropy(wide, normalize=True)).all()
+    assert (kullback.entropy([Tensor(row) for row in wide]) == kullback.entropy(wide, normalize=True)).all()
+    expected = kullback.kl_divergence(bits, bits[::-1], from_logits=True)
+    actual = kullback.kl_divergence(Tensor(wide), Tensor(wide[::-1]), from_logits=True)
+    np.testing.assert_array_equal(actual, expected)
+    assert kullback.log_loss([0, 1], Tensor(wide), from_logits=True).shape == (2,)
+    assert kullback.neighbors.nearest_neighbors(Tensor(wide), 1) is not None
+
+
+@pytest.mark.parametrize(("state", "remedy"), [({"requires_grad": True}, "detach"), ({"device": "cuda:0"}, "cpu")])
+def test_tensors_that_numpy_cannot_see_are_refused_with_the_remedy(state, remedy):
+    """A gradient and a GPU are named, whatever the dtype, and in lists too."""
+    for dtype in ("torch.bfloat16", "torch.float32"):
+        tensor = Tensor([0.5, 0.5], dtype, **state)
+        for call in (kullback.entropy, lambda p: kullback.kl_divergence(p, [0.5, 0.5]), kullback.perplexity):
+            with pytest.raises(TypeError, match=rf"p must be readable by NumPy, got a Tensor: .*; pass p.{remedy}\(\)"):
+                call(tensor)
+        with pytest.raises(TypeError, match=rf"pass p.{remedy}\(\)"):
+            kullback.entropy([tensor, tensor])
+
+
 @pytest.mark.parametrize("edges", [[0.0, 1.0, np.inf], [0.0, 0.0, 1.0]])
 def test_edges_that_are_refused_come_with_a_hint(edges):
     """Infinite edges and repeated quantiles are refused with what to do about them."""

@@ -129,6 +129,20 @@ def test_rows_without_elements():
         (lambda: kullback.entropy([1.0], axis=1), ValueError, r"axis must be in \[-1, 0\]"),
         (lambda: kullback.entropy([1.0], axis=0.5), TypeError, "axis must be an int, got 0.5"),
         (lambda: kullback.entropy([1.0], axis=-1.0), TypeError, "axis must be an int, got -1.0"),
+        (lambda: kullback.entropy([1.0], axis=(0, 0.5)), TypeError, "axis must be an int.*a tuple of ints or None"),
+        (lambda: kullback.entropy([[1.0]], axis=(0, -2)), ValueError, "axis must be one or more distinct axes"),
+        (lambda: kullback.entropy([[1.0]], axis=()), ValueError, "axis must be one or more distinct axes"),
+        (lambda: kullback.entropy([[1.0]], axis=(0, 2)), ValueError, r"axis must be in \[-2, 1\] for shape \(1, 1\)"),
+        (
+            lambda: kullback.kl_divergence([[0.5, 0.5]], [[0.5], [0.5]], axis=(0, 1)),
+            ValueError,
+            "equally many elements along axis 0, got 1 and 2",
+        ),
+        (
+            lambda: kullback.kl_divergence([[0.5, 0.5]], [1.0], axis=None),
+            ValueError,
+            r"equally many elements with axis=None, got shapes \(1, 2\) and \(1,\)",
+        ),
         (
             lambda: kullback.entropy([1.0], base=1),
             ValueError,

@@ -29,15 +29,32 @@ def as_array(value: Any, name: str) -> npt.NDArray[Any]:
         if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
             return np.from_dlpack(value)
         return np.asarray(value)
-    except (TypeError, RuntimeError, BufferError) as error:  # a tensor on a GPU, for example
-        remedy = "cpu()"
-        if getattr(value, "requires_grad", False):
-            remedy = "detach()"
-        elif str(getattr(value, "dtype", "")).endswith("bfloat16"):
-            remedy = "float()"
-        if not hasattr(value, "__array__") and not hasattr(value, "__dlpack__"):
-            raise
-        raise TypeError(f"{name} must be readable by NumPy, got a {kind}: {error}; pass {name}.{remedy}") from None
+    except (TypeError, RuntimeError, BufferError) as error:
+        return _read_tensor(value, name, error)
+
+
+def _read_tensor(value: Any, name: str, error: Exception) -> npt.NDArray[Any]:
+    """Return a tensor of bfloat16, or a list of tensors, as an array; raise with the remedy where NumPy cannot see it.
+
+    ``error`` is what NumPy or the tensor said.
+    """
+    if isinstance(value, list | tuple) and any(map(is_array_like, value)):
+        return np.array([as_array(item, name) for item in value])
+    if not hasattr(value, "__array__") and not hasattr(value, "__dlpack__"):
+        raise error
+    remedy = "cpu()"
+    if getattr(value, "requires_grad", False):
+        remedy = "detach()"
+    elif str(getattr(value, "dtype", "")).endswith("bfloat16") and hasattr(value, "float"):
+        wide = as_array(value.float(), name)  # float32, which holds the same numbers
+        try:
+            from ml_dtypes import bfloat16
+        except ImportError:
+            return wide
+        return wide.astype(bfloat16)
+    raise TypeError(
+        f"{name} must be readable by NumPy, got a {type(value).__name__}: {error}; pass {name}.{remedy}"
+    ) from None
 
 
 def refuse_masked(value: Any, name: str) -> None:

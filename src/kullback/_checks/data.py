@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import FloatArray
-from .arrays import as_array, check_dtype, check_finite_values, refuse_masked
+from .arrays import as_array, check_dtype, check_finite_values, refuse_masked, widen_bfloat16
 
 EXACT_IN_FLOAT32 = tuple(map(np.dtype, ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")))
 """Types whose values are all float32. Data of these types take half the memory that they would take as float64."""
@@ -63,7 +63,7 @@ def check_data(X: Any, name: str) -> Any:
     refuse_masked(X, name)
     from scipy import sparse
 
-    array = check_sparse(X, name) if sparse.issparse(X) else np.asarray(X)
+    array = check_sparse(X, name) if sparse.issparse(X) else widen_bfloat16(as_array(X, name), False)
     check_dtype(array, name, "fiub")
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
         raise ValueError(f"{name} must have shape (n_points >= 2, n_features >= 1), got shape {array.shape}")
@@ -80,7 +80,7 @@ def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, 
     refuse_masked(rows, name)
     from scipy import sparse
 
-    array: Any = check_sparse(rows, name) if sparse.issparse(rows) else np.asarray(rows)
+    array: Any = check_sparse(rows, name) if sparse.issparse(rows) else widen_bfloat16(as_array(rows, name), False)
     check_dtype(array, name, "fiub")
     if array.ndim != 2 or array.shape[1] != n_features:
         raise ValueError(f"{name} must have shape (n_rows, {n_features}), got shape {array.shape}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -58,34 +59,55 @@ def check_distribution(value: npt.ArrayLike, name: str, from_logits: bool = Fals
     return Distribution(array, kind, _TOLERANCES[kind])
 
 
-def check_same_rows(
-    first: Distribution, second: Distribution | None, axis: int, names: tuple[str, str]
-) -> tuple[tuple[int, ...], int]:
-    """Return the common shape of two operands whose rows lie along ``axis``, and that axis."""
-    shape = first.array.shape
-    if second is not None and second.array.shape != shape:
-        other = second.array.shape
-        try:
-            shape = np.broadcast_shapes(shape, other)
-        except ValueError:
-            raise ValueError(
-                f"{names[0]} and {names[1]} must have shapes that broadcast, got {first.array.shape} and {other}"
-            ) from None
+def check_axes(axis: object, n_axes: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes along which each row lies, counted from the first: all of them for None, and several of a tuple.
+
+    ``shape`` is that of the arrays, or the one that they broadcast to, for messages.
+    """
+    if axis is None:
+        return tuple(range(n_axes))
+    parts: tuple[Any, ...] = axis if isinstance(axis, tuple) else (axis,)
     try:
-        axis = operator.index(axis)
+        given = tuple(map(operator.index, parts))
     except TypeError:
-        raise TypeError(f"axis must be an int, got {axis!r}") from None
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"axis must be in [{-len(shape)}, {len(shape) - 1}] for shape {shape}, got {axis}")
-    if second is not None and first.array.shape != second.array.shape:
-        from_end = axis - len(shape) if axis >= 0 else axis  # broadcasting aligns the last axes of the shapes
-        lengths = [part.array.shape[from_end] if -from_end <= part.array.ndim else 1 for part in (first, second)]
-        if lengths[0] != lengths[1]:
-            raise ValueError(
-                f"{names[0]} and {names[1]} must have equally many elements along axis {axis}, "
-                f"got {lengths[0]} and {lengths[1]}"
-            )
-    return shape, axis
+        raise TypeError(f"axis must be an int, got {axis!r}; a tuple of ints or None stands for several axes") from None
+    for part in given:
+        if not -n_axes <= part < n_axes:
+            raise ValueError(f"axis must be in [{-n_axes}, {n_axes - 1}] for shape {shape}, got {part}")
+    axes = tuple(sorted({part % n_axes for part in given}))
+    if len(axes) < len(given) or not axes:
+        raise ValueError(f"axis must be one or more distinct axes, got {axis!r}")
+    return axes
+
+
+def check_same_rows(
+    first: Distribution, second: Distribution | None, axis: object, names: tuple[str, str]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the common shape of two operands whose rows lie along ``axis``, and the axes that this means."""
+    shapes = [part.array.shape for part in (first, second) if part is not None]
+    if axis is None and len(shapes) == 2 and math.prod(shapes[0]) != math.prod(shapes[1]):
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have equally many elements with axis=None, got shapes {shapes[0]} and "
+            f"{shapes[1]}"
+        )
+    try:
+        shape = shapes[0] if axis is None else np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have shapes that broadcast, got {shapes[0]} and {shapes[1]}"
+        ) from None
+    axes = check_axes(axis, max(map(len, shapes)), shape)
+    if axis is not None and shapes[0] != shapes[-1]:
+        for part in axes:
+            from_end = part - len(shape)  # broadcasting aligns the last axes of the shapes
+            lengths = [given[from_end] if -from_end <= len(given) else 1 for given in shapes]
+            if lengths[0] != lengths[1]:
+                where = part if isinstance(axis, tuple) else axis
+                raise ValueError(
+                    f"{names[0]} and {names[1]} must have equally many elements along axis {where}, "
+                    f"got {lengths[0]} and {lengths[1]}"
+                )
+    return shape, axes
 
 
 class BadRowError(ValueError):

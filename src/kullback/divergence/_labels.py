@@ -102,7 +102,7 @@ def _reduce(loss: Any, batch: tuple[int, ...], axis: int, keep: npt.NDArray[np.b
     if base is not None:
         loss = loss / np.log(check_base(base))
     return reduce_rows(
-        loss, batch, axis, options.get("weights"), None if keep.all() else keep, options.get("reduction", "none"),
+        loss, batch, (axis,), options.get("weights"), None if keep.all() else keep, options.get("reduction", "none"),
         options.get("keepdims", False), options.get("out"),
     )  # fmt: skip
 

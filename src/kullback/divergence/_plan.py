@@ -19,7 +19,7 @@ from .._arrays import aligned_empty
 from .._checks.probabilities import Distribution, check_distribution, check_same_rows, raise_bad_row
 from .._checks.scalars import check_base, check_normalize, check_smoothing, check_temperature
 from .._kernels import divergence_rows as kernel
-from .._options import FloatArray
+from .._options import Axis, FloatArray
 from .._threads import resolve_threads
 
 SERIAL_ELEMENTS = 1 << 15
@@ -32,25 +32,37 @@ class Rows(NamedTuple):
     operands: tuple[Distribution, Distribution | None]
     arrays: Sequence[npt.NDArray[Any]]
     batch: tuple[int, ...]  # the shape of the rows
-    axis: int  # where the elements stand in the caller's arrays
+    axes: tuple[int, ...]  # where the elements stand in the caller's arrays
     names: tuple[str, str]  # of the operands, for messages
 
 
-def align_rows(first: Distribution, second: Distribution | None, axis: int, names: tuple[str, str]) -> Rows:
+def align_rows(first: Distribution, second: Distribution | None, axis: Axis, names: tuple[str, str]) -> Rows:
     """Broadcast the operands to one shape and move their elements to the last axis."""
     arrays: Sequence[npt.NDArray[Any]] = (first.array,) if second is None else (first.array, second.array)
     shape = arrays[0].shape
+    axes: tuple[int, ...] = (len(shape) - 1,)
     if type(axis) is not int or axis != -1 or shape != arrays[-1].shape:
-        shape, axis = check_same_rows(first, second, axis, names)
-        arrays = [_with_axis_last(array, shape, axis) for array in arrays]
-    return Rows((first, second), arrays, arrays[0].shape[:-1], axis % len(shape), names)
+        shape, axes = check_same_rows(first, second, axis, names)
+        if axis is None:
+            arrays = [array.reshape(-1) for array in arrays]
+        else:
+            arrays = [_with_elements_last(array, shape, axes) for array in arrays]
+    return Rows((first, second), arrays, arrays[0].shape[:-1], axes, names)
 
 
-def _with_axis_last(array: npt.NDArray[Any], shape: tuple[int, ...], axis: int) -> npt.NDArray[Any]:
-    """Return a view of an array, broadcast to a shape, whose rows lie along the last axis."""
-    if array.shape != shape:
-        array = np.broadcast_to(array, shape)
-    return array if axis in (-1, array.ndim - 1) else np.moveaxis(array, axis, -1)
+def _with_elements_last(array: npt.NDArray[Any], shape: tuple[int, ...], axes: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return an array, broadcast to a shape, with the elements of all ``axes`` along the last axis.
+
+    It is a view unless several axes that do not lie like one become one.
+    """
+    if len(axes) == 1:
+        if array.shape != shape:
+            array = np.broadcast_to(array, shape)
+        return array if axes[0] == array.ndim - 1 else np.moveaxis(array, axes[0], -1)
+    array = array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
+    array = np.moveaxis(array, axes, range(-len(axes), 0))
+    array = array.reshape(*array.shape[: -len(axes)], math.prod(array.shape[-len(axes) :]))
+    return np.broadcast_to(array, (*(n for k, n in enumerate(shape) if k not in axes), array.shape[-1]))
 
 
 def _at_most_three_axes(arrays: Sequence[npt.NDArray[Any]]) -> Iterator[Sequence[npt.NDArray[Any]]]:

@@ -69,13 +69,13 @@ def row_values(
     weights, reduction, keepdims, out = given["weights"], given["reduction"], given["keepdims"], given["out"]
     if weights is None and keep is None and reduction == "none" and out is None and not keepdims:
         return results
-    return [reduce_rows(value, rows.batch, rows.axis, weights, keep, reduction, keepdims, out) for value in results]
+    return [reduce_rows(value, rows.batch, rows.axes, weights, keep, reduction, keepdims, out) for value in results]
 
 
 def reduce_rows(
     values: Any,
     batch: tuple[int, ...],
-    axis: int,
+    axes: tuple[int, ...],
     weights: npt.ArrayLike | None,
     keep: npt.NDArray[np.bool_] | None,
     reduction: str,
@@ -84,7 +84,7 @@ def reduce_rows(
 ) -> Any:
     """Reduce values over their rows, weighted, without those that ``keep`` leaves out; shape the result and store it.
 
-    ``batch`` is the shape of the rows and ``axis`` where their elements stood, which ``keepdims`` restores.
+    ``batch`` is the shape of the rows and ``axes`` where their elements stood, which ``keepdims`` restores.
     """
     check_choice(reduction, "reduction", ("none", "mean", "sum"))
     weighting = check_row_weights(weights, batch, reduction)
@@ -93,7 +93,7 @@ def reduce_rows(
         if keep is not None:
             values = np.where(keep, values, np.nan)
         if keepdims:
-            values = np.expand_dims(values, axis)
+            values = np.expand_dims(values, axes)
     else:
         factor = np.ones(batch) if weighting is None else weighting
         if keep is not None:
@@ -103,7 +103,7 @@ def reduce_rows(
         if reduction == "mean":
             with np.errstate(invalid="ignore", divide="ignore"):
                 total = total / factor.sum()
-        values = np.asarray(total).reshape((1,) * (len(batch) + 1) if keepdims else ())
+        values = np.asarray(total).reshape((1,) * (len(batch) + len(axes)) if keepdims else ())
     if out is not None:
         check_out(out, values.shape)[...] = values
         return out

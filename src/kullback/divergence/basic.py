@@ -206,8 +206,9 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[RowOptions]) -> 
         Distributions along ``axis``; p is the true or reference one. Their shapes broadcast, except along ``axis``.
         Integers are counts, which are divided by their sum, and so are booleans. Extended precision is rounded to
         float64. Masked elements are refused.
-    axis : int, default -1
-        The axis along which each distribution lies. The result does not have it.
+    axis : int, tuple of int or None, default -1
+        The axis along which each distribution lies. The result does not have it. Several axes are taken for one, and
+        ``None`` stands for all axes.
     base : float, optional
         The base of the logarithm, above 1, and so the unit of the result: 2 gives bits. By default the logarithm is
         natural, and the result is in nats.
@@ -230,7 +231,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[RowOptions]) -> 
     temperature : float, default 1
         What the logits are divided by. It needs ``from_logits=True``.
     keepdims : bool, default False
-        Whether to keep ``axis`` in the result, with length 1.
+        Whether to keep ``axis`` in the result, with length 1 for each of its axes.
     n_threads : int, optional
         How many threads to use; ``None`` is all. No bit of the result depends on it.
     out : float64 array, optional

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._options import Axis
+
 Array = npt.NDArray[np.float64]
 
 
@@ -22,7 +24,16 @@ class Decomposition(NamedTuple):
     kl_divergence: Any
 
 
-def as_rows(x: npt.ArrayLike, axis: int, normalize: bool | str, name: str = "p") -> Array:
+def elements_last(x: npt.NDArray[Any], axis: Axis) -> Array:
+    """Return x in float64 with the elements of each row along the last axis; several axes are taken for one."""
+    if axis is None:
+        return x.astype(np.float64).reshape(-1)
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    moved = np.moveaxis(x.astype(np.float64), axes, range(-len(axes), 0))
+    return moved.reshape(*moved.shape[: moved.ndim - len(axes)], -1)
+
+
+def as_rows(x: npt.ArrayLike, axis: Axis, normalize: bool | str, name: str = "p") -> Array:
     """Return the rows of x in float64, with ``axis`` last.
 
     They are divided by their sums unless ``normalize`` is False, and checked before that where it is "check". A row
@@ -32,7 +43,7 @@ def as_rows(x: npt.ArrayLike, axis: int, normalize: bool | str, name: str = "p")
         raise ValueError(f"{name} must have no masked elements")
     x = np.asarray(x)
     tolerance = np.sqrt(float(np.finfo(x.dtype).eps)) if x.dtype.kind == "f" else np.inf
-    rows = np.moveaxis(x.astype(np.float64), axis, -1)
+    rows = elements_last(x, axis)
     bad = (np.isnan(rows) | (rows < 0)).any(axis=-1, keepdims=True)
     with np.errstate(all="ignore"):
         sums = rows.sum(axis=-1, keepdims=True)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._options import Normalize, RowOptions, SeveralOptions, TableOptions, check_options, show_options
-from .divergence import Array, Decomposition, as_rows, kl_terms, plog
+from .divergence import Array, Decomposition, as_rows, elements_last, kl_terms, plog
 
 
 def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
@@ -29,13 +29,13 @@ def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
         x = np.asarray(x)
         if x.dtype == np.uint16:  # these are the bits of bfloat16, the upper half of float32
             x = (x.astype(np.uint32) << 16).view(np.float32)
-        logits = np.moveaxis(x.astype(np.float64), axis, -1) / options.get("temperature", 1.0)
+        logits = elements_last(x, axis) / options.get("temperature", 1.0)
         rows: Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
         rows = rows / rows.sum(axis=-1, keepdims=True)
     else:
         rows = as_rows(x, axis, normalize)
         if smoothing:
-            rows = np.moveaxis(np.asarray(x).astype(np.float64), axis, -1)
+            rows = elements_last(np.asarray(x), axis)
     if smoothing:
         rows = (rows + smoothing) / (rows + smoothing).sum(axis=-1, keepdims=True)
     return rows
@@ -59,7 +59,8 @@ def finish(values: Any, options: RowOptions, *, unit: bool = True) -> Any:
     reduction = options.get("reduction", "none")
     if reduction == "none":
         values = np.where(keep, values, np.nan)
-        return np.expand_dims(values, options.get("axis", -1)) if options.get("keepdims") else values[()]
+        axis = options.get("axis", -1)
+        return np.expand_dims(values, -1 if axis is None else axis) if options.get("keepdims") else values[()]
     total = (values[keep] * factor[keep]).sum()
     return total / factor[keep].sum() if reduction == "mean" else total
 
