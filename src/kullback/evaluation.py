@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._blocks import Blocks
 from ._checks.arrays import as_array
+from ._checks.names import axis_names, check_same_index, find_order
 from ._checks.outputs import check_folder_of
 from ._checks.probabilities import BadRowError
 from ._checks.scalars import check_integer, check_real
@@ -166,6 +167,10 @@ class _Evaluation:
         if len(widths) > 1:
             raise ValueError(f"p and q must have the same number of columns, got {p.n_columns} and {q.n_columns}")
         self.n_rows = row_counts.pop() if row_counts else None
+        check_same_index(p.row_names, q.row_names, "p and q")
+        find_order(p.column_names, q.column_names, "p and q")
+        for values, name in zip(columns, _COLUMNS, strict=True):
+            check_same_index(p.row_names, (None, *axis_names(values))[-1], f"p and {name}")
         self.columns = [
             _check_column(values, name, self.n_rows) for values, name in zip(columns, _COLUMNS, strict=True)
         ]
@@ -213,6 +218,9 @@ class _Evaluation:
             raise ValueError(f"p and q must have {self.n_rows} rows, one of them has {start + lengths.pop()}")
         labels, weights, group = (None if column is None else column[start:stop] for column in self.columns)
         p, q = blocks
+        order = find_order(self.sources[0].column_names, self.sources[1].column_names, "p and q")
+        if order is not None:
+            q = q[:, order]
         try:
             accumulator.update(p, q, labels=labels, weights=weights, group=group)
         except BadRowError as error:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import as_array, as_numbers, check_dtype, widen_bfloat16
+from .names import match_names
 
 # ---- Histograms ----------------------------------------------------------------------------------
 
@@ -96,6 +97,7 @@ def check_support(
 
     Logits of uint16 are the bits of bfloat16.
     """
+    p, q = match_names(p, q, None)
     given = as_numbers(p, "p"), as_numbers(q, "q")
     left, right = (widen_bfloat16(array, from_logits) for array in given)
     for name, array in (("p", left), ("q", right)):

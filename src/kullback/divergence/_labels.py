@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .._checks.arrays import as_array, as_numbers, check_dtype, widen_bfloat16
 from .._checks.labels import check_class_labels, number_classes
+from .._checks.names import axis_names, match_index, match_names
 from .._checks.probabilities import check_where
 from .._checks.scalars import check_base, check_normalize, check_probability, check_smoothing, check_temperature
 from .._options import DEFAULTS, RowOptions
@@ -34,6 +35,7 @@ def label_loss(
     Rows whose label is ``ignore_index`` do not count; ``name`` is that of q in messages.
     """
     share = check_probability(label_smoothing, "label_smoothing")
+    match_index(q, {"labels": labels, **_of_rows(options)}, options.get("axis", -1))
     q = as_numbers(q, name)
     axis = check_class_axis(options, q.shape)
     batch = q.shape[:axis] + q.shape[axis + 1 :]
@@ -86,6 +88,16 @@ def class_loss(
     return _reduce(parts[0] + parts[1], batch, 1, counts, options)
 
 
+def match_rows(y: npt.ArrayLike, p: npt.ArrayLike, options: RowOptions) -> None:
+    """Raise where labels, weights or a mask have an index of other rows than p, a frame or a series."""
+    axis = options.get("axis", -1)
+    others = {"y": y, **_of_rows(options)}
+    if len(axis_names(p)) == 1:
+        for name, value in others.items():
+            match_names(p, value, (), f"p and {name}")
+    match_index(p, others, axis)
+
+
 def check_class_axis(options: RowOptions, shape: tuple[int, ...]) -> int:
     """Return the one axis of the classes, counted from the first."""
     axis = options.get("axis", -1)
@@ -105,6 +117,11 @@ def _reduce(loss: Any, batch: tuple[int, ...], axis: int, keep: npt.NDArray[np.b
         loss, batch, (axis,), options.get("weights"), None if keep.all() else keep, options.get("reduction", "none"),
         options.get("keepdims", False), options.get("out"),
     )  # fmt: skip
+
+
+def _of_rows(options: RowOptions) -> dict[str, Any]:
+    """Return the options that have a value for each row."""
+    return {"weights": options.get("weights"), "where": options.get("where")}
 
 
 _OF_REDUCTION = frozenset(("weights", "reduction", "keepdims", "out", "base"))

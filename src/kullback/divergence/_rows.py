@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from .._checks.names import match_index, match_names
 from .._checks.outputs import check_out
 from .._checks.probabilities import check_distribution, check_row_weights, check_where
 from .._checks.scalars import check_choice
@@ -48,6 +49,8 @@ def row_values(
         if values is not None:
             return list(values) if transform is None else transform(list(values))
     given: dict[str, Any] = {**DEFAULTS, **options}
+    p, q = match_names(p, q, given["axis"], f"{names[0]} and {names[1]}")
+    match_index(p, {name: given[name] for name in ("weights", "where")}, given["axis"])
     from_logits = given["from_logits"]
     first = check_distribution(p, names[0], from_logits)
     second = None if q is None else check_distribution(q, names[1], from_logits)

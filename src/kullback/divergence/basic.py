@@ -205,7 +205,8 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[RowOptions]) -> 
     p, q : array_like of float16, bfloat16, float32, float64 or integers, of shape (..., n_elements)
         Distributions along ``axis``; p is the true or reference one. Their shapes broadcast, except along ``axis``.
         Integers are counts, which are divided by their sum, and so are booleans. Extended precision is rounded to
-        float64. Masked elements are refused.
+        float64. Masked elements are refused. The columns of frames, and the elements of series, are matched by name
+        where both have names; rows whose indexes differ are refused.
     axis : int, tuple of int or None, default -1
         The axis along which each distribution lies. The result does not have it. Several axes are taken for one, and
         ``None`` stands for all axes.

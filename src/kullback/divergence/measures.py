@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._checks.arrays import as_numbers
 from .._checks.labels import as_classes
+from .._checks.names import match_names
 from .._checks.probabilities import check_tables
 from .._checks.scalars import check_choice
 from .._kernels import divergence_rows as kernel
@@ -27,7 +28,7 @@ from .._options import (
     check_options,
     show_options,
 )
-from ._labels import class_loss
+from ._labels import class_loss, match_rows
 from ._rows import row_value, row_values
 
 COMPARED = kernel.COMPARED
@@ -106,6 +107,7 @@ def log_loss(
     """
     classes, n_axes = as_classes(y, "y"), np.ndim(p)
     if classes is not None and (classes.ndim == n_axes - 1 or classes.ndim == n_axes == 1):
+        match_rows(y, p, options)
         return class_loss(classes, p, labels, label_smoothing, ignore_index, check_options(options))
     if labels is not None or label_smoothing != 0 or ignore_index is not None:
         raise ValueError(
@@ -117,6 +119,7 @@ def log_loss(
         return row_value(y, p, "cross_entropy", options, names=("y", "p"))
     # The kernel takes both sides as logits, so y becomes its own logarithm, times the temperature that it divides by.
     axis, normalize, where = options.get("axis", -1), options.get("normalize", "check"), options.get("where")
+    y, p = match_names(y, p, axis, "y and p")
     row_values(y, None, ("mass",), axis=axis, normalize=normalize, where=where, names=("y", ""))
     with np.errstate(divide="ignore"):
         logs = np.log(as_numbers(y, "y").astype(np.float64)) * options.get("temperature", 1.0)

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
+from .._checks.names import match_names
 from .._checks.outputs import check_out
 from .._checks.probabilities import check_rows
 from .._checks.scalars import check_base, check_choice, check_integer
@@ -120,6 +121,7 @@ def pairwise_divergence(
     """
     check_choice(measure, "measure", get_args(PairwiseMeasure))
     unit = 1.0 if base is None else 1.0 / math.log(check_base(base))
+    P, Q = match_names(P, Q, what="P and Q", pairs=False)
     first = check_rows(P, "P", normalize)
     second = first if Q is None else check_rows(Q, "Q", normalize)
     if first.shape[1] != second.shape[1]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._checks.data import check_samples
+from .._checks.names import match_names
 from .._checks.scalars import check_base, check_integer
 from .._search import EuclideanSearch
 from .._threads import resolve_threads
@@ -81,6 +82,7 @@ def kl_divergence_from_samples(
     from scipy.special import digamma
 
     k = check_integer(k, "k", low=1)
+    x, y = match_names(x, y, what="x and y", pairs=False)
     x, y = check_samples(x, "x", k), check_samples(y, "y", k - 1)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"x and y must have equally many features, got {x.shape[1]} and {y.shape[1]}")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._checks.arrays import as_numbers, widen_bfloat16
+from .._checks.names import match_names
 from .._checks.probabilities import check_topk
 from .._checks.scalars import check_choice
 from ._rows import row_values
@@ -99,6 +100,8 @@ def kl_divergence_topk(
     (array([0.0401]), array([0.1094]))
     """
     check_choice(tail, "tail", ("bounds", "bucket", "uniform", "drop"))
+    for name, listed in (("indices", indices), ("log_probs", log_probs)):
+        match_names(q_logits, listed, (), f"q_logits and {name}")
     q = as_numbers(q_logits, "q_logits")
     (log_mass,) = row_values(q, None, ("mass",), from_logits=True, n_threads=n_threads, names=("q_logits", ""))
     index, logs = check_topk(indices, log_probs, q.shape[:-1], q.shape[-1])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks.arrays import as_array, as_numbers
+from .._checks.names import axis_names, find_order
 from .._npy import read_header
 from ._source import Source
 
@@ -220,7 +221,16 @@ class IterableSource(SequentialSource):
         self.n_rows = self.n_columns = self.dtype = None
 
     def _start(self, row: int) -> tuple[Iterator[NDArray[Any]], int]:
-        return (_as_block(block) for block in self._iterable), row
+        return map(self._as_block, self._iterable), row
+
+    def _as_block(self, block: Any) -> NDArray[Any]:
+        """Return a block with its columns in the order of the first one, where blocks are frames."""
+        array = _as_block(block)
+        names = (None, *axis_names(block))[-1]
+        if self.column_names is None:
+            self.column_names = names
+        order = find_order(self.column_names, names, "blocks")
+        return array if order is None else array[:, order]
 
 
 def _as_block(block: Any) -> NDArray[Any]:

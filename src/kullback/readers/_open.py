@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._checks.arrays import as_numbers, is_array_like
+from .._checks.names import axis_names
 from ._formats import (
     ArraySource,
     IterableSource,
@@ -41,7 +42,9 @@ def open_source(source: Any) -> Source:
     if _is_sliceable(source):
         return SliceSource(source)
     if is_array_like(source) or _is_vector(source):
-        return ArraySource(as_numbers(source, f"the {type(source).__name__} of rows"))
+        rows = ArraySource(as_numbers(source, f"the {type(source).__name__} of rows"))
+        rows.row_names, rows.column_names = (None, None, *axis_names(source))[-2:]
+        return rows
     if isinstance(source, Iterable) and not isinstance(source, Mapping | Set | bytes):
         return IterableSource(source)
     raise TypeError(

@@ -23,6 +23,8 @@ class Source(ABC):
         time, and each begins where the last one ended.
     block_rows
         How many rows the format keeps together. It is best to read a multiple of them.
+    row_names, column_names
+        The names of rows and columns where the rows are a frame, and those of columns where they are blocks of frames.
     block_bytes
         How many bytes are best read at once. They are few, so that the rows are still in the caches when they are
         reduced.
@@ -34,6 +36,8 @@ class Source(ABC):
     concurrent = False
     block_rows = 1
     block_bytes = 4 << 20
+    row_names: NDArray[Any] | None = None
+    column_names: NDArray[Any] | None = None
 
     @abstractmethod
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks.names import match_names
 from .._checks.probabilities import check_distribution
 from .._checks.scalars import check_base, check_choices, check_normalize
 from ..divergence._labels import label_loss
@@ -38,6 +39,7 @@ def row_measures(
             row = plan.of_vectors(p, q)
             if row is not None:
                 return [row] if len(row) == 1 else list(row[:, None])
+        p, q = match_names(p, q)
         first = check_distribution(p, "p", from_logits)
         second = check_distribution(q, "q", from_logits)
         return list(plan.of_rows(align_rows(first, second, -1, ("p", "q")), n_threads))
@@ -49,6 +51,7 @@ def row_measures(
         if labels is None:
             raise ValueError(f"labels must be given for the measure {labelled[0]!r}")
         values: dict[str, Any] = dict(zip(unlabelled, evaluate(p, q, None), strict=True)) if unlabelled else {}
+        p, q = match_names(p, q)
         options: Any = {"base": base, "normalize": normalize, "from_logits": from_logits, "n_threads": n_threads}
         for name in labelled:
             side = "q" if name == "log_loss" else "p"

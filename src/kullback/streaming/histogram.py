@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks.names import match_features, plain_names
 from .._checks.scalars import check_base, check_choices, check_integer, check_real
 from .._checks.streams import check_categories, check_codes, check_counts, check_edges, check_features
 from .._kernels import histogram as histogram_kernel
@@ -151,6 +152,7 @@ class HistogramDivergence(Accumulator):
         # the last column counts missing values
         self._counts = {side: np.zeros((self.n_features, n_bins + 1), np.int64) for side in "pq"}
         self._fixed = False
+        self._names: NDArray[Any] | None = None  # of the features, from the first frame
 
     @property
     def n_bins(self) -> int:
@@ -181,6 +183,8 @@ class HistogramDivergence(Accumulator):
         """Forget the counts, but not those of a fixed reference."""
         for side in "q" if self._fixed else "pq":
             self._counts[side][:] = 0
+        if not self._fixed:
+            self._names = None
 
     # -- updating
 
@@ -191,11 +195,14 @@ class HistogramDivergence(Accumulator):
         ----------
         p, q
             Values of the reference side and of the other side, of shape ``(n_rows, n_features)``, or
-            ``(n_rows,)`` for one feature. Either may be left out. NaN counts as missing.
+            ``(n_rows,)`` for one feature. Either may be left out. NaN counts as missing. The columns of frames are
+            matched by name with those of the first frame.
         """
         if p is not None and self._fixed:
             raise ValueError("p must be left out: the reference side is fixed")
-        found = {side: self._binned(values, name=side) for side, values in (("p", p), ("q", q)) if values is not None}
+        names, sides = match_features(self._names, {"p": p, "q": q})
+        found = {side: self._binned(values, name=side) for side, values in sides.items()}
+        self._names = names
         for side, counts in found.items():
             self._counts[side] += counts
         return self
@@ -268,15 +275,21 @@ class HistogramDivergence(Accumulator):
             raise ValueError("other must have a fixed reference if, and only if, this one has")
         if self._fixed and not np.array_equal(self._counts["p"], other._counts["p"]):
             raise ValueError("other must have the same fixed reference")
+        if self._names is not None and other._names is not None and self._names.tolist() != other._names.tolist():
+            raise ValueError("other must have seen the features in the same order, by their names")
+        self._names = other._names if self._names is None else self._names
         for side in "q" if self._fixed else "pq":
             self._counts[side] = self._counts[side] + other._counts[side]
 
     def _export(self) -> Arrays:
-        return {
+        arrays = {
             "counts_p": self._counts["p"].copy(),
             "counts_q": self._counts["q"].copy(),
             "fixed": np.array(int(self._fixed)),
         }
+        if self._names is not None:
+            arrays["names"] = plain_names(self._names)
+        return arrays
 
     def _import(self, arrays: Arrays) -> None:
         shape = (self.n_features, self.n_bins + 1)
@@ -287,8 +300,12 @@ class HistogramDivergence(Accumulator):
         for side in "pq":
             if not ((counts[side] >= 0) & (counts[side] < _MAX_COUNT)).all():
                 raise ValueError(f"state['counts_{side}'] must not be negative, nor 2^51 or more")
+        names = None
+        if "names" in arrays:
+            kind = "U" if arrays["names"].dtype.kind == "U" else "int64"
+            names = take(arrays, "names", kind, (self.n_features,)).astype(object)
         refuse_unknown(arrays)
-        self._counts, self._fixed = counts, bool(fixed)
+        self._counts, self._fixed, self._names = counts, bool(fixed), names
 
     # -- reading
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks.names import match_index
 from .._checks.scalars import check_flag, check_names
 from .._kernels import exact_sum as exact_sum_kernel
 from .._states import Arrays, refuse_unknown, take
@@ -178,6 +179,7 @@ class PairedDivergence(Accumulator):
         cluster
             One label (int or str) for all rows, or one per row.
         """
+        match_index(p, {"labels": labels, "cluster": cluster})
         (a,) = self._evaluate(p, q_a, labels)
         (b,) = self._evaluate(p, q_b, labels)
         if len(a) != len(b):

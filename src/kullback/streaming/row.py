@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._checks.names import match_index
 from .._checks.scalars import check_flag
 from ._measures import row_measures
 from ._row_result import RowResult, RowStatistics
@@ -118,5 +119,6 @@ class RowDivergence(RowValues):
         group
             One label (int or str) for all rows, or one per row.
         """
+        match_index(p, {"labels": labels, "weights": weights, "group": group})
         values = self._evaluate(p, q, labels)
         return self._add(values, weights, group)
