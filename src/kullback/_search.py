@@ -86,8 +86,8 @@ class EuclideanSearch:
         with np.errstate(over="ignore"):
             rows = rows - self.centre
             far = np.flatnonzero(~(_largest_values(rows) / self.scale <= FAR))
-        rows[far] = 0
-        rows /= self.scale
+            rows[far] = 0
+            rows /= self.scale  # where the scale is subnormal, NumPy 1.26 warns although no quotient overflows
         return np.ascontiguousarray(rows, dtype=np.float32), far
 
     def _build(self, rows: npt.NDArray[np.float32], seed: int, n_threads: int) -> Any:

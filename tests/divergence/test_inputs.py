@@ -181,7 +181,19 @@ def test_other_numbers_are_taken():
         assert kullback.entropy(row) == expected
         assert SupportDivergence(("entropy_p",)).update(row, row).result()["entropy_p"] == pytest.approx(expected)
     assert kullback.entropy([True, True, False]) == kullback.entropy([1, 1, 0])
-    assert kullback.entropy(pandas.Series([2, 3, 5], dtype="Int64")) == kullback.entropy([2, 3, 5])
+    for counts in (
+        pandas.Series([2, 3, 5], dtype="Int64"),
+        np.array([2, np.uint8(3), 5], object),
+        pandas.DataFrame({"counts": pandas.Series([2, 3, 5], dtype="Int64")}).to_numpy()[:, 0],
+    ):
+        assert kullback.entropy(counts) == kullback.entropy([2, 3, 5])
+    flags = np.array([True, np.True_, False], object)
+    assert kullback.entropy(flags) == kullback.entropy([1, 1, 0])
+    huge = np.array([2**70, 2**70], object)
+    assert kullback.entropy(huge, normalize=True) == kullback.entropy([0.5, 0.5])
+    assert kullback.entropy(np.array([2**63, 2**63], object)) == kullback.entropy([1, 1])
+    logits = np.array([np.uint16(1), np.uint16(3)], object)  # numbers, where an array of uint16 holds bfloat16
+    assert kullback.entropy(logits, from_logits=True) == kullback.entropy([1.0, 3.0], from_logits=True)
     with pytest.raises(ValueError, match="p must hold probabilities >= 0, got a negative or NaN"):
         kullback.entropy(pandas.Series([0.5, None, 0.5], dtype="Float64"))
 

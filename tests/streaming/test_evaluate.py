@@ -1,6 +1,8 @@
 """Evaluations over real files of every format."""
 
+import json
 import os
+import struct
 import subprocess
 import sys
 import textwrap
@@ -103,7 +105,23 @@ def test_bfloat16_in_safetensors(tmp_path, data):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     p, q = (array.astype(ml_dtypes.bfloat16) for array in data)
     expected = RowDivergence(normalize=True, quantiles=(0.5,)).update(p, q).result()
-    assert run(make_safetensors(tmp_path, p, "p"), q, normalize=True) == expected
+    path = make_safetensors(tmp_path, p, "p")
+    assert run(path, q, normalize=True) == expected
+    code = f"import kullback; print(kullback.evaluate({path!r}, {path!r}, normalize=True, progress=False).kl.n_rows)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert found.stdout == f"{N}\n", found.stderr  # although nobody but the reader imports ml_dtypes
+
+
+def test_dtypes_of_safetensors_that_are_refused(tmp_path):
+    """A dtype that the kernels cannot read is refused by the name that it has in the file."""
+    pytest.importorskip("safetensors")
+    tensor = {"dtype": "F8_E4M3", "shape": [2, 4], "data_offsets": [0, 8]}
+    header = json.dumps({"x": tensor}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    with pytest.raises(TypeError, match=r"must have a dtype of F16, .*, got F8_E4M3"):
+        run(f"{path}:x", np.ones((2, 4)))
 
 
 def test_columns_reach_their_rows(data):
@@ -120,7 +138,8 @@ def test_columns_reach_their_rows(data):
 def test_empty_sources(tmp_path):
     """Arrays, files and iterables without rows give a result of no rows."""
     nothing = np.empty((0, 4), np.float32)
-    for p in (nothing, make_npy(tmp_path, nothing, "p"), iter(())):
+    files = [make(tmp_path, nothing, "p") for make in (make_npy, make_safetensors)]
+    for p in (nothing, *files, iter(())):
         assert run(p, nothing).kl.n_rows == 0
 
 

@@ -58,7 +58,7 @@ def test_other_formats(form):
     """The same holds before SciPy turns another format into CSR."""
     if form is sparse.coo_array:
         P = form(np.ones((30, 30)))
-        P.coords[0][3] = -1
+        P.row[3] = -1
     else:
         P = make(("indices", 3, -1), form)
     with pytest.raises(ValueError, match=r"P must have indices in \[0, 30\), got -1 to 29"):

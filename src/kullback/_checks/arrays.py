@@ -70,9 +70,9 @@ def refuse_masked(value: Any, name: str) -> None:
 
 
 def as_numbers(value: Any, name: str) -> npt.NDArray[Any]:
-    """Return what `as_array` does, with numbers that are Python objects as float64, where None and NA are NaN.
+    """Return what `as_array` does, with numbers that are Python objects as integers if all are, or else as float64.
 
-    Numbers of extended precision are rounded to float64.
+    None and NA are NaN, and numbers of extended precision are rounded to float64.
     """
     array = as_array(value, name)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
@@ -80,6 +80,10 @@ def as_numbers(value: Any, name: str) -> npt.NDArray[Any]:
             return array.astype(np.float64)
     if array.dtype.kind != "O":
         return array
+    if all(isinstance(item, numbers.Integral | np.bool_) for item in array.flat):
+        whole = np.array([int(item) for item in array.flat]).reshape(array.shape)
+        if whole.dtype.kind in "biu":  # and so neither empty nor beyond 64 bits
+            return whole
     numeric = np.empty(array.shape)
     for place, item in np.ndenumerate(array):
         if item is None or type(item).__name__ == "NAType":

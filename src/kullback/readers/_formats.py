@@ -20,6 +20,13 @@ from ._source import Source
 _VIEW_BYTES = 16 << 20
 """Bytes of a block that is not copied: many, so that the fixed cost of a block is small beside its reduction."""
 
+_SAFETENSORS_DTYPES = {
+    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "BOOL": "bool",
+    "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
+}  # fmt: skip
+"""Names of dtypes in safetensors files, and NumPy's names of them."""
+
 
 def import_library(module: str, extra: str) -> Any:
     """Return a format's library; where it is missing, say which extra of kullback brings it."""
@@ -149,10 +156,19 @@ class SafetensorsSource(Source):
             raise ValueError(f"{path!r} has no tensor {name!r}, only {', '.join(sorted(self._file.keys()))}")
         self._slice = self._file.get_slice(name)
         self.n_rows, self.n_columns = _two_axes(tuple(self._slice.get_shape()), f"tensor {name!r}")
-        self.dtype = np.asarray(self._slice[0:0]).dtype if self.n_rows == 0 else np.asarray(self._slice[0:1]).dtype
+        kind = self._slice.get_dtype()
+        if kind not in _SAFETENSORS_DTYPES:
+            known = ", ".join(_SAFETENSORS_DTYPES)
+            raise TypeError(f"tensor {name!r} of {path!r} must have a dtype of {known}, got {kind}")
+        if kind == "BF16":
+            import_library("ml_dtypes", "safetensors")  # it tells NumPy of this dtype
+        self.dtype = np.dtype(_SAFETENSORS_DTYPES[kind])
 
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
-        return np.asarray(self._slice[start : min(stop, self.n_rows or 0)])
+        stop = min(stop, self.n_rows or 0)
+        if start >= stop:  # the library refuses to slice a tensor without rows
+            return np.empty((0, self.n_columns or 0), self.dtype)
+        return np.asarray(self._slice[start:stop])
 
     def close(self) -> None:
         self._file.__exit__(None, None, None)
