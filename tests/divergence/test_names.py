@@ -149,3 +149,13 @@ def test_dims_of_xarray():
     np.testing.assert_array_equal(kullback.kl_divergence(p, q), kullback.kl_divergence(A, B))
     with pytest.raises(ValueError, match="must have the same dims in the same order"):
         kullback.kl_divergence(Labelled(A[:4], ("row", "word")), Labelled(B[:4], ("word", "row"), word=P.columns))
+
+
+@pytest.mark.parametrize("axis", ["columns", [1], 1.0])
+def test_an_axis_that_is_none_is_named(axis):
+    """Names are looked up along the axes, which must not fail before these are checked."""
+    weights = pandas.Series(np.ones(6))
+    with pytest.raises(TypeError, match="axis must be an int"):
+        kullback.kl_divergence(P, Q, axis=axis, weights=weights)
+    with pytest.raises(TypeError, match="axis must be an int"):
+        kullback.log_loss(pandas.Series([0, 1] * 3), P, axis=axis)

@@ -93,14 +93,15 @@ def match_names(p: Any, q: Any, axis: Any = -1, what: str = "p and q", *, pairs:
     if isinstance(p, _NAMELESS) or isinstance(q, _NAMELESS):
         return p, q
     sides = axis_names(p), axis_names(q)
-    if not all(sides):
-        return p, q
+    parts = axis if isinstance(axis, tuple) else (axis,)
+    if not all(sides) or not (axis is None or all(isinstance(part, int | np.integer) for part in parts)):
+        return p, q  # the check of the rows refuses what is no axis
     dims = [getattr(side, "dims", None) for side in (p, q)]
     n_common = min(map(len, sides))
     if dims[0] and dims[1] and dims[0][-n_common:] != dims[1][-n_common:]:
         raise ValueError(f"{what} must have the same dims in the same order, got {dims[0]} and {dims[1]}")
     n_axes = max(map(len, sides))
-    elements = range(n_axes) if axis is None else [k % n_axes for k in (axis if isinstance(axis, tuple) else (axis,))]
+    elements = range(n_axes) if axis is None else [part % n_axes for part in parts]
     values = q
     for from_end in range(1, n_common + 1):  # broadcasting aligns the last axes
         first, second = (side[-from_end] for side in sides)
@@ -115,9 +116,12 @@ def match_names(p: Any, q: Any, axis: Any = -1, what: str = "p and q", *, pairs:
 
 
 def match_index(p: Any, others: dict[str, Any], axis: Any = -1) -> None:
-    """Raise where labels, weights or other values, one for each row of p, have an index of other rows."""
+    """Raise where labels, weights or other values, one for each row of p, have an index of other rows.
+
+    Nothing is compared unless ``axis`` is one integer.
+    """
     named = {name: axis_names(value) for name, value in others.items() if not isinstance(value, _NAMELESS)}
-    if not any(named.values()) or isinstance(axis, tuple) or axis is None:
+    if not any(named.values()) or not isinstance(axis, int | np.integer):
         return
     sides = axis_names(p)
     if len(sides) == 2:

@@ -132,14 +132,12 @@ def _refuse_float_classes(y: ArrayLike, p: ArrayLike, options: RowOptions) -> No
     Two vectors may be distributions as well. They are refused where the check of distributions would refuse them.
     """
     floats, predicted = as_numbers(y, "y"), as_numbers(p, "p")
-    if floats.dtype.kind != "f" or not floats.ndim or not np.array_equal(floats, np.floor(floats)):
+    is_vector = floats.ndim == predicted.ndim == 1 and options.get("normalize", "check") == "check"
+    if floats.dtype.kind != "f" or not floats.ndim or floats.shape != predicted.shape[: None if is_vector else -1]:
         return
-    if floats.ndim == predicted.ndim == 1 and options.get("normalize", "check") == "check":
-        total = 1.0 if options.get("from_logits") else predicted.sum()
-        are_classes = floats.shape == predicted.shape and (floats.sum() != 1 or abs(total - 1) > 0.01)
-    else:
-        are_classes = floats.ndim == predicted.ndim - 1 and floats.shape == predicted.shape[:-1]
-    if are_classes:
+    total = 1.0 if options.get("from_logits") or not is_vector else predicted.sum()
+    are_classes = not is_vector or floats.sum() != 1 or abs(total - 1) > 0.01
+    if are_classes and np.array_equal(floats, np.floor(floats)):
         raise ValueError(
             "y must hold classes as integers, booleans or strings, or distributions with as many axes as p, got whole "
             "numbers as floats; pass y.astype(int) where they are classes"
