@@ -120,9 +120,9 @@ def match_index(p: Any, others: dict[str, Any], axis: Any = -1) -> None:
 
     Nothing is compared unless ``axis`` is one integer.
     """
-    named = {name: axis_names(value) for name, value in others.items() if not isinstance(value, _NAMELESS)}
-    if not any(named.values()) or not isinstance(axis, int | np.integer):
+    if isinstance(p, _NAMELESS) or not isinstance(axis, int | np.integer):
         return
+    named = {name: axis_names(value) for name, value in others.items()}
     sides = axis_names(p)
     if len(sides) == 2:
         rows = sides[(axis + 1) % 2]

@@ -91,7 +91,7 @@ def check_same_rows(
             f"{shapes[1]}"
         )
     try:
-        shape = shapes[0] if axis is None else np.broadcast_shapes(*shapes)
+        shape = shapes[0] if axis is None or shapes[0] == shapes[-1] else np.broadcast_shapes(*shapes)
     except ValueError:
         raise ValueError(
             f"{names[0]} and {names[1]} must have shapes that broadcast, got {shapes[0]} and {shapes[1]}"
