@@ -12,11 +12,16 @@ from divergence.finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure
 from divergence.job cimport (
     BEST_P, CENTRE, Job, MAX_GROUP, MAX_MEASURES, ROUGH, Region, SHIFT, STATE, TERMS, count_rows,
 )
-from divergence.logits cimport EXCESS, MASS_P, finish_logits, is_jensen_shannon
+from divergence.logits cimport EXCESS, MASS_P, SHARP, finish_entropy_of_logits, finish_logits, is_jensen_shannon
 from divergence.passes cimport LANES, finish_kl_lanes
-from divergence.resweep cimport find_js, log_sum_exp, settle_mass, sweep_again
+from divergence.resweep cimport (
+    Frame, find_js, resweep_logits, settle_logits, settle_mass, sharp_entropy, shift_between, sweep_again,
+)
 from divergence.sweep cimport column_sums, unpack_column
-from divergence.terms cimport JENSEN_SHANNON_ROOT, KL, MASS, TOP1, has_one_sweep, needs_exact_masses
+from divergence.terms cimport (
+    ENTROPY_Q, JEFFREYS, JENSEN_SHANNON_ROOT, KL, MASS, REVERSE_KL, TOP1, has_one_sweep, has_unit, inner_sums_of,
+    needs_exact_masses,
+)
 
 cdef enum:             # why a row fails the check
     BAD_ENTRY = 1      # p holds a negative value, NaN or a logit of infinity; of q, one more
@@ -68,29 +73,22 @@ cdef inline void check_row(const Job* job, Py_ssize_t row, const double* state) 
             return
 
 
-cdef inline void find_offsets(const Job* job, Py_ssize_t row, const Region* region, const double* state,
-                              double* offsets_out) noexcept nogil:
-    """Find what makes p and q distributions: their sums, or the log-sum-exps of their logits."""
-    cdef double p = state[0], q = state[1]
-    if not job.logits:
-        offsets_out[0], offsets_out[1] = p, q
-        return
-    q = p + state[EXCESS]
-    offsets_out[0] = state[CENTRE] + log(p)
-    offsets_out[1] = state[CENTRE] - state[SHIFT] + log(q)
-    if p == p and q == q and not (1e-30 < p < INFINITY and 1e-4 * p < q < INFINITY):
-        offsets_out[0] = log_sum_exp(job, &job.p, row, region)
-        if job.has_q:
-            offsets_out[1] = log_sum_exp(job, &job.q, row, region)
+cdef inline void find_frames(const Job* job, const double* state, Frame* frames_out) noexcept nogil:
+    """Find what makes p and q distributions from a row's sums."""
+    frames_out[0].mass, frames_out[1].mass = state[0], state[1]
+    if job.logits:
+        frames_out[0].origin = state[CENTRE]
+        frames_out[1].origin = state[CENTRE] - state[SHIFT] / job.inverse_temperature
+        frames_out[1].mass = state[MASS_P] + state[EXCESS]
 
 
 # ---- Values of rows that are swept again -----------------------------------------------------------
 
 
-cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, double* offsets) noexcept nogil:
+cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, Frame* frames) noexcept nogil:
     """Write the values of a row that was swept again; return whether all of them are settled.
 
-    The row's offsets are corrected by how far its sums are off one.
+    The masses of the row's frames are corrected by how far its sums are off one.
     """
     cdef Sums sums
     cdef int m
@@ -102,32 +100,29 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, dou
         sums.total, sums.settled = state[TERMS + m], True
         value_of(job, m, row)[0] = finish_measure(job.measures[m], DIVIDE, &sums)
         settled &= sums.settled
-    for m in range(2):
-        if job.logits:
-            offsets[m] += log(sums.p if m == 0 else sums.q)
-        else:
-            offsets[m] *= sums.p if m == 0 else sums.q
+    frames[0].mass *= sums.p
+    frames[1].mass *= sums.q
     return settled
 
 
 cdef inline void resweep_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
-                              double* offsets) noexcept nogil:
+                              Frame* frames) noexcept nogil:
     """Sweep rows again, and those that are still not settled a last time, from sums that are exact to rounding.
 
     Neighbours that are not settled are swept together.
     """
     cdef Py_ssize_t r, k, first = 0
     cdef bint[MAX_GROUP] settled
-    sweep_again(job, row, n_rows, offsets, region, region.pieces)
+    sweep_again(job, row, n_rows, frames, region, region.pieces)
     for r in range(n_rows):
-        settled[r] = finish_swept(job, row + r, region.pieces + r * STATE, offsets + 2 * r)
+        settled[r] = finish_swept(job, row + r, region.pieces + r * STATE, frames + 2 * r)
     for r in range(n_rows):
         if settled[r]:
             first = r + 1
         elif r + 1 == n_rows or settled[r + 1]:  # rows first to r are not settled
-            sweep_again(job, row + first, r + 1 - first, offsets + 2 * first, region, region.pieces)
+            sweep_again(job, row + first, r + 1 - first, frames + 2 * first, region, region.pieces)
             for k in range(first, r + 1):
-                finish_swept(job, row + k, region.pieces + (k - first) * STATE, offsets + 2 * k)
+                finish_swept(job, row + k, region.pieces + (k - first) * STATE, frames + 2 * k)
 
 
 # ---- Values of rows --------------------------------------------------------------------------------
@@ -143,35 +138,49 @@ cdef inline bint needs_probabilities(const Job* job, int measure) noexcept nogil
     return job.logits and not (has_one_sweep(measure) and job.smoothing == 0) and not has_js_sweep(job, measure)
 
 
-cdef inline double js_value(const Job* job, int measure, double js, const double* state, Sums* sums) noexcept nogil:
+cdef inline double js_value(const Job* job, int measure, double js, const Frame* frames, Sums* sums) noexcept nogil:
     """Return the divergence in the asked unit or its root, the distance."""
     # Rounding moves x - y by up to 2^-24 |c| in t ~ sqrt(8 JS), as in finish_logits.
-    sums.settled = not 1.2e-7 * fabs(state[SHIFT]) > 1e-6 * sqrt(8 * js)
+    sums.settled = not 1.2e-7 * fabs(shift_between(job, frames)) > 1e-6 * sqrt(8 * js)
     return sqrt(js * sums.unit) if measure == JENSEN_SHANNON_ROOT else js * sums.unit
 
 
-cdef inline double logits_value(const Job* job, int measure, const double* state, const double* offsets,
-                                Sums* sums) noexcept nogil:
+cdef inline double logits_value(const Job* job, int measure, Py_ssize_t row, const Region* region,
+                                const double* state, Sums* sums) noexcept nogil:
     """Return a measure that one sweep over logits gives."""
-    if measure == MASS:
-        return offsets[0]
-    cdef double value = finish_logits(measure, state, job.wide, sums)
-    return value if measure == TOP1 else value * sums.unit
+    cdef double entropy = 0
+    if inner_sums_of(measure) > 0 and measure != REVERSE_KL and measure != JEFFREYS:
+        entropy = finish_entropy_of_logits(measure, state)
+        if entropy < SHARP:
+            entropy = sharp_entropy(job, &job.q if measure == ENTROPY_Q else &job.p, row, region)
+    return finish_logits(job, measure, state, entropy, sums) * (sums.unit if has_unit(measure) else 1)
 
 
-cdef inline double probabilities_value(const Job* job, int m, const double* state, Sums* sums) noexcept nogil:
-    """Return one of the job's measures of a row of probabilities."""
-    if job.measures[m] == TOP1:
+cdef inline double first_value(const Job* job, int m, Py_ssize_t row, const Region* region, const double* state,
+                               const Frame* frames, Sums* sums) noexcept nogil:
+    """Return one of the job's measures of one row from the sums of its first sweep."""
+    cdef int measure = job.measures[m]
+    if measure == TOP1:
         return state[BEST_P + 1] == state[BEST_P + 3]
-    sums.total = state[TERMS + m]
-    return finish_measure(job.measures[m], job.normalisation, sums)
+    if not job.logits:
+        sums.total = state[TERMS + m]
+        return finish_measure(measure, job.normalisation, sums)
+    if measure == MASS:
+        return frames[0].origin * job.inverse_temperature + log(frames[0].mass)
+    if is_jensen_shannon(measure):
+        return js_value(job, measure, find_js(job, row, region, state, frames), frames, sums)
+    return logits_value(job, measure, row, region, state, sums)
 
 
-cdef inline void finish_row(const Job* job, Py_ssize_t row, const Region* region, double* state,
-                            double* offsets) noexcept nogil:
-    """Write the values of one row, and sweep it again for those that are not settled."""
-    cdef int m, measure, masses
-    cdef double value, js = -1
+cdef inline void finish_row(Job* job, Py_ssize_t row, const Region* region, double* state,
+                            Frame* frames) noexcept nogil:
+    """Write the values of one row, and sweep it again for those that are not settled.
+
+    Sums of logits are replaced by better ones, which are in float64 (``job.wide``).
+    """
+    cdef int m, masses
+    cdef double value
+    cdef bint swept = False
     cdef Sums sums
     cdef Selection again
     cdef Job second
@@ -179,23 +188,21 @@ cdef inline void finish_row(const Job* job, Py_ssize_t row, const Region* region
     sums.alpha, sums.unit = job.alpha, job.unit
     sums.precision = 2e-14 if job.wide else 5e-7
     for m in range(job.n_measures):
-        measure = job.measures[m]
         sums.settled = True
-        masses = 0 if job.logits or needs_exact_masses(measure) else ROUGH
+        masses = 0 if job.logits or needs_exact_masses(job.measures[m]) else ROUGH
         sums.p, sums.q = state[masses], state[masses + 1] if job.has_q else state[masses]
-        if not job.logits:
-            value = probabilities_value(job, m, state, &sums)
-        elif is_jensen_shannon(measure):
-            js = find_js(job, row, region, state, offsets) if js < 0 else js
-            value = js_value(job, measure, js, state, &sums)
-        else:
-            value = logits_value(job, measure, state, offsets, &sums)
-        value_of(job, m, row)[0] = value
-        if not sums.settled:
+        value = first_value(job, m, row, region, state, frames, &sums)
+        if not sums.settled and job.logits and not is_jensen_shannon(job.measures[m]):
+            if not swept:
+                resweep_logits(job, row, region, state)
+            swept = job.wide = sums.settled = True
+            value = first_value(job, m, row, region, state, frames, &sums)
+        elif not sums.settled:
             select(job, m, &again)
+        value_of(job, m, row)[0] = value
     if again.n > 0:
         second = with_measures(job, &again)
-        resweep_rows(&second, row, 1, region, offsets)
+        resweep_rows(&second, row, 1, region, frames)
 
 
 cdef inline void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
@@ -206,7 +213,7 @@ cdef inline void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
     """
     cdef int m
     cdef Selection now, later
-    cdef double[2 * MAX_GROUP] offsets
+    cdef Frame[2 * MAX_GROUP] frames
     cdef Py_ssize_t r
     cdef Job part
     now.n = later.n = 0
@@ -214,15 +221,17 @@ cdef inline void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
         select(job, m, &later if needs_probabilities(job, job.measures[m]) else &now)
     part = with_measures(job, &now)
     for r in range(n_rows):
-        if not job.logits:
+        if job.logits:
+            part.wide = settle_logits(job, row + r, region, states + r * STATE)
+        else:
             settle_mass(job, row + r, region, states + r * STATE)
         if job.normalisation == CHECK:
             check_row(job, row + r, states + r * STATE)
-        find_offsets(job, row + r, region, states + r * STATE, &offsets[2 * r])
-        finish_row(&part, row + r, region, states + r * STATE, &offsets[2 * r])
+        find_frames(job, states + r * STATE, &frames[2 * r])
+        finish_row(&part, row + r, region, states + r * STATE, &frames[2 * r])
     if later.n > 0 and n_rows > 0:
         part = with_measures(job, &later)
-        resweep_rows(&part, row, n_rows, region, &offsets[0])
+        resweep_rows(&part, row, n_rows, region, &frames[0])
 
 
 cdef inline void finish_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,

@@ -26,9 +26,10 @@ cdef enum:              # the sums of a row, its state: one double each
     ROUGH = 2           # masses of p and q from partial sums in the precision of the terms; exact ones are at 0 and 1
     TERMS = 4           # the first measure's sum, which those of the other measures follow
     BEST_P = 24         # the largest p so far and its place, and then the same of q
-    CENTRE = 28         # of logits: the largest so far
+    CENTRE = 28         # of logits: the largest x so far
     SHIFT = 29          # of logits: the offset of p against q that the terms take off
     MODE = 30           # of logits: how the last block was worked
+    FARTHEST = 31       # of logits: the largest |t| of blocks that were worked in vectors, see logits.pxd
     STATE = 32          # how many doubles a state has
 
 cdef struct Operand:

@@ -18,10 +18,10 @@ enum {
 
 /* Which sums a pass makes. Each set includes the one before it. */
 enum {
-    KB_X_ALONE = -1,     /* e and e (x - centre), of x alone; the next set lacks the latter */
+    KB_X_ALONE = -1,     /* e and e u with u = (x - centre) scale, of x alone; the next set lacks the latter */
     KB_KL_SUMS = 0,      /* e, e t, e (exp(-t) - 1 + t) */
-    KB_P_INNER = 1,      /* e (x - centre) as well */
-    KB_Q_INNER = 2,      /* e exp(-t) (y - centre + shift) and e (1 - exp(-t) (1 + t)) as well */
+    KB_P_INNER = 1,      /* e u as well */
+    KB_Q_INNER = 2,      /* e exp(-t) (u - t) and e (1 - exp(-t) (1 + t)) as well */
     KB_Q_INNER_AND_JS = 3 /* the Jensen-Shannon sums as well, in float32 and KB_NEAR alone */
 };
 
@@ -37,7 +37,7 @@ typedef struct {
     const void *x, *y;
     ptrdiff_t n_groups;
     double scale;  /* what logits are multiplied by: 1 / temperature */
-    double centre; /* about the largest scaled x */
+    double centre; /* the largest x so far */
     double shift;  /* about how far scaled x lies above scaled y */
     const kb_next *next;
 } kb_logits;
@@ -74,8 +74,11 @@ KB_INLINE REAL KB(kb_log_cosh)(REAL w) {
            + (w * w) * (C(0.000347061535059) + w * C(-2.53140569799e-5)));
 }
 
-KB_INLINE REAL KB(kb_unmask)(int mode, REAL logit) {
-    return mode == KB_MASKED && logit < LOWEST ? LOWEST : logit;
+/* Return t = (x - y) scale - shift, which is 0 where both are masked. */
+KB_INLINE REAL KB(kb_log_ratio)(int mode, REAL x, REAL y, REAL scale, REAL shift) {
+    if (mode != KB_MASKED) return (x - y) * scale - shift;
+    REAL a = x < LOWEST ? LOWEST : x, b = y < LOWEST ? LOWEST : y, t = (a - b) * scale - shift;
+    return a == LOWEST && b == LOWEST ? C(0) : t;
 }
 
 KB_INLINE void KB(kb_fetch_next)(const kb_next *next, int has_y, ptrdiff_t group) {
@@ -85,7 +88,7 @@ KB_INLINE void KB(kb_fetch_next)(const kb_next *next, int has_y, ptrdiff_t group
     if (has_y && KB_REAL == 64) KB_FETCH(next->y + group * next->y_step + 64);
 }
 
-/* Add what a pair of logits in lane k gives, with u = x - centre and e = exp(u). `lost` is 1 - exp(-t), which is
+/* Add what a pair of logits in lane k gives, with u = (x - centre) scale and e = exp(u). `lost` is 1 - exp(-t), that is
    t - excess. Where |t| is small, 1 - exp(-t) (1 + t) is worked as t^2 - excess (1 + t). The Jensen-Shannon term of e
    and e exp(-t), doubled, is e (L + exp(-t) (L - t)) with L = t / 2 - log(cosh(t / 2)). */
 KB_INLINE void KB(kb_add_pair)(int inner, int mode, REAL t, REAL e, REAL u, int k, KB(kb_logit_state) *state) {
@@ -112,7 +115,7 @@ KB_INLINE void KB(kb_add_pair)(int inner, int mode, REAL t, REAL e, REAL u, int 
 KB_INLINE void KB(kb_add_logit_group)(int inner, int mode, const REAL *x, const REAL *y, KB(kb_logit_scale) by,
                                       KB(kb_logit_state) *state) {
     KB_EACH_LANE {
-        REAL a = x[k], u = a * by.scale - by.centre, e;
+        REAL a = x[k], u = (a - by.centre) * by.scale, e;
         BITS bits = KB(kb_bits)(u) & MAGNITUDE;
         u = KB(kb_no_lower)(u, EXP_LOWEST);
         e = KB(kb_exp)(u);
@@ -121,7 +124,7 @@ KB_INLINE void KB(kb_add_logit_group)(int inner, int mode, const REAL *x, const 
         if (inner == KB_X_ALONE) { /* Here only NaN matters. */
             state->largest[k] = state->largest[k] > bits ? state->largest[k] : bits;
         } else {
-            REAL t = (KB(kb_unmask)(mode, a) - KB(kb_unmask)(mode, y[k])) * by.scale - by.shift;
+            REAL t = KB(kb_log_ratio)(mode, a, y[k], by.scale, by.shift);
             KB(kb_add_pair)(inner, mode, t, e, u, k, state);
         }
     }
@@ -140,8 +143,8 @@ KB_INLINE void KB(kb_widen_logits)(int inner, const KB(kb_logit_state) *state, d
     if (inner >= KB_Q_INNER_AND_JS) KB_EACH_LANE sums[8 * KB_LANES + k] += (double)state->cubes[k];
 }
 
-/* Add to `sums` what all pairs of logits give, with e = exp(x - centre) and t = (x - y) - shift. Return the largest
-   |t|, or NaN where any is NaN. */
+/* Add to `sums` what all pairs of logits give, with e = exp(u), u = (x - centre) scale and
+   t = (x - y) scale - shift. Return the largest |t|, or NaN where any is NaN. */
 KB_INLINE double KB(kb_logit_pass)(int inner, int mode, const kb_logits *block, double *sums) {
     const REAL *x = (const REAL *)block->x, *y = (const REAL *)block->y;
     const KB(kb_logit_scale) by = {(REAL)block->scale, (REAL)block->centre, (REAL)block->shift};
@@ -189,7 +192,7 @@ KB_INLINE REAL KB(kb_logit_js_term)(int mode, REAL e, REAL t) {
                            : KB(kb_js_of)(e + f, u < 0 ? -u : u, KB(kb_smaller)(e, f), size);
 }
 
-/* Add e = exp(x - centre) and the Jensen-Shannon terms of e and e exp(-t) to `sums`, with t = (x - y) - shift. The
+/* Add e = exp((x - centre) scale) and the Jensen-Shannon terms of e and e exp(-t) to `sums`, with t as above. The
    shift makes the sums of e and e exp(-t) equal. What it loses when it is rounded to the type of the logits is taken
    off t as well. Return the largest |t|, or NaN where any is NaN. */
 KB_INLINE double KB(kb_logit_js_pass)(int mode, const kb_logits *block, double *sums) {
@@ -204,8 +207,8 @@ KB_INLINE double KB(kb_logit_js_pass)(int mode, const kb_logits *block, double *
         KB_EACH_LANE mass[k] = total[k] = 0;
         for (ptrdiff_t j = start * KB_LANES; j < end * KB_LANES; j += KB_LANES)
             KB_EACH_LANE {
-                REAL a = KB(kb_unmask)(mode, x[j + k]), b = KB(kb_unmask)(mode, y[j + k]);
-                REAL e = KB(kb_exp)(x[j + k] * scale - centre), t = ((a - b) * scale - shift) - correction;
+                REAL e = KB(kb_exp)((x[j + k] - centre) * scale);
+                REAL t = KB(kb_log_ratio)(mode, x[j + k], y[j + k], scale, shift) - correction;
                 BITS bits = KB(kb_bits)(t) & MAGNITUDE;
                 largest[k] = largest[k] > bits ? largest[k] : bits;
                 mass[k] += e;

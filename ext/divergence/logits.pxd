@@ -1,25 +1,28 @@
 """Header-only: KL and entropies from blocks of logits, in one sweep and without a softmax.
 
-Let x and y be the logits, M the largest x so far and c a shift that the row's first block suggests. With e = exp(x - M)
-and t = (x - y) - c, e exp(-t) is proportional to q. Every element adds
+Let x and y be the logits over the temperature, M the largest x so far and c a shift that the row's first block
+suggests. With e = exp(x - M) and t = (x - y) - c, e exp(-t) is proportional to q. Every element adds
 
     to Sp: e,    to T: e t,    to G: e (exp(-t) - 1 + t) >= 0,
 
 and KL = G / Sp - (r - log(1 + r)) with r = (G - T) / Sp. G loses nothing where the rows are near, because x - y is then
 exact and a wrong c leaves an error of second order. When M grows, the sums are scaled.
+
+The mass of q is that of p plus the sum of e (exp(-t) - 1), which tells nothing where it is much smaller than that of p,
+or has left the range of numbers. Then the first block has misled the shift, and the row is swept again from a better
+one: see resweep.pxd.
 """
 
 from cython cimport floating
-from libc.math cimport INFINITY, NAN, exp, fabs, log, log1p, sqrt
+from libc.math cimport INFINITY, NAN, exp, expm1, fabs, log, log1p, sqrt
 from libc.string cimport memset
 
 from divergence.blocks cimport fold, max_of, note_best
 from divergence.finish cimport Sums, excess, take_off
-from divergence.job cimport BEST_P, CENTRE, Job, MODE, Region, SHIFT
+from divergence.job cimport BEST_P, CENTRE, FARTHEST, Job, MODE, Region, SHIFT
 from divergence.passes cimport LANES
 from divergence.terms cimport (
-    CROSS, ENTROPY, ENTROPY_Q, JENSEN_SHANNON, KL, MASS, PERPLEXITY, REVERSE_KL, TOP1, formula_of,
-    jensen_shannon_slow,
+    CROSS, ENTROPY, ENTROPY_Q, JEFFREYS, JENSEN_SHANNON, KL, PERPLEXITY, REVERSE_KL, formula_of, jensen_shannon_slow,
 )
 
 cdef extern from "divergence/logits.h":
@@ -55,6 +58,7 @@ cdef enum:      # the sums of a row of logits, the first doubles of its state
     LOG_COSH    # e log(cosh(t / 2))
     CUBES       # e t^3
     N_SUMS
+    SWEPT = N_SUMS  # no sum: 1 where a second sweep has taken off origins, so that differences are not rounded
 
 
 cdef inline double add_groups(int sums, int mode, const Logits* block, double* lanes, floating* kind) noexcept nogil:
@@ -78,8 +82,13 @@ cdef inline void fill_last(const Logits* block, Py_ssize_t n_left, bint with_js,
         x_out[k] = (<const floating*>block.x)[start + k]
         y_out[k] = (<const floating*>block.y)[start + k]
     for k in range(n_left, LANES):
-        x_out[k] = <floating>((block.centre - 86) / block.scale if with_js else -INFINITY)
-        y_out[k] = <floating>((block.centre - 86 - block.shift) / block.scale if with_js else -INFINITY)
+        x_out[k] = <floating>(block.centre - 86 / block.scale if with_js else -INFINITY)
+        y_out[k] = <floating>(block.centre - (86 + block.shift) / block.scale if with_js else -INFINITY)
+
+
+cdef inline bint has_room_below(const Logits* block) noexcept nogil:
+    """Whether float32 tells the pairs of fill_last, which add 1e-38, from the block's largest logit."""
+    return fabs(block.centre) * block.scale < 1e5 and fabs(block.shift) < 1e5
 
 
 cdef inline bint add_logit_lanes(int sums, bint js, const Logits* block, Py_ssize_t n_left, double* lanes, double* mode,
@@ -88,6 +97,7 @@ cdef inline bint add_logit_lanes(int sums, bint js, const Logits* block, Py_ssiz
 
     A block is tried in the mode that the block before it ended with, and again in the next one until the terms hold; a
     block whose logits are near lets the block after it begin in the fastest. Return whether no mode takes some pair.
+    ``mode`` is followed by the largest |t| so far.
     """
     cdef floating[LANES] last_x
     cdef floating[LANES] last_y
@@ -98,7 +108,7 @@ cdef inline bint add_logit_lanes(int sums, bint js, const Logits* block, Py_ssiz
     last.x, last.y, last.n_groups = &last_x[0], &last_y[0], 1
     while m <= MASKED:
         memset(lanes, 0, N_SUMS * LANES * sizeof(double))
-        with_js = js and m == NEAR
+        with_js = js and m == NEAR and (n_left == 0 or has_room_below(block))
         asked = WITH_JS if with_js else sums
         limit = NEAR_LIMIT if m == NEAR else 40.0
         if block.n_groups > 0:
@@ -111,6 +121,7 @@ cdef inline bint add_logit_lanes(int sums, bint js, const Logits* block, Py_ssiz
         if largest <= limit and largest_last <= (limit if with_js else 40.0) \
                 or sums == X_ALONE and largest == largest and largest_last == largest_last:
             mode[0] = NEAR if largest <= NEAR_LIMIT and m < MASKED else m
+            mode[1] = max(mode[1], largest, largest_last)
             return False
         m += 1
     mode[0] = NEAR
@@ -126,40 +137,60 @@ cdef inline Logits logits_of(const Job* job, const floating* x, const floating* 
     return block
 
 
+cdef inline double excess_of(double t) noexcept nogil:
+    """Return exp(-t) - 1 + t >= 0, without cancellation near 0."""
+    cdef double term = 0.5 * t * t, total = 0
+    cdef int k
+    if fabs(t) > 0.5:
+        return expm1(-t) + t
+    for k in range(3, 19):  # the next term, t^18 / 18!, is below 1e-20 of the first
+        total += term
+        term *= -t / k
+    return total
+
+
 cdef inline void add_logits_slow(const Job* job, const floating* x, const floating* y, Py_ssize_t n,
                                  double* state) noexcept nogil:
-    """Add a block with a mask on one side, far tails, infinities or NaN, in float64 and from both exponentials."""
+    """Add a block with a mask on one side, far tails, infinities or NaN, in float64 and from both exponentials.
+
+    A weight that leaves the range of float64 adds nothing, even where the other side is masked: masks are -1e4 as well
+    as -inf. Any other weight adds infinity where the other side is -inf.
+    """
     cdef Py_ssize_t i
-    cdef double scale = job.inverse_temperature, centre = state[CENTRE], other = centre - state[SHIFT], u, v, e, f
+    cdef int m
+    cdef double scale = job.inverse_temperature, u, v, t, e, f
+    cdef double[N_SUMS] sums
+    memset(sums, 0, sizeof(sums))
     for i in range(n):
-        u = x[i] * scale - centre
-        v = y[i] * scale - other if job.has_q else u
+        u = (x[i] - state[CENTRE]) * scale
+        v = (y[i] - state[CENTRE]) * scale + state[SHIFT]
+        t = u - v
         if u == -INFINITY and v == -INFINITY:
             continue
+        if fabs(t) < 40:
+            t = (<double>x[i] - y[i]) * scale - state[SHIFT]
         e = exp(u)
         f = exp(v)
-        state[MASS_P] += e
-        state[EXCESS] += f - e
-        if e == 0 and u == u:
-            state[FORWARD] += f
-            state[BACKWARD] += INFINITY if u == -INFINITY and f > 0 else 0
-            state[INNER_Q] += f * v if f > 0 else 0
-        elif f == 0 and v == v:
-            state[FORWARD] += INFINITY if v == -INFINITY else e * (u - v) - e
-            state[BACKWARD] += e
-            state[INNER_P] += e * u
+        sums[MASS_P] += e
+        sums[INNER_P] += e * u if e > 0 else 0
+        sums[INNER_Q] += f * v if f > 0 else 0
+        if fabs(t) < 40:
+            sums[EXCESS] += e * expm1(-t)
+            sums[FORWARD] += e * excess_of(t)
+            sums[BACKWARD] += f * excess_of(-t)
         else:
-            state[FORWARD] += e * (u - v) - e + f
-            state[BACKWARD] += f * (v - u) - f + e
-            state[INNER_P] += e * u
-            state[INNER_Q] += f * v
+            sums[EXCESS] += f - e if f < 1e290 else INFINITY  # so that the row is swept again, with all of its sums
+            sums[FORWARD] += f - e + (e * t if e > 0 else 0)
+            sums[BACKWARD] += e - f - (f * t if f > 0 else 0)
+    for m in range(N_SUMS):
+        state[m] += sums[m]
 
 
-cdef inline void raise_centre(double* state, double centre) noexcept nogil:
+cdef inline void raise_centre(const Job* job, double* state, double centre) noexcept nogil:
     """Scale the sums to a larger centre; the inner products are of x less the centre."""
-    cdef double step = state[CENTRE] - centre, factor = exp(step)
+    cdef double step = (state[CENTRE] - centre) * job.inverse_temperature, factor = exp(step)
     if state[CENTRE] > -INFINITY:
-        state[INNER_P] = (state[INNER_P] + step * state[MASS_P]) * factor
+        state[INNER_P] = state[INNER_P] * factor + state[MASS_P] * (step * factor if factor > 0 else 0)
         state[INNER_Q] = (state[INNER_Q] + step * (state[MASS_P] + state[EXCESS])) * factor
         state[MASS_P] *= factor
         state[EXCESS] *= factor
@@ -174,7 +205,7 @@ cdef inline void raise_centre(double* state, double centre) noexcept nogil:
 cdef inline void add_logits(const Job* job, const floating* x, const floating* y, Py_ssize_t n, Py_ssize_t start,
                             const Next* next, const Region* region, double* state) noexcept nogil:
     """Add one block of one row, which begins with element ``start``, and have the ``next`` one fetched."""
-    cdef double scale = job.inverse_temperature, largest = max_of(x, n), best = <floating>(largest * scale)
+    cdef double scale = job.inverse_temperature, largest = max_of(x, n), best = largest
     cdef double forward, bound
     cdef double* lanes = region.lanes
     cdef Logits block
@@ -184,11 +215,11 @@ cdef inline void add_logits(const Job* job, const floating* x, const floating* y
         if start == 0 or n % LANES != 0:
             note_best(y, n, start, max_of(y, n), state + BEST_P + 2)
     if best == -INFINITY and state[CENTRE] == -INFINITY:
-        best = <floating>(max_of(y, n) * scale + state[SHIFT])
+        best = <floating>(max_of(y, n) + state[SHIFT] / scale)
         if best == -INFINITY:
             return  # all masked so far, in y too
     if best > state[CENTRE]:
-        raise_centre(state, best)
+        raise_centre(job, state, best)
     block = logits_of(job, x, y, n, state[CENTRE], state[SHIFT], next)
     slow = add_logit_lanes(job.n_inner_sums if job.has_q else X_ALONE, job.js, &block, n % LANES, lanes, state + MODE,
                            <floating*>NULL)
@@ -227,21 +258,23 @@ cdef inline void add_logits_js(const Job* job, const floating* x, const floating
         sums[1] += fold(region.lanes + LANES)
         return
     for i in range(n):
-        e, f = exp(x[i] * scale - centre), exp(y[i] * scale - (centre - shift))
+        e, f = exp((x[i] - centre) * scale), exp((y[i] - centre) * scale + shift)
         sums[0] += e
-        sums[1] += jensen_shannon_slow(e, f)
+        if e + f > 1e-300:  # half of a subnormal weight may be 0
+            sums[1] += jensen_shannon_slow(e, f)
 
 
-cdef inline void merge_logits(double* state, double* other) noexcept nogil:
+cdef inline void merge_logits(const Job* job, double* state, double* other) noexcept nogil:
     """Add the sums of a later piece of the same row, whose shift is the same."""
     cdef int i
     cdef double centre = max(state[CENTRE], other[CENTRE])
     if other[CENTRE] == -INFINITY:
         return
-    raise_centre(state, centre)
-    raise_centre(other, centre)
+    raise_centre(job, state, centre)
+    raise_centre(job, other, centre)
     for i in range(N_SUMS):
         state[i] += other[i]
+    state[FARTHEST] = max(state[FARTHEST], other[FARTHEST])
 
 
 cdef inline double near_js(const double* state) noexcept nogil:
@@ -276,36 +309,75 @@ cdef inline bint is_jensen_shannon(int measure) noexcept nogil:
     return formula_of(measure) == JENSEN_SHANNON
 
 
-cdef inline double finish_shifted(double mass, double more, Sums* sums) noexcept nogil:
-    """Return a KL divergence from a sum under a distribution of this mass; the other's mass is larger by ``more``."""
-    return INFINITY if sums.total == INFINITY else take_off(sums.total / mass, excess(more / mass), sums)
+cdef inline double finish_shifted(double mass, double other, double more, Sums* sums) noexcept nogil:
+    """Return a KL divergence from a sum under a distribution of this mass; the other's mass is ``more`` larger."""
+    cdef double r = more / mass, second
+    if sums.total == INFINITY:
+        return INFINITY
+    second = excess(r) if r > -0.5 else r - log(other / mass)
+    return take_off(sums.total / mass, second, sums)
 
 
-cdef inline double finish_logits(int measure, const double* state, bint wide, Sums* sums) noexcept nogil:
-    """Return one measure of a row in nats; clear ``settled`` where a second sweep in float64 must decide."""
-    cdef double p = state[MASS_P], q = state[MASS_P] + state[EXCESS], value, h = 0
-    if measure == MASS:
-        return state[CENTRE] + log(p)
-    if measure == TOP1:
-        return state[BEST_P + 1] == state[BEST_P + 3]
-    if measure == ENTROPY or measure == PERPLEXITY or measure == CROSS:
-        h = log(p) - state[INNER_P] / p
-        if fabs(log(p)) > 4 * h:
-            sums.settled = False
-        if measure != CROSS:
-            return exp(max(h, 0.0)) if measure == PERPLEXITY else max(h, 0.0)
+cdef inline double finish_forward(const double* state, Sums* sums) noexcept nogil:
+    """Return D(p || q)."""
+    sums.total = state[FORWARD]
+    return finish_shifted(state[MASS_P], state[MASS_P] + state[EXCESS], state[EXCESS], sums)
+
+
+cdef inline double finish_backward(const double* state, Sums* sums) noexcept nogil:
+    """Return D(q || p)."""
+    sums.total = state[BACKWARD]
+    return finish_shifted(state[MASS_P] + state[EXCESS], state[MASS_P], -state[EXCESS], sums)
+
+
+cdef inline bint is_rounded(const Job* job, const double* state, double value) noexcept nogil:
+    """Whether rounding shows in a divergence.
+
+    x - y is exact where the rows are near. Elsewhere t is rounded by up to 2^-24 or 2^-53 of |c|, which is of the size
+    of sqrt(2 KL). Weights below exp(-87) count as exp(-87) in float32, and are multiplied by up to exp(|t|). Weights of
+    q err by 2^-24 |t|.
+    """
+    cdef double size = sqrt(2 * value)
+    if job.wide or value == INFINITY:  # which a mask before the largest logit may have caused
+        return state[SWEPT] == 0 and (value == INFINITY or 1.1e-16 * fabs(state[SHIFT]) > 1e-14 * size)
+    return value > 4 or 1.2e-7 * fabs(state[SHIFT]) > 1e-6 * size \
+        or state[FARTHEST] > NEAR_LIMIT and job.n * exp(state[FARTHEST] - 87) > 1e-8 * value
+
+
+cdef inline double finish_entropy_of_logits(int measure, const double* state) noexcept nogil:
+    """Return the entropy of q, or of p for all other measures."""
+    cdef double q = state[MASS_P] + state[EXCESS]
     if measure == ENTROPY_Q:
-        h = log(q) - state[INNER_Q] / q
-        if fabs(log(q)) > 4 * h or (not wide and fabs(state[SHIFT]) > 8):  # rounding of t spoils the weights
-            sums.settled = False
-        return max(h, 0.0)
-    if measure == REVERSE_KL:
-        sums.total = state[BACKWARD]
-        value = finish_shifted(q, -state[EXCESS], sums)
-    else:
-        sums.total = state[FORWARD]
-        value = finish_shifted(p, state[EXCESS], sums)
-    # x - y is exact where the rows are near. Elsewhere it is rounded by up to 2^-24 |c|, in t of about sqrt(2 KL).
-    if not wide and 1.2e-7 * fabs(state[SHIFT]) > 1e-6 * sqrt(2 * value):
+        return log(q) - state[INNER_Q] / q
+    return log(state[MASS_P]) - state[INNER_P] / state[MASS_P]
+
+
+cdef extern from *:
+    """
+    static const double kullback_sharp = 0.05;
+    """
+    const double SHARP "kullback_sharp"  # entropies below it, in nats, are worked by sharp_entropy
+
+
+cdef inline double finish_logits(const Job* job, int measure, const double* state, double entropy,
+                                 Sums* sums) noexcept nogil:
+    """Return one measure of a row in nats; clear ``settled`` where a second sweep in float64 must decide.
+
+    ``entropy`` is that of finish_entropy_of_logits, or a more accurate one.
+    """
+    cdef double value
+    if measure == ENTROPY:
+        return max(entropy, 0.0)
+    if measure == PERPLEXITY:
+        return exp(max(entropy, 0.0))
+    if measure == ENTROPY_Q:
+        if not job.wide and entropy >= SHARP:  # rounding of t spoils the weights of q
+            value = fabs(state[SHIFT]) + finish_backward(state, sums)
+            sums.settled = not value > 6 * min(entropy, 1.0)
+        return max(entropy, 0.0)
+    value = 0 if measure == REVERSE_KL else finish_forward(state, sums)
+    if measure == REVERSE_KL or measure == JEFFREYS:
+        value += finish_backward(state, sums)
+    if is_rounded(job, state, value):
         sums.settled = False
-    return value + h if measure == CROSS else value
+    return value + entropy if measure == CROSS else value

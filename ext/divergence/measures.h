@@ -48,7 +48,7 @@ ROW(ENTROPY,       "entropy_p",       ENTROPY,       KB_FAST, 2,        1,      
 ROW(ENTROPY_Q,     "entropy_q",       ENTROPY_Q,     KB_FAST, 3,        2,         KB_SHOWN | KB_USES_Q | KB_EXACT)    \
 ROW(JS,            "js",              JS,            KB_FAST, 4,        KB_SWEEPS, KB_SHOWN | KB_USES_Q)               \
 ROW(JS_ROOT,       "js_distance",     JS,            KB_FAST, 4,        KB_SWEEPS, KB_SHOWN | KB_USES_Q)               \
-ROW(JEFFREYS,      "jeffreys",        JEFFREYS,      KB_FAST, KB_ALONE, KB_SWEEPS, KB_SHOWN | KB_USES_Q)               \
+ROW(JEFFREYS,      "jeffreys",        JEFFREYS,      KB_FAST, KB_ALONE, 2,         KB_SHOWN | KB_USES_Q)               \
 ROW(HELLINGER,     "hellinger",       HELLINGER,     KB_FAST, KB_ALONE, KB_SWEEPS, KB_SHOWN | KB_USES_Q)               \
 ROW(VARIATION,     "total_variation", VARIATION,     KB_FAST, KB_ALONE, KB_SWEEPS, KB_SHOWN | KB_USES_Q | KB_UNITLESS) \
 ROW(CHI2,          "chi2",            CHI2,          KB_FAST, KB_ALONE, KB_SWEEPS, KB_SHOWN | KB_USES_Q | KB_UNITLESS) \

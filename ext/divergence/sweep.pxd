@@ -10,8 +10,8 @@ from libc.string cimport memset
 
 from divergence.blocks cimport add_block, clear_lanes, fold_lanes, max_of, note_best, tile_of
 from divergence.columns cimport add_columns
-from divergence.job cimport BEST_P, CENTRE, Job, MODE, PIECE, Region, SHIFT, STATE, TERMS, row_data
-from divergence.logits cimport EXCESS, MASS_P, N_SUMS, Next, add_logits, merge_logits
+from divergence.job cimport BEST_P, CENTRE, FARTHEST, Job, MODE, PIECE, Region, SHIFT, STATE, TERMS, row_data
+from divergence.logits cimport EXCESS, MASS_P, Next, SWEPT, add_logits, merge_logits
 from divergence.passes cimport LANES, STEP
 from divergence.terms cimport gather
 
@@ -19,11 +19,11 @@ from divergence.terms cimport gather
 cdef inline void clear_state(const Job* job, double* state) noexcept nogil:
     """Set a state to that of a row without elements."""
     cdef int m
-    for m in range(max(TERMS + job.n_measures, <int>N_SUMS)):
+    for m in range(max(TERMS + job.n_measures, <int>SWEPT + 1)):
         state[m] = 0
     if job.logits:
         state[CENTRE] = -INFINITY
-        state[SHIFT] = state[MODE] = 0
+        state[SHIFT] = state[MODE] = state[FARTHEST] = 0
     if job.top1:
         state[BEST_P] = state[BEST_P + 2] = -INFINITY
         state[BEST_P + 1] = state[BEST_P + 3] = 0
@@ -183,7 +183,7 @@ cdef inline void merge_states(const Job* job, double* state, double* other) noex
             state[BEST_P + 2 * m] = other[BEST_P + 2 * m]
             state[BEST_P + 2 * m + 1] = other[BEST_P + 2 * m + 1]
     if job.logits:
-        merge_logits(state, other)
+        merge_logits(job, state, other)
         return
     for m in range(TERMS):
         state[m] += other[m]

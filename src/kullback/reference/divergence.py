@@ -6,12 +6,13 @@ with p = 0 is 0 whatever q is, and a term with p > 0 and q = 0 is infinite.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .._options import Axis
+from .._options import Axis, RowOptions, check_options
 
 Array = npt.NDArray[np.float64]
 
@@ -67,7 +68,95 @@ def kl_terms(p: Array, q: Array) -> Array:
     return np.where(p == 0, q, np.where((q == 0) & (p > 0), np.inf, np.maximum(terms, 0)))
 
 
+def kl_terms_of_logs(a: Array, b: Array) -> Array:
+    """Return the same terms from a = log p and b = log q, of which q may be too small for float64.
+
+    Where a - b = t is small they are p (exp(-t) - 1 + t), whose power series cancels nothing.
+    """
+    p, q = np.exp(a), np.exp(b)
+    with np.errstate(all="ignore"):
+        t = np.where((p == 0) | (a == b), 0, a - b)
+        near = np.where(np.abs(t) < 0.5, t, 0)
+        series = sum((-near) ** k / math.factorial(k) for k in range(2, 20))
+        return np.where(p == 0, q, np.where(np.abs(t) < 0.5, p * series, p * t - p + q))
+
+
 def plog(p: Array, q: Array) -> Array:
     """Return -p log q of each element, which is 0 where p = 0."""
     with np.errstate(all="ignore"):
         return np.where(p == 0, 0 * q, -p * np.log(q))
+
+
+def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
+    """Return the rows of x as probabilities in float64, with ``axis`` last.
+
+    Logits go through the softmax. Smoothing is added last, and the rows are normalised again.
+    """
+    check_options(options)
+    axis, normalize = options.get("axis", -1), options.get("normalize", "check")
+    smoothing = options.get("smoothing", 0.0)
+    rows: Array
+    if options.get("from_logits"):
+        rows = np.exp(log_softmax(x, axis, options.get("temperature", 1.0)))
+        rows = rows / rows.sum(axis=-1, keepdims=True)
+    else:
+        rows = as_rows(x, axis, normalize)
+        if smoothing:
+            rows = elements_last(np.asarray(x), axis)
+    if smoothing:
+        rows = (rows + smoothing) / (rows + smoothing).sum(axis=-1, keepdims=True)
+    return rows
+
+
+def log_softmax(x: npt.ArrayLike, axis: Any, temperature: float) -> Array:
+    """Return the logarithms of the probabilities of logits, with ``axis`` last.
+
+    The largest logit of a row stays out of the sum of the others, beside which it would hide them.
+    """
+    x = np.asarray(x)
+    if x.dtype == np.uint16:  # these are the bits of bfloat16, the upper half of float32
+        x = (x.astype(np.uint32) << 16).view(np.float32)
+    logits = elements_last(x, axis)
+    place = logits.argmax(axis=-1)[..., None]
+    below = (logits - np.take_along_axis(logits, place, axis=-1)) / temperature
+    others = np.exp(below)
+    np.put_along_axis(others, place, 0, axis=-1)
+    logs: Array = below - np.log1p(others.sum(axis=-1, keepdims=True))
+    return logs
+
+
+def are_logits(options: RowOptions) -> bool:
+    """Whether the logarithms of the probabilities are known better than the probabilities."""
+    return bool(options.get("from_logits")) and not options.get("smoothing")
+
+
+def as_logs(x: npt.ArrayLike, options: RowOptions) -> Array:
+    """Return the logarithms of the probabilities, which float64 may not hold where x are logits."""
+    if are_logits(options):
+        check_options(options)
+        return log_softmax(x, options.get("axis", -1), options.get("temperature", 1.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(as_probabilities(x, options))
+
+
+def pair(p: npt.ArrayLike, q: npt.ArrayLike, options: RowOptions) -> tuple[Array, Array]:
+    """Return the rows of both sides as probabilities, broadcast to one shape."""
+    first, second = np.broadcast_arrays(as_probabilities(p, options), as_probabilities(q, options))
+    return first, second
+
+
+def sum_kl_terms(p: npt.ArrayLike, q: npt.ArrayLike, options: RowOptions) -> Array:
+    """Return the KL divergence of each pair of rows, in nats."""
+    if are_logits(options):
+        terms = kl_terms_of_logs(*np.broadcast_arrays(as_logs(p, options), as_logs(q, options)))
+    else:
+        terms = kl_terms(*pair(p, q, options))
+    total: Array = terms.sum(axis=-1)
+    return total
+
+
+def sum_plog(p: Array, logs: Array) -> Array:
+    """Return -sum p log q of each row, given log q."""
+    with np.errstate(invalid="ignore"):
+        total: Array = np.where(p == 0, 0 * np.exp(logs), -p * logs).sum(axis=-1)
+    return total

@@ -1,7 +1,7 @@
 """Every measure of ``kullback.divergence`` in NumPy and float64, with one formula each.
 
 The functions bear the names and take the parameters of those that they specify. Each of them makes rows of
-probabilities by :func:`as_probabilities`, applies its formula to each row, and hands the values to :func:`finish`.
+probabilities by ``as_probabilities``, applies its formula to each row, and hands the values to :func:`finish`.
 ``out`` and ``n_threads`` change no value, so that the functions here accept and ignore them.
 """
 
@@ -13,32 +13,18 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from .._options import Normalize, RowOptions, SeveralOptions, TableOptions, check_options, show_options
-from .divergence import Array, Decomposition, as_rows, elements_last, kl_terms, plog
-
-
-def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
-    """Return the rows of x as probabilities in float64, with ``axis`` last.
-
-    Logits go through the softmax. Smoothing is added last, and the rows are normalised again.
-    """
-    check_options(options)
-    axis, normalize = options.get("axis", -1), options.get("normalize", "check")
-    smoothing = options.get("smoothing", 0.0)
-    if options.get("from_logits"):
-        x = np.asarray(x)
-        if x.dtype == np.uint16:  # these are the bits of bfloat16, the upper half of float32
-            x = (x.astype(np.uint32) << 16).view(np.float32)
-        logits = elements_last(x, axis) / options.get("temperature", 1.0)
-        rows: Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        rows = rows / rows.sum(axis=-1, keepdims=True)
-    else:
-        rows = as_rows(x, axis, normalize)
-        if smoothing:
-            rows = elements_last(np.asarray(x), axis)
-    if smoothing:
-        rows = (rows + smoothing) / (rows + smoothing).sum(axis=-1, keepdims=True)
-    return rows
+from .._options import Normalize, RowOptions, SeveralOptions, TableOptions, show_options
+from .divergence import (
+    Array,
+    Decomposition,
+    as_logs,
+    as_probabilities,
+    kl_terms,
+    pair,
+    plog,
+    sum_kl_terms,
+    sum_plog,
+)
 
 
 def finish(values: Any, options: RowOptions, *, unit: bool = True) -> Any:
@@ -65,17 +51,10 @@ def finish(values: Any, options: RowOptions, *, unit: bool = True) -> Any:
     return total / factor[keep].sum() if reduction == "mean" else total
 
 
-def pair(p: npt.ArrayLike, q: npt.ArrayLike, options: RowOptions) -> tuple[Array, Array]:
-    """Return the rows of both sides as probabilities, broadcast to one shape."""
-    first, second = np.broadcast_arrays(as_probabilities(p, options), as_probabilities(q, options))
-    return first, second
-
-
 @show_options(RowOptions)
 def entropy(p: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
     """Return H(p) = -sum p log p: Shannon (1948), section 6."""
-    p = as_probabilities(p, options)
-    return finish(plog(p, p).sum(axis=-1), options)
+    return finish(sum_plog(as_probabilities(p, options), as_logs(p, options)), options)
 
 
 @show_options(RowOptions)
@@ -84,7 +63,7 @@ def kl_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptio
 
     The last two terms sum to 0 for distributions.
     """
-    return finish(kl_terms(*pair(p, q, options)).sum(axis=-1), options)
+    return finish(sum_kl_terms(p, q, options), options)
 
 
 @show_options(RowOptions)
@@ -102,14 +81,14 @@ def cross_entropy(
     """
     labels = np.asarray(p)
     if not (labels.dtype.kind in "iu" and labels.ndim == np.ndim(q) - 1):
-        return finish(plog(*pair(p, q, options)).sum(axis=-1), options)
-    second = as_probabilities(q, options)
+        return finish(sum_plog(*np.broadcast_arrays(as_probabilities(p, options), as_logs(q, options))), options)
+    second = as_logs(q, options)
     n_classes = second.shape[-1]
     target = (1 - label_smoothing) * (labels[..., None] == np.arange(n_classes)) + label_smoothing / n_classes
     if ignore_index is not None:
         where = options.get("where")
         options["where"] = (labels != ignore_index) & (True if where is None else np.asarray(where))
-    return finish(plog(target, second).sum(axis=-1), options)
+    return finish(sum_plog(target, second), options)
 
 
 @show_options(RowOptions)
@@ -136,8 +115,8 @@ def log_loss(
         return cross_entropy(y.astype(np.int64), p, **smoothed, **options)
     if options.get("from_logits"):
         plain: Any = {key: options[key] for key in ("axis", "normalize") if key in options}
-        rows = np.broadcast_arrays(as_probabilities(y, plain), as_probabilities(p, options))
-        return finish(plog(*rows).sum(axis=-1), options)
+        rows = np.broadcast_arrays(as_probabilities(y, plain), as_logs(p, options))
+        return finish(sum_plog(*rows), options)
     return cross_entropy(y, p, **options)
 
 
@@ -151,8 +130,7 @@ def decompose(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions])
 @show_options(RowOptions)
 def jeffreys_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
     """Return D(p || q) + D(q || p): Jeffreys (1946)."""
-    p, q = pair(p, q, options)
-    return finish((kl_terms(p, q) + kl_terms(q, p)).sum(axis=-1), options)
+    return finish(sum_kl_terms(p, q, options) + sum_kl_terms(q, p, options), options)
 
 
 @show_options(RowOptions)
@@ -165,7 +143,7 @@ def population_stability_index(p: npt.ArrayLike, q: npt.ArrayLike, **options: Un
 def jensen_shannon_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
     """Return (D(p || m) + D(q || m)) / 2 with m = (p + q) / 2: Lin (1991), eq. 4.1."""
     p, q = pair(p, q, options)
-    m = (p + q) / 2
+    m = np.maximum((p + q) / 2, np.minimum(p + q, 5e-324))  # half of the smallest number is 0
     return finish((kl_terms(p, m) + kl_terms(q, m)).sum(axis=-1) / 2, options)
 
 
@@ -259,8 +237,7 @@ def tsallis_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOpti
 @show_options(RowOptions)
 def perplexity(p: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
     """Return exp(H(p))."""
-    p = as_probabilities(p, options)
-    return finish(np.exp(plog(p, p).sum(axis=-1)), options, unit=False)
+    return finish(np.exp(sum_plog(as_probabilities(p, options), as_logs(p, options))), options, unit=False)
 
 
 @show_options(TableOptions)

@@ -1,0 +1,169 @@
+"""Logits that are far apart: sure tokens, masks, gaps up to the range of the type, at any place and temperature."""
+
+import functools
+from collections import Counter
+
+import mpmath
+import numpy as np
+import pytest
+
+import kullback
+from kullback import reference
+
+MEASURES = ("kl", "reverse_kl", "jeffreys", "cross_entropy", "entropy_p", "entropy_q", "js", "hellinger")
+
+
+def spike(length, place, height, rest=0.0, dtype=np.float64):
+    """Return a row of equal logits but one."""
+    row = np.full(length, rest, dtype)
+    row[place] = height
+    return row
+
+
+def logs_of(counted, temperature):
+    """Return the logarithms of the probabilities of logits, each of which comes with how often it occurs."""
+    largest = max(a for a, _ in counted)
+    scaled = {a: (mpmath.mpf(a) - mpmath.mpf(largest)) / mpmath.mpf(temperature) for a, _ in counted if a > -np.inf}
+    total = mpmath.log(mpmath.fsum(n * mpmath.exp(scaled[a]) for a, n in counted if a > -np.inf))
+    return {a: scaled.get(a, mpmath.mpf("-inf")) - total for a, _ in counted}
+
+
+@functools.cache
+def exact_of(pairs, temperature):
+    """Return the measures of one row by mpmath.
+
+    A probability below the range of float64 has no weight, even where the other side is masked.
+    """
+    with mpmath.workdps(340):
+        log_p = logs_of([(a, n) for (a, _), n in pairs], temperature)
+        log_q = logs_of([(b, n) for (_, b), n in pairs], temperature)
+        sums = dict.fromkeys(MEASURES, mpmath.mpf(0))
+        for (a, b), n in pairs:
+            s, t, p, q = log_p[a], log_q[b], n * mpmath.exp(log_p[a]), n * mpmath.exp(log_q[b])
+            log_m = mpmath.log((p + q) / 2 / n) if p + q > 0 else 0
+            if p > 1e-323:
+                sums["kl"] += p * (s - t)
+                sums["cross_entropy"] -= p * t
+                sums["entropy_p"] -= p * s
+                sums["js"] += p * (s - log_m) / 2
+            if q > 1e-323:
+                sums["reverse_kl"] += q * (t - s)
+                sums["entropy_q"] -= q * t
+                sums["js"] += q * (t - log_m) / 2
+            sums["hellinger"] += (mpmath.sqrt(p) - mpmath.sqrt(q)) ** 2 / 2
+        sums["jeffreys"] = sums["kl"] + sums["reverse_kl"]
+        sums["hellinger"] = mpmath.sqrt(sums["hellinger"])
+        return {name: float(value) for name, value in sums.items()}
+
+
+def exact(x, y, temperature=1.0):
+    """Return the measures of one row."""
+    return exact_of(tuple(Counter(zip(x.tolist(), y.tolist(), strict=True)).items()), temperature)
+
+
+def check(x, y, temperature=1.0):
+    """Compare kernel and twin with mpmath, all measures at once and each alone."""
+    expected = exact(x, y, temperature)
+    options = {"from_logits": True, "temperature": temperature}
+    together = kullback.compare(x, y, MEASURES, **options)
+    twins = reference.compare(x, y, MEASURES, **options)
+    for name in MEASURES:
+        # sums of equal terms round by up to 1e-6 and 4e-12; the mass of a row, which is near 1, and probabilities by
+        # what their type leaves of 1; and pairs that are masked in a pass count as exp(-707)
+        rtol, rounding = (2e-6, 4e-7) if x.dtype == np.float32 else (5e-12, 1e-29)
+        atol = rounding if name.startswith("entropy") else 1e-15 if name in ("js", "hellinger") else 1e-280
+        alone = kullback.compare(x, y, (name,), **options)[name]
+        np.testing.assert_allclose(together[name], expected[name], rtol=rtol, atol=atol, err_msg=name)
+        np.testing.assert_allclose(alone, expected[name], rtol=rtol, atol=atol, err_msg=name)
+        np.testing.assert_allclose(twins[name], expected[name], rtol=1e-11, atol=min(atol, 1e-15), err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("lengths", [(1025, 1024), (2000, 1999), (1024, 1023), (70, 3), (3, 0), (70_000, 66_000)])
+@pytest.mark.parametrize(("p", "q"), [(100, 50), (30, 0), (0, 30), (740, 0), (0, 740), (1e4, 1e4 - 30), (88, -88)])
+def test_a_sure_token_of_either_side(at_level, dtype, lengths, p, q):
+    """Its probability is nearly 1 on one side or both, and it is not where the first block could tell."""
+    length, place = lengths
+    check(spike(length, place, p, dtype=dtype), spike(length, place, q, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [2, 17, 1025, 5000])
+@pytest.mark.parametrize("gap", [20, 300, 740, 1e4])
+def test_sides_that_are_sure_of_different_tokens(at_level, dtype, length, gap):
+    """KL is the gap, and no difference of masses hides it."""
+    first, last = spike(length, 0, gap, dtype=dtype), spike(length, -1, gap, dtype=dtype)
+    check(first, last)
+    check(last, first, temperature=0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [3, 100, 3000])
+@pytest.mark.parametrize("masks", [(-1e4, -np.inf), (-1e4, float(np.finfo(np.float32).min)), (-1e9, -1e4), (-1e4, -50)])
+def test_masks_of_different_kinds(at_level, dtype, length, masks):
+    """What has no weight in float64 adds nothing, whichever number masks it on the other side."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, length).astype(dtype)
+    y = (x + rng.integers(-1, 2, length)).astype(dtype)
+    x[1::3], y[1::3] = masks
+    check(x, y)
+    check(y, x)
+    x[0], y[0] = 300, -np.inf  # the first logit of p has nearly all of the mass
+    assert kullback.kl_divergence(x, y, from_logits=True) == np.inf
+    assert kullback.chi2_divergence(x, y, from_logits=True) == np.inf
+    assert kullback.jeffreys_divergence(y, x, from_logits=True) == np.inf
+    assert kullback.kl_divergence(y, x, from_logits=True) < np.inf
+
+
+def test_a_mask_before_the_largest_logit_adds_no_infinity(at_level):
+    """The first block of p holds a mask of -1e4 only, which is the largest logit there, against -inf."""
+    x, y = spike(3000, -1, 0.0, rest=-1e4), spike(3000, -1, 0.0, rest=-np.inf)
+    assert kullback.kl_divergence(x, y, from_logits=True) == 0
+    assert kullback.kl_divergence(y, x, from_logits=True) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("temperature", [1e-3, 0.7, 1.0, 100.0])
+def test_any_row_against_mpmath(at_level, dtype, temperature):
+    """Rows with one sure token or several, offsets and masks, in any block."""
+    rng = np.random.default_rng(int(temperature * 1000))
+    for length in (2, 40, 1024, 1025, 3000):
+        for _ in range(6):
+            x = rng.integers(-1, 2, length) * rng.choice([1.0, 5.0])
+            y = x + rng.integers(-1, 2, length) * rng.choice([0.0, 1.0, 4.0])
+            for row in (x, y):
+                for place in rng.integers(length, size=2) * rng.integers(2, size=2):
+                    row[place] += rng.choice([0, 20, 50, 300, 800])
+                row += rng.choice([0, 0, 30, -300])
+            check(x.astype(dtype), y.astype(dtype), temperature)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [10, 3000])
+def test_infinite_logits_and_nan_are_errors(at_level, dtype, length):
+    """A q of +inf is one as well as a p of +inf."""
+    good = spike(length, 0, 1.0, dtype=dtype)
+    for bad in (np.inf, np.nan):
+        for place in (1, -1):
+            wrong = good.copy()
+            wrong[place] = bad
+            with pytest.raises(ValueError, match=r"p must hold logits < inf.*got a NaN or \+inf"):
+                kullback.kl_divergence(wrong, good, from_logits=True)
+            with pytest.raises(ValueError, match=r"q must hold logits < inf.*got a NaN or \+inf"):
+                kullback.kl_divergence(good, wrong, from_logits=True)
+    with pytest.raises(ValueError, match="q must hold logits"):
+        kullback.kl_divergence(good, np.full(length, -np.inf, dtype), from_logits=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_that_differ_by_a_constant_have_no_divergence(at_level, dtype):
+    """The offset is far above the rounding of the differences, and the temperature scales it up."""
+    x = np.random.default_rng(0).integers(-4, 5, (3, 2000)).astype(dtype)
+    for offset in (0, 30, -4096, 65536):
+        for temperature in (1e-3, 1.0, 100.0):
+            values = kullback.compare(
+                x, x + dtype(offset), (*MEASURES, "total_variation"), from_logits=True, temperature=temperature
+            )
+            for name in ("kl", "reverse_kl", "jeffreys", "js"):
+                np.testing.assert_allclose(values[name], 0, atol=1e-25, err_msg=name)
+            np.testing.assert_allclose(values["total_variation"], 0, atol=1e-14)
