@@ -16,7 +16,7 @@ from divergence.logits cimport EXCESS, MASS_P, finish_logits, is_jensen_shannon
 from divergence.passes cimport LANES, finish_kl_lanes
 from divergence.resweep cimport find_js, log_sum_exp, settle_mass, sweep_again
 from divergence.sweep cimport column_sums, unpack_column
-from divergence.terms cimport JENSEN_SHANNON_ROOT, KL, MASS, TOP1, has_one_sweep, needs_exact_masses
+from divergence.terms cimport JENSEN_SHANNON_ROOT, KL, MASS, TOP1, has_one_sweep, is_symmetric, needs_exact_masses
 
 cdef enum:             # why a row fails the check
     BAD_ENTRY = 1      # p holds a negative value, NaN or a logit of infinity; of q, one more
@@ -110,8 +110,8 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, dou
     return settled
 
 
-cdef inline void resweep_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
-                              double* offsets) noexcept nogil:
+cdef inline void resweep_measures(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
+                                  double* offsets) noexcept nogil:
     """Sweep rows again, and those that are still not settled a last time, from sums that are exact to rounding.
 
     Neighbours that are not settled are swept together.
@@ -128,6 +128,24 @@ cdef inline void resweep_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows,
             sweep_again(job, row + first, r + 1 - first, offsets + 2 * first, region, region.pieces)
             for k in range(first, r + 1):
                 finish_swept(job, row + k, region.pieces + (k - first) * STATE, offsets + 2 * k)
+
+
+cdef inline void resweep_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
+                              double* offsets) noexcept nogil:
+    """Sweep rows again for symmetric measures, and then for the others.
+
+    Which others are not settled may depend on which side is p, and a sweep for them would change last bits.
+    """
+    cdef Selection[2] parts
+    cdef Job part
+    cdef int m
+    parts[0].n = parts[1].n = 0
+    for m in range(job.n_measures):
+        select(job, m, &parts[0 if is_symmetric(job.measures[m]) else 1])
+    for m in range(2):
+        if parts[m].n > 0:
+            part = with_measures(job, &parts[m])
+            resweep_measures(&part, row, n_rows, region, offsets)
 
 
 # ---- Values of rows --------------------------------------------------------------------------------
