@@ -16,7 +16,7 @@ from divergence.job cimport (
 )
 from divergence.passes cimport LANES
 from divergence.sweep cimport merge_states, sweep_piece
-from divergence.terms cimport TOP1, compared_measures, inner_sums_of, measure_numbers, needs_wide_terms
+from divergence.terms cimport TOP1, compared_measures, inner_sums_of, is_symmetric, measure_numbers, needs_wide_terms
 
 cdef enum:
     CHUNK_ELEMENTS = 64 * 1024  # a thread takes so many elements of short rows at a time: 10 us of work and more
@@ -179,8 +179,11 @@ cdef class Reduction:
         cdef int m
         if len(names) > MAX_MEASURES:
             raise ValueError(f"measures must name at most {MAX_MEASURES}, got {len(names)}")
+        # The first of the measures that need rough masses sums them, and only symmetric ones do so symmetrically.
+        order = sorted([(not is_symmetric(MEASURES[name]), line) for line, name in enumerate(names)])
         for m in range(len(names)):
-            self.measures[m], self.lines[m] = MEASURES[names[m]], m
+            self.lines[m] = order[m][1]
+            self.measures[m] = MEASURES[names[self.lines[m]]]
         job.measures, job.lines, job.n_measures = self.measures, self.lines, <int>len(names)
         job.has_q = q_elements is not None
         job.p.kind, job.tolerances[0] = p_elements

@@ -156,15 +156,16 @@ KB_STATIC int KB(kb_family_zeros)(const kb_groups *groups, KB(kb_family_state) *
 }
 
 /* Set `masses` and the sums of each measure of the family from those of a pass. The masses are first the sums of p and
-   q, on which entropies depend, and then those of p and p + (q - p), which are exact for near rows and on which
-   divergences depend. */
+   q, on which entropies depend, and then those on which divergences depend: the mean of both less and plus half the sum
+   of q - p, which is exact for near rows. */
 KB_STATIC void KB(kb_family_sums)(const KB(kb_family_state) *state, double (*masses)[KB_LANES],
                                   double (*sums)[KB_LANES]) {
     const double unit = 0.6931471805599453 / LOG_UNIT;
     const double(*totals)[KB_LANES] = state->totals;
-    KB_EACH_LANE masses[0][k] = masses[2][k] = totals[KB_P_MASS][k];
+    KB_EACH_LANE masses[0][k] = totals[KB_P_MASS][k];
     KB_EACH_LANE masses[1][k] = totals[KB_Q_MASS][k];
-    KB_EACH_LANE masses[3][k] = totals[KB_P_MASS][k] + totals[KB_DIFFERENCE][k];
+    KB_EACH_LANE masses[2][k] = 0.5 * (totals[KB_P_MASS][k] + totals[KB_Q_MASS][k] - totals[KB_DIFFERENCE][k]);
+    KB_EACH_LANE masses[3][k] = 0.5 * (totals[KB_P_MASS][k] + totals[KB_Q_MASS][k] + totals[KB_DIFFERENCE][k]);
     KB_EACH_LANE sums[0][k] = totals[KB_SQUARES][k] + 2 * totals[KB_P_R][k];
     KB_EACH_LANE sums[1][k] = (totals[KB_SQUARES][k] - 2 * totals[KB_Q_R][k]) + state->infinite[k];
     KB_EACH_LANE sums[2][k] = -unit * totals[KB_P_LOG_P][k];

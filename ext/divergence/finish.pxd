@@ -9,7 +9,7 @@ from libc.math cimport INFINITY, NAN, exp, fabs, isfinite, log, log1p, pow, sqrt
 from divergence.terms cimport (
     AFFINITY, ALPHA, CHI2, CROSS, ENTROPY, ENTROPY_Q, HELLINGER, JEFFREYS, JENSEN_SHANNON, JENSEN_SHANNON_ROOT, KL,
     MASS, MAX_RATIO, MIN_ENTROPY, PERPLEXITY, POWER, RENYI, RENYI_ENTROPY, REVERSE_KL, SUPPORT, TOP1, TOTAL_VARIATION,
-    TSALLIS_ENTROPY, has_unit,
+    TSALLIS_ENTROPY, excess, has_unit, is_symmetric,
 )
 
 cdef enum Normalisation:
@@ -32,13 +32,6 @@ cdef inline double log_mass(double x) noexcept nogil:
     if fabs(e) < 1e-4:  # the next term, e^5 / 5, is below 2e-21
         return e * (1 - e * (0.5 - e * (1.0 / 3 - e * 0.25)))
     return log(x)
-
-
-cdef inline double excess(double r) noexcept nogil:
-    """Return r - log(1 + r) >= 0."""
-    if fabs(r) < 1e-4:  # the next term, r^6 / 6, is below 4e-17 of r^2 / 2
-        return r * r * (0.5 - r * (1.0 / 3 - r * (0.25 - r * 0.2)))
-    return r - log1p(r)
 
 
 cdef inline double take_off(double first, double second, Sums* sums) noexcept nogil:
@@ -75,16 +68,16 @@ cdef inline double finish_symmetric(Sums* sums) noexcept nogil:
     Dividing it by the mean of the two sums is off by a part |sum p - sum q| of the total, or by the square of that
     difference over 8.
     """
-    cdef double difference = fabs(sums.p - sums.q)
-    if difference > sums.precision * sums.p or difference * difference > sums.precision * sums.total:
+    cdef double difference = fabs(sums.p - sums.q), mean = 0.5 * (sums.p + sums.q)
+    if difference > sums.precision * mean or difference * difference > sums.precision * sums.total:
         sums.settled = False
-    return 2 * sums.total / (sums.p + sums.q)
+    return sums.total / mean
 
 
 cdef inline double finish_hellinger(Sums* sums) noexcept nogil:
     """Return the squared distance: (total - (sqrt sum p - sqrt sum q)^2 / 2) / sqrt(sum p sum q)."""
     cdef double difference = sqrt(sums.p) - sqrt(sums.q), scale = sqrt(sums.p) * sqrt(sums.q)
-    return take_off(sums.total / scale, 0.5 * difference * difference / scale, sums) if scale > 0 else 1
+    return take_off(sums.total / scale, 0.5 * difference * difference / scale, sums)
 
 
 cdef inline double finish_power(int measure, Sums* sums, bint plain) noexcept nogil:
@@ -173,7 +166,7 @@ cdef inline double finish_measure(int measure, int normalisation, Sums* sums) no
         return sums.total
     if normalisation == PLAIN:
         value = finish_plain(measure, sums)
-    elif sums.p > 0 and isfinite(sums.p) and isfinite(sums.q):
+    elif sums.p > 0 and isfinite(sums.p) and isfinite(sums.q) and (sums.q > 0 or not is_symmetric(measure)):
         value = finish_normalised(measure, sums)
     else:
         return NAN

@@ -20,7 +20,7 @@ from divergence.resweep cimport (
 from divergence.sweep cimport column_sums, unpack_column
 from divergence.terms cimport (
     ENTROPY_Q, JEFFREYS, JENSEN_SHANNON_ROOT, KL, MASS, REVERSE_KL, TOP1, has_one_sweep, has_unit, inner_sums_of,
-    needs_exact_masses,
+    is_symmetric, needs_exact_masses,
 )
 
 cdef enum:             # why a row fails the check
@@ -105,8 +105,8 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, Fra
     return settled
 
 
-cdef inline void resweep_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
-                              Frame* frames) noexcept nogil:
+cdef inline void resweep_measures(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
+                                  Frame* frames) noexcept nogil:
     """Sweep rows again, and those that are still not settled a last time, from sums that are exact to rounding.
 
     Neighbours that are not settled are swept together.
@@ -123,6 +123,24 @@ cdef inline void resweep_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows,
             sweep_again(job, row + first, r + 1 - first, frames + 2 * first, region, region.pieces)
             for k in range(first, r + 1):
                 finish_swept(job, row + k, region.pieces + (k - first) * STATE, frames + 2 * k)
+
+
+cdef inline void resweep_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
+                              Frame* frames) noexcept nogil:
+    """Sweep rows again for symmetric measures, and then for the others.
+
+    Which others are not settled may depend on which side is p, and a sweep for them would change last bits.
+    """
+    cdef Selection[2] parts
+    cdef Job part
+    cdef int m
+    parts[0].n = parts[1].n = 0
+    for m in range(job.n_measures):
+        select(job, m, &parts[0 if is_symmetric(job.measures[m]) else 1])
+    for m in range(2):
+        if parts[m].n > 0:
+            part = with_measures(job, &parts[m])
+            resweep_measures(&part, row, n_rows, region, frames)
 
 
 # ---- Values of rows --------------------------------------------------------------------------------

@@ -129,20 +129,26 @@ cdef void to_shares(
 cdef void to_logarithms(
     const double* p, const double* q, Py_ssize_t n, bint middle, double* ratio_out, double* middle_out
 ) noexcept nogil:
-    """Compute log(p / q), which is 0 where a side is 0, and log((p + q) / 2 q), with p in place of a q of 0.
+    """Compute log(p / q), which is 0 where a side is 0, and log((s + l) / 2 s), with l in place of an s of 0.
 
-    Quotients are stored first, because the compiler would take a logarithm on each branch of a loop that does both.
+    Of p and q, s is the smaller and l the larger, so that exchanging p with q negates the first logarithm and leaves
+    the second one. Quotients are stored first, because the compiler would take a logarithm on each branch of a loop
+    that does both.
     """
     cdef Py_ssize_t i
-    for i in range(n):  # p / q, or 0 where p = 0, or else 1 where q = 0
-        middle_out[i] = p[i] / (q[i] if q[i] > 0 else (p[i] if p[i] > 0 else 1))
+    cdef double smaller, larger
+    for i in range(n):  # l / s, or 1 where s = 0, or 0 where both are 0
+        smaller, larger = min(p[i], q[i]), max(p[i], q[i])
+        middle_out[i] = larger / (smaller if smaller > 0 else (larger if larger > 0 else 1))
     for i in range(n):
-        ratio_out[i] = middle_out[i] if p[i] > 0 else 1
+        ratio_out[i] = middle_out[i] if max(p[i], q[i]) > 0 else 1
     for i in range(n):
         ratio_out[i] = logarithm(ratio_out[i])
+    for i in range(n):
+        ratio_out[i] = ratio_out[i] if p[i] > q[i] else -ratio_out[i]
     if middle:
         for i in range(n):  # this is 0 where both are 0; the logarithm below is finite there
-            middle_out[i] = 0.5 * middle_out[i] + (0.5 if q[i] > 0 else 0)
+            middle_out[i] = 0.5 * middle_out[i] + (0.5 if min(p[i], q[i]) > 0 else 0)
         for i in range(n):
             middle_out[i] = logarithm(middle_out[i])
 
@@ -161,10 +167,10 @@ cdef double sum_terms(
             total -= q[i] * ratio[i]
     elif measure == PSI:  # both directions of KL
         for i in range(n):
-            total += (p[i] - q[i]) * ratio[i]
-    elif measure == JENSEN_SHANNON:  # p log(2 p / (p + q)) + q log(2 q / (p + q)), halved
+            total += fabs(p[i] - q[i]) * fabs(ratio[i])
+    elif measure == JENSEN_SHANNON:  # l log(2 l / (s + l)) + s log(2 s / (s + l)), halved
         for i in range(n):
-            total += 0.5 * (p[i] * (ratio[i] - middle[i]) - q[i] * middle[i])
+            total += 0.5 * (max(p[i], q[i]) * (fabs(ratio[i]) - middle[i]) - min(p[i], q[i]) * middle[i])
     elif measure == TOTAL_VARIATION:
         for i in range(n):
             total += 0.5 * fabs(p[i] - q[i])

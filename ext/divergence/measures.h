@@ -31,7 +31,8 @@ enum {
     KB_EXACT = 2,        /* its terms are fast, and yet the sums of p and q enter its value to first order */
     KB_LARGEST = 4,      /* the row takes its largest term instead of their sum */
     KB_UNITLESS = 8,     /* its value is no logarithm, so the base does not scale it */
-    KB_SHOWN = 16        /* compare, evaluate and the accumulators of rows know it by its name, in this order */
+    KB_SHOWN = 16,       /* compare, evaluate and the accumulators of rows know it by its name, in this order */
+    KB_SYMMETRIC = 32 | KB_USES_Q /* exchanging p with q changes no bit of its terms, its sums and its value */
 };
 
 enum {
@@ -41,29 +42,30 @@ enum {
 };
 
 #define KB_MEASURES(ROW) \
-ROW(KL,            "kl",              KL,            KB_FAST, 0,        0,         KB_SHOWN | KB_USES_Q)               \
-ROW(REVERSE_KL,    "reverse_kl",      REVERSE_KL,    KB_FAST, 1,        2,         KB_SHOWN | KB_USES_Q)               \
-ROW(CROSS,         "cross_entropy",   CROSS,         KB_FAST, KB_ALONE, 1,         KB_SHOWN | KB_USES_Q | KB_EXACT)    \
-ROW(ENTROPY,       "entropy_p",       ENTROPY,       KB_FAST, 2,        1,         KB_SHOWN | KB_EXACT)                \
-ROW(ENTROPY_Q,     "entropy_q",       ENTROPY_Q,     KB_FAST, 3,        2,         KB_SHOWN | KB_USES_Q | KB_EXACT)    \
-ROW(JS,            "js",              JS,            KB_FAST, 4,        KB_SWEEPS, KB_SHOWN | KB_USES_Q)               \
-ROW(JS_ROOT,       "js_distance",     JS,            KB_FAST, 4,        KB_SWEEPS, KB_SHOWN | KB_USES_Q)               \
-ROW(JEFFREYS,      "jeffreys",        JEFFREYS,      KB_FAST, KB_ALONE, 2,         KB_SHOWN | KB_USES_Q)               \
-ROW(HELLINGER,     "hellinger",       HELLINGER,     KB_FAST, KB_ALONE, KB_SWEEPS, KB_SHOWN | KB_USES_Q)               \
-ROW(VARIATION,     "total_variation", VARIATION,     KB_FAST, KB_ALONE, KB_SWEEPS, KB_SHOWN | KB_USES_Q | KB_UNITLESS) \
-ROW(CHI2,          "chi2",            CHI2,          KB_FAST, KB_ALONE, KB_SWEEPS, KB_SHOWN | KB_USES_Q | KB_UNITLESS) \
-ROW(TOP1,          "top1_agreement",  TOP1,          KB_NONE, KB_ALONE, 0,         KB_SHOWN | KB_UNITLESS)             \
-ROW(AFFINITY,      "affinity",        AFFINITY,      KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q | KB_UNITLESS)            \
-ROW(RENYI,         "renyi",           RENYI,         KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q)                          \
-ROW(ALPHA,         "alpha",           RENYI,         KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q | KB_UNITLESS)            \
-ROW(RENYI_ENTROPY, "renyi_entropy",   RENYI_ENTROPY, KB_WIDE, KB_ALONE, KB_SWEEPS, 0)                                  \
-ROW(TSALLIS,       "tsallis_entropy", RENYI_ENTROPY, KB_WIDE, KB_ALONE, KB_SWEEPS, KB_UNITLESS)                        \
-ROW(PERPLEXITY,    "perplexity_p",    ENTROPY,       KB_FAST, 2,        1,         KB_EXACT)                           \
-ROW(SUPPORT,       "support",         SUPPORT,       KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q)                          \
-ROW(MAX_RATIO,     "max_ratio",       MAX_RATIO,     KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q | KB_LARGEST)             \
-ROW(MIN_ENTROPY,   "min_entropy",     MIN_ENTROPY,   KB_SLOW, KB_ALONE, KB_SWEEPS, KB_LARGEST)                         \
-ROW(POWER,         "power",           POWER,         KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q)                          \
-ROW(MIXTURE,       "mixture",         MIXTURE,       KB_FAST, KB_ALONE, KB_SWEEPS, KB_USES_Q | KB_EXACT)               \
+ROW(KL,            "kl",              KL,            KB_FAST, 0,        0,         KB_SHOWN | KB_USES_Q)              \
+ROW(REVERSE_KL,    "reverse_kl",      REVERSE_KL,    KB_FAST, 1,        2,         KB_SHOWN | KB_USES_Q)              \
+ROW(CROSS,         "cross_entropy",   CROSS,         KB_FAST, KB_ALONE, 1,         KB_SHOWN | KB_USES_Q | KB_EXACT)   \
+ROW(ENTROPY,       "entropy_p",       ENTROPY,       KB_FAST, 2,        1,         KB_SHOWN | KB_EXACT)               \
+ROW(ENTROPY_Q,     "entropy_q",       ENTROPY_Q,     KB_FAST, 3,        2,         KB_SHOWN | KB_USES_Q | KB_EXACT)   \
+ROW(JS,            "js",              JS,            KB_FAST, 4,        KB_SWEEPS, KB_SHOWN | KB_SYMMETRIC)           \
+ROW(JS_ROOT,       "js_distance",     JS,            KB_FAST, 4,        KB_SWEEPS, KB_SHOWN | KB_SYMMETRIC)           \
+ROW(JEFFREYS,      "jeffreys",        JEFFREYS,      KB_FAST, KB_ALONE, 2,         KB_SHOWN | KB_SYMMETRIC)           \
+ROW(HELLINGER,     "hellinger",       HELLINGER,     KB_FAST, KB_ALONE, KB_SWEEPS, KB_SHOWN | KB_SYMMETRIC)           \
+ROW(VARIATION,     "total_variation", VARIATION,     KB_FAST, KB_ALONE, KB_SWEEPS,                                    \
+    KB_SHOWN | KB_SYMMETRIC | KB_UNITLESS)                                                                            \
+ROW(CHI2,          "chi2",            CHI2,          KB_FAST, KB_ALONE, KB_SWEEPS, KB_SHOWN | KB_USES_Q | KB_UNITLESS)\
+ROW(TOP1,          "top1_agreement",  TOP1,          KB_NONE, KB_ALONE, 0,         KB_SHOWN | KB_UNITLESS)            \
+ROW(AFFINITY,      "affinity",        AFFINITY,      KB_WIDE, KB_ALONE, KB_SWEEPS, KB_SYMMETRIC | KB_UNITLESS)        \
+ROW(RENYI,         "renyi",           RENYI,         KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q)                         \
+ROW(ALPHA,         "alpha",           RENYI,         KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q | KB_UNITLESS)           \
+ROW(RENYI_ENTROPY, "renyi_entropy",   RENYI_ENTROPY, KB_WIDE, KB_ALONE, KB_SWEEPS, 0)                                 \
+ROW(TSALLIS,       "tsallis_entropy", RENYI_ENTROPY, KB_WIDE, KB_ALONE, KB_SWEEPS, KB_UNITLESS)                       \
+ROW(PERPLEXITY,    "perplexity_p",    ENTROPY,       KB_FAST, 2,        1,         KB_EXACT)                          \
+ROW(SUPPORT,       "support",         SUPPORT,       KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q)                         \
+ROW(MAX_RATIO,     "max_ratio",       MAX_RATIO,     KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q | KB_LARGEST)            \
+ROW(MIN_ENTROPY,   "min_entropy",     MIN_ENTROPY,   KB_SLOW, KB_ALONE, KB_SWEEPS, KB_LARGEST)                        \
+ROW(POWER,         "power",           POWER,         KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q)                         \
+ROW(MIXTURE,       "mixture",         MIXTURE,       KB_FAST, KB_ALONE, KB_SWEEPS, KB_SYMMETRIC | KB_EXACT)           \
 ROW(MASS,          "mass",            MASS,          KB_NONE, KB_ALONE, 0,         KB_UNITLESS)
 
 #define KB_NUMBER(NUMBER, ...) KB_##NUMBER,

@@ -48,13 +48,16 @@ typedef struct {
     int has_q;
     int masses; /* whether p and q are summed and their values checked */
     int exact;  /* whether the masses enter to first order, so that each value is widened */
+    int symmetric; /* whether exchanging p with q must change no bit */
     int zeros;  /* whether zeros may occur */
     int run;    /* groups that the first halves of terms are ahead of the second ones, or 0 for terms without halves */
 } kb_choices;
 
 KB_INLINE kb_choices kb_choose(int measure, int has_q, int masses, int zeros) {
-    kb_choices choices = {measure, has_q, masses, 0, zeros, kb_has_halves(measure) ? KB_RUN : 0};
-    choices.exact = measure == KB_MASS || (kb_measures[measure].properties & KB_EXACT) != 0;
+    const int properties = kb_measures[measure].properties;
+    kb_choices choices = {measure, has_q, masses, 0, 0, zeros, kb_has_halves(measure) ? KB_RUN : 0};
+    choices.exact = measure == KB_MASS || (properties & KB_EXACT) != 0;
+    choices.symmetric = (properties & KB_SYMMETRIC) == KB_SYMMETRIC;
     return choices;
 }
 
@@ -81,7 +84,7 @@ KB_INLINE kb_choices kb_choose(int measure, int has_q, int masses, int zeros) {
 typedef struct {
     KB(kb_notes) notes;
     WIDE wide_p[PARTS], wide_q[PARTS];
-    REAL sum[KB_LANES], difference[KB_LANES], total[KB_LANES]; /* of p, of q - p, of terms */
+    REAL sum[KB_LANES], difference[KB_LANES], total[KB_LANES]; /* of p or p + q, of q - p, of terms */
 } KB(kb_state);
 
 /* What the first halves of the terms of a run leave for the second ones. */
@@ -112,8 +115,8 @@ KB_INLINE void KB(kb_step)(kb_choices choices, int first, int second, const kb_g
     KB_EACH_LANE {
         if (second) {
             REAL a = p[k], b = choices.has_q ? q[k] : 0;
-            if (choices.masses && !choices.exact) state->sum[k] += a;
-            if (choices.masses && !choices.exact && choices.has_q) state->difference[k] += b - a;
+            if (choices.masses && !choices.exact) state->sum[k] += choices.symmetric ? a + b : a;
+            if (choices.masses && !choices.exact && choices.has_q) state->difference[k] -= a - b;
             state->total[k] += choices.run
                 ? KB(kb_end)(choices.measure, choices.zeros, a, b, s[k], remainder[k], exponent[k])
                 : KB(kb_term)(choices.measure, choices.zeros, a, b);
@@ -140,16 +143,21 @@ KB_INLINE void KB(kb_widen)(kb_choices choices, const KB(kb_state) *state, doubl
     if (choices.masses && choices.exact) KB_EACH_LANE totals[0][k] += ((const double *)state->wide_p)[k];
     if (choices.masses && choices.exact && choices.has_q)
         KB_EACH_LANE totals[1][k] += ((const double *)state->wide_q)[k];
-    if (choices.masses && !choices.exact) KB_EACH_LANE totals[0][k] += (double)state->sum[k];
-    if (choices.masses && !choices.exact && choices.has_q)
+    if (choices.masses && choices.symmetric)
+        KB_EACH_LANE totals[0][k] += 0.5 * ((double)state->sum[k] - (double)state->difference[k]);
+    else if (choices.masses && !choices.exact)
+        KB_EACH_LANE totals[0][k] += (double)state->sum[k];
+    if (choices.masses && choices.symmetric)
+        KB_EACH_LANE totals[1][k] += 0.5 * ((double)state->sum[k] + (double)state->difference[k]);
+    else if (choices.masses && !choices.exact && choices.has_q)
         KB_EACH_LANE totals[1][k] += (double)state->sum[k] + (double)state->difference[k];
     if (choices.measure != KB_MASS) KB_EACH_LANE totals[2][k] += (double)state->total[k];
 }
 
 /* Add the terms of one measure to `sums` and, with masses, the sums of p and q to `masses` and to the lanes after it.
-   Where the measure depends on the masses to first order (exact), each value is widened. Elsewhere the sums of p and of
-   q - p are widened, which is exact for near rows and saves a quarter of the time. Return what the values were; unless
-   they were usual, nothing is added. */
+   Where the measure depends on the masses to first order (exact), each value is widened. Elsewhere the sums of p, or of
+   p + q for symmetric measures, and of q - p are widened, which is exact for near rows and saves a quarter of the time.
+   Return what the values were; unless they were usual, nothing is added. */
 KB_INLINE int KB(kb_pass)(kb_choices choices, const kb_groups *operands, double *masses, double *sums) {
     const kb_groups groups = *operands;
     double totals[3][KB_LANES];

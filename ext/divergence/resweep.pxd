@@ -210,18 +210,20 @@ cdef inline bint settle_logits(const Job* job, Py_ssize_t row, const Region* reg
 
 
 cdef inline void settle_mass(const Job* job, Py_ssize_t row, const Region* region, double* state) noexcept nogil:
-    """Sum q once more where its sum is small beside that of p, because sums of q - p have then lost some of it."""
+    """Sum p or q once more where its sum is small beside the other's: sums of q - p have then lost some of it."""
     cdef Py_ssize_t i, n, start = 0
-    cdef double total = 0
-    if not job.has_q or state[ROUGH + 1] > 0.5 * state[ROUGH] or state[ROUGH + 1] != state[ROUGH + 1]:
+    cdef double total = 0, p = state[ROUGH], q = state[ROUGH + 1]
+    cdef const Operand* x
+    if not job.has_q or 0.5 * p < q < 2 * p or p != p or q != q:
         return
+    x = &job.p if p < q else &job.q
     while start < job.n:
         n = min(job.block, job.n - start)
-        pack_block(job, &job.q, row, 1, start, n, region.wide_q)
+        pack_block(job, x, row, 1, start, n, region.wide_q)
         for i in range(n):
             total += region.wide_q[i]
         start += n
-    state[1] = state[ROUGH + 1] = total + job.n * job.smoothing
+    state[0 if p < q else 1] = state[ROUGH + (0 if p < q else 1)] = total + job.n * job.smoothing
 
 
 cdef inline double shift_between(const Job* job, const Frame* frames) noexcept nogil:

@@ -11,8 +11,10 @@ This file is compiled without -fassociative-math, which would undo the two-step 
 from common.exact cimport add_value, is_finite
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.math cimport INFINITY, exp, fabs, ldexp, log, log1p, rint
+from libc.math cimport INFINITY, exp, fabs, ldexp, log, rint
 from libc.stdint cimport int64_t
+
+from divergence.terms cimport jensen_shannon_slow, kl_slow
 
 cdef enum:
     # terms of probabilities
@@ -43,29 +45,6 @@ cdef double LOG2_LOW = 1.90821492927058770002e-10
 cdef double MOST = 1099511627776.0  # 2^40: logits below -2^40 have probability zero, and those above 2^40 are refused
 
 
-cdef inline double excess(double d) noexcept nogil:
-    """Return d - log1p(d), d > -1, without cancellation near 0."""
-    cdef double u, z
-    if fabs(d) > 0.25:
-        return d - log1p(d)
-    # log1p(d) = 2 atanh(u) with u = d / (2 + d), and d - 2 u = d u. As u^2 < 0.021, u^22 / 23 is below 2^-110.
-    u = d / (2 + d)
-    z = u * u
-    return u * (d - 2 * z * (1 / 3. + z * (1 / 5. + z * (1 / 7. + z * (1 / 9. + z * (1 / 11. + z * (
-        1 / 13. + z * (1 / 15. + z * (1 / 17. + z * (1 / 19. + z / 21.))))))))))
-
-
-cdef inline double relative(double p, double q) noexcept nogil:
-    """Return p log(p / q) - p + q, which is never negative (scipy.special.kl_div)."""
-    if p == 0:
-        return q
-    if q == 0:
-        return INFINITY
-    if q > 2 * p or p > 2 * q:
-        return p * log(p / q) - p + q
-    return p * excess((q - p) / p)
-
-
 cdef inline double probability_term(int term, double p, double q) noexcept nogil:
     """Return one term of one pair of probabilities."""
     if term == SUM_P:
@@ -73,9 +52,9 @@ cdef inline double probability_term(int term, double p, double q) noexcept nogil
     if term == SUM_Q:
         return q
     if term == KL:
-        return relative(p, q)
+        return kl_slow(p, q)
     if term == REVERSE_KL:
-        return relative(q, p)
+        return kl_slow(q, p)
     if term == P_LOG_P:
         return p * log(p) if p > 0 else 0
     if term == Q_LOG_Q:
@@ -83,7 +62,7 @@ cdef inline double probability_term(int term, double p, double q) noexcept nogil
     if term == P_LOG_Q:
         return (p * log(q) if q > 0 else INFINITY) if p > 0 else 0
     if term == JENSEN_SHANNON:
-        return 0.5 * (relative(p, 0.5 * (p + q)) + relative(q, 0.5 * (p + q)))
+        return jensen_shannon_slow(p, q)
     return 0.5 * fabs(p - q)
 
 

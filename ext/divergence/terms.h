@@ -43,7 +43,7 @@ KB_INLINE int kb_has_halves(int measure) {
 
    where no part cancels another. The first half sets *remainder to s d + (q - q'). */
 KB_INLINE void KB(kb_begin_kl)(REAL p, REAL q, REAL *s, REAL *remainder, REAL *k) {
-    REAL near = KB(kb_align)(q, p, k), d = p - near;
+    REAL near = KB(kb_align)(0, q, p, k), d = p - near;
     *s = d / (p + near);
     *remainder = *s * d + (q - near);
 }
@@ -97,13 +97,14 @@ KB_INLINE REAL KB(kb_js_of)(REAL a, REAL u, REAL smaller, REAL log_ratio) {
 /* The logarithm of a ratio, in two halves. Let u = (p - q) / (p + q), and let q' = 2^k q and s = (p - q') / (p + q')
    be those of KL. Then atanh(u) = log(p / q) / 2 = u + R with R = (atanh(s) - s) + k ln 2 / 2 + (s - u). The first
    half sets *remainder to the last two parts, and the second one returns R. Where k is 0, s is u to the last bit, so
-   no part of R cancels another. Where p or q is 0, R is -u, which makes the logarithm 0. */
+   no part of R cancels another. Where p or q is 0, R is -u, which makes the logarithm 0. Exchanging p with q negates
+   all of these to the last bit. */
 KB_INLINE void KB(kb_begin_ratio)(int zeros, REAL p, REAL q, REAL *s, REAL *u, REAL *remainder) {
     REAL total = p + q, one = p, other = q, k, near;
     if (zeros) one = p > 0 ? p : q;
     if (zeros) other = q > 0 ? q : p;
     if (zeros) total = total > 0 ? total : C(1);
-    near = KB(kb_align)(other, one, &k);
+    near = KB(kb_align)(1, other, one, &k);
     *s = (one - near) / (one + near);
     if (zeros) *s = one > 0 ? *s : 0;
     *u = (p - q) / total;

@@ -52,14 +52,17 @@ KB_INLINE REAL KB(kb_exponent)(BITS shift) {
 
 /* Return x 2^k with the integer k that brings x within a factor 3/2 of `target`, and set *k such that *k LN2 is the
    logarithm of 2^k. The difference from `target` is then exact (Sterbenz). Half a binade is added before the exponent
-   of the quotient is cut off, so k is the rounded difference of the two bit patterns. Both have to be normal. */
-KB_INLINE REAL KB(kb_align)(REAL x, REAL target, REAL *k) {
+   of the quotient is cut off, so k is the rounded difference of the two bit patterns. Both have to be normal. A
+   difference of k and a half is rounded up, or, where the literal `antisymmetric` asks for it, away from 0, so that
+   exchanging x with `target` negates k. */
+KB_INLINE REAL KB(kb_align)(int antisymmetric, REAL x, REAL target, REAL *k) {
 #if KB_REAL == 32
     const UBITS half = 0x00400000u, exponent = 0xff800000u;
 #else
     const UBITS half = 0x0008000000000000ull, exponent = 0xfff0000000000000ull;
 #endif
-    BITS shift = (BITS)(((UBITS)KB(kb_bits)(target) - (UBITS)KB(kb_bits)(x) + half) & exponent);
+    UBITS difference = (UBITS)KB(kb_bits)(target) - (UBITS)KB(kb_bits)(x);
+    BITS shift = (BITS)((difference + half - (antisymmetric ? difference >> (KB_REAL - 1) : 0)) & exponent);
     *k = KB(kb_exponent)(shift);
     return KB(kb_value)((BITS)((UBITS)KB(kb_bits)(x) + (UBITS)shift));
 }

@@ -29,7 +29,7 @@ PairwiseMeasure: TypeAlias = Literal[
 
 _SYMMETRIC = frozenset(("js", "js_distance", "total_variation", "hellinger", "jeffreys"))
 _TILE_ROWS, _TILE_COLUMNS = 512, 2048  # a tile is 8 MiB of values, which makes products large enough for BLAS
-_CANCELLED = 1e-2  # a value below this has lost more than 1e-13 of itself in a product of float64 rows
+_CANCELLED = 1e-2  # a value in nats below this has lost more than 1e-13 of itself in a product of float64 rows
 
 
 @overload
@@ -107,6 +107,10 @@ def pairwise_divergence(
     "kl", "cross_entropy" and "hellinger" are computed as matrix products, and "js" takes one logarithm an element.
     Pairs that are so near that this cancels are computed again term by term.
 
+    A row has a divergence of exactly 0 from itself. For the symmetric measures ("js", "js_distance", "hellinger",
+    "total_variation" and "jeffreys"), the matrix of a P is symmetric to the last bit, as
+    :func:`scipy.spatial.distance.squareform` wants it, and that of P and Q is the transpose of that of Q and P.
+
     Examples
     --------
     >>> import kullback
@@ -137,8 +141,29 @@ def pairwise_divergence(
             raise ValueError(f"k must be in [1, {most}] for {shape[1]} rows, got {k}")
         return _nearest(tile, shape, int(k), Q is None)
     values = np.empty(shape) if out is None else check_out(out, shape)
-    _fill(tile, values, mirrored=Q is None and measure in _SYMMETRIC)
+    order = 0
+    if measure in _SYMMETRIC and Q is not None:
+        order = _compare(first, second)
+    if order > 0:
+        _fill(_Tiles(second, first, measure, unit, threads), values.T, mirrored=False)
+    else:
+        _fill(tile, values, mirrored=measure in _SYMMETRIC and order == 0)
     return values
+
+
+def _compare(first: FloatArray, second: FloatArray) -> int:
+    """Return -1, 0 or 1 as the first matrix comes before the second, equals it, or comes after it, in some order.
+
+    Products of the same two matrices are then always taken in the same order, so that they have the same bits.
+    """
+    if len(first) != len(second):
+        return -1 if len(first) < len(second) else 1
+    differing = np.flatnonzero((first != second).any(axis=1))
+    if not differing.size:
+        return 0
+    one, other = first[differing[0]], second[differing[0]]
+    column = np.argmax(one != other)
+    return -1 if one[column] < other[column] else 1
 
 
 def _fill(tile: _Tiles, values: FloatArray, mirrored: bool) -> None:
@@ -148,9 +173,12 @@ def _fill(tile: _Tiles, values: FloatArray, mirrored: bool) -> None:
         rows = slice(i, min(i + _TILE_ROWS, values.shape[0]))
         for j in range(i if mirrored else 0, values.shape[1], n_columns):
             columns = slice(j, min(j + n_columns, values.shape[1]))
-            values[rows, columns] = tile(rows, columns)
+            block = tile(rows, columns)
+            if mirrored and i == j:
+                block = np.triu(block) + np.triu(block, 1).T
+            values[rows, columns] = block
             if mirrored and i != j:
-                values[columns, rows] = values[rows, columns].T
+                values[columns, rows] = block.T
 
 
 def _nearest(tile: _Tiles, shape: tuple[int, int], k: int, skip_self: bool) -> tuple[FloatArray, npt.NDArray[np.int64]]:
@@ -181,6 +209,8 @@ class _Tiles:
         For each row of P and of Q, whether it holds a value so small that the kernel's fast loop cannot take it.
     product : callable or None
         The method that computes a tile by matrix products or one logarithm an element, if the measure has one.
+    cancelled : float
+        Values of a product below this are computed again.
     """
 
     def __init__(self, p: FloatArray, q: FloatArray, measure: str, unit: float, n_threads: int) -> None:
@@ -189,6 +219,7 @@ class _Tiles:
         for rows, flags in zip((p, q), self.slow, strict=True):
             kernel.flag_rows(rows, flags)
         self.product: Callable[[slice, slice], FloatArray] | None = None
+        self.cancelled = _CANCELLED * {"hellinger": 1.0, "js_distance": math.sqrt(unit)}.get(measure, unit)
         if measure in ("kl", "cross_entropy"):
             with np.errstate(divide="ignore", invalid="ignore"):
                 self.log_q = np.where(q > 0, np.log(q), 0.0)
@@ -212,7 +243,7 @@ class _Tiles:
             kernel.all_pairs(p, q, *slow, number, self.unit, values, self.n_threads)
             return values
         values[:] = self.product(rows, columns)
-        near = tuple(np.ascontiguousarray(index) for index in np.nonzero(values < _CANCELLED))
+        near = tuple(np.ascontiguousarray(index) for index in np.nonzero(values < self.cancelled))
         if near[0].size:
             exact = np.empty(near[0].size)
             kernel.listed_pairs(p, q, *slow, near[0], near[1], number, self.unit, exact, self.n_threads)
