@@ -17,6 +17,7 @@ cdef enum:
     MAX_STEPS = 400   # the widest bracket, 1e-308 to 1e308 in beta, needs 240 expansions and 60 halvings
     BLOCK = 64        # rows a task: about 100 microseconds
 cdef double TOLERANCE = 1e-9  # in nats of entropy; Newton's last step costs as much for 1e-5
+cdef double LIMIT = 700       # of |log(beta)|: exp(700) is near the largest double
 cdef double FLUSH = 708       # exp(-708) is the last normal double
 cdef double TINY = 1e-300     # the distances of a row whose largest one is smaller count as equal
 
@@ -85,9 +86,10 @@ cdef double search_row(
         u += step
         if not (low < u < high):
             u = 0.5 * (low + high)
-        if fabs(u) > 700 or high - low < 1e-14 * fabs(u):
+        u = min(max(u, -LIMIT), LIMIT)  # the last stride may go past a root that lies within
+        if u == low or u == high or high - low < 1e-14 * fabs(u):
             break  # not attainable: the limit is uniform over the nearest, which tie, or over all
-    return exp(u if fabs(u) < 700 else (700 if u > 0 else -700))
+    return exp(u)
 
 
 cdef void fill_row(

@@ -2,9 +2,13 @@
 
 The search goes through faiss, and works around two of its habits. First, the flat index of faiss hands large blocks
 to a BLAS, whose rounding depends on the number of threads and on the other rows of the block. Here faiss always sums
-squared differences directly, which measured only a fifth slower and which keeps small distances exact between rows far
-from the origin. Second, faiss computes in float32. Rows are therefore centred and scaled first, so that data with a
-large offset, or data of the order of 1e30 or 1e-40, lose nothing.
+squared differences directly, which measured only a fifth slower. Second, faiss computes in float32. Rows are therefore
+centred and scaled first, so that data with a large offset, or data of the order of 1e30 or 1e-40, lose nothing. A few
+more neighbours than are wanted are asked for, and all of them are measured again in float64.
+
+What float32 cannot tell apart is searched for again. The rounding of a row is a share of its distance from the centre.
+So it may be larger than the distances between neighbours where the data consist of groups that are far apart. Then the
+data are cut into cells, each of which is searched about a centre of its own, or all points are measured in float64.
 """
 
 from __future__ import annotations
@@ -13,15 +17,13 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ._arrays import FloatArray
-
-Found = tuple[npt.NDArray[Any], FloatArray]
-"""Indices of neighbours and the distances to them, both of shape (n_rows, k)."""
+from ._distances import Found, Indices, measure_all, nearest_of, row_blocks, search_all
 
 SERIAL_WORK = 1e7
 """Below so many differences of coordinates, which take 1 ms, one thread serves as well, and a busy machine better."""
@@ -39,6 +41,36 @@ would overflow float32."""
 
 DEFAULT_SEED = 1234
 """The seed of the inverted file's k-means where the user gives none."""
+
+SPARE = 4
+"""How many neighbours beyond those that are wanted are measured again in float64."""
+
+WIDER = 4
+"""How many times more neighbours are measured where these do not suffice."""
+
+ROUNDING = 2.0**-24
+"""The relative error of a number that is rounded to float32."""
+
+LOST = 2.0**-63
+"""Square root of the smallest normal number of float32. Smaller squares may be lost."""
+
+MEASURED = 2.0**-36
+"""A bound of the relative error of a distance that is measured in float64."""
+
+SAME = 2.0**-20
+"""Distances whose relative difference is less than this may be taken for equal."""
+
+CANDIDATES = 2**22
+"""Candidates that are in memory at a time: 32 MB for their indices, and as much for their distances."""
+
+MOST_CELLS = 64
+"""How many cells points are cut into, at most."""
+
+EXACT_MEMBERS = 10_000
+"""Cells of no more points are always searched exactly: that costs less than an inverted file of their own."""
+
+CLEAR_GAP = 2.0**10
+"""If one more cell makes the radius of the cells so many times smaller, they are groups that are far apart."""
 
 _faiss_lock = threading.Lock()
 
@@ -62,12 +94,12 @@ class EuclideanSearch:
     """
 
     def __init__(self, points: FloatArray, *, exact: bool, seed: int = DEFAULT_SEED, n_threads: int) -> None:
-        self.points, self.exact = points, exact
-        self.largest = max(float(np.abs(points).max()), np.finfo(np.float64).tiny)
+        self.points, self.exact, self.seed = points, exact, seed
         self.centre, self.scale = _centre_and_scale(points)
         rows, far = self._scaled(points)
         self.near = np.delete(np.arange(len(points)), far) if len(far) else None
-        self.index = self._build(rows if self.near is None else rows[self.near], seed, n_threads)
+        self.index = self._build(rows if self.near is None else rows[self.near], n_threads)
+        self._cells: Cells | None = None
 
     def among_themselves(self, k: int, n_threads: int, *, asking: FloatArray | None = None) -> Found:
         """Return the k nearest other points of every point.
@@ -75,11 +107,88 @@ class EuclideanSearch:
         ``asking`` holds the rows that ask in the points' place, in the same order, where these are not equal to the
         points.
         """
-        return self._search(self.points if asking is None else asking, k, n_threads, own_rows=True)
+        return self._search(self.points if asking is None else asking, np.arange(len(self.points)), k, n_threads)
 
     def of_new_rows(self, rows: FloatArray, k: int, n_threads: int) -> Found:
         """Return the k nearest points of every new row."""
-        return self._search(rows, k, n_threads, own_rows=False)
+        return self._search(rows, np.full(len(rows), -1), k, n_threads)
+
+    def _search(self, asking: FloatArray, own: Indices, k: int, n_threads: int) -> Found:
+        """Return the k nearest points of every row, where ``own`` is the point that a row is itself, or -1."""
+        indices, distances = self.find(asking, own, k, n_threads)
+        return indices, np.minimum(distances, np.finfo(asking.dtype).max).astype(asking.dtype)
+
+    def find(self, asking: FloatArray, own: Indices, k: int, n_threads: int) -> Found:
+        """Return what a search returns, with distances in float64, which may be infinite."""
+        if 2 * (k + 1 + SPARE) >= self.index.ntotal:
+            return search_all(self.points, asking, own, k, n_threads)
+        indices, distances = np.empty((len(asking), k), dtype=np.int64), np.empty((len(asking), k))
+        resolved = np.empty(len(asking), dtype=np.bool_)
+        for block in row_blocks(len(asking), CANDIDATES, k + 1 + SPARE):
+            found = self._find_block(asking[block], own[block], k, n_threads)
+            indices[block], distances[block], resolved[block] = found
+        if not resolved.all():
+            again = np.flatnonzero(~resolved)
+            before = indices[again], distances[again]
+            indices[again], distances[again] = self._find_again(asking[again], own[again], before, n_threads)
+        return indices, distances
+
+    def _find_block(
+        self, asking: FloatArray, own: Indices, k: int, n_threads: int
+    ) -> tuple[Indices, FloatArray, npt.NDArray[np.bool_]]:
+        """Return the nearest among the points that float32 ranks first, and for which rows they are the nearest."""
+        rows, far = self._scaled(asking)
+        indices, distances = np.empty((len(rows), k), dtype=np.int64), np.full((len(rows), k), np.inf)
+        resolved = np.zeros(len(rows), dtype=np.bool_)
+        left = np.delete(np.arange(len(rows)), far)
+        for factor in (1, WIDER):
+            if len(left):
+                found, squared = self._ask(rows[left], min(factor * (k + 1 + SPARE), self.index.ntotal), n_threads)
+                found = found if self.near is None else self.near[found]
+                indices[left], distances[left] = nearest_of(self.points, asking[left], found, own[left], k, n_threads)
+                resolved[left] = distances[left, -1] <= self._nearest_others(rows[left], squared[:, -1])
+                left = left[~resolved[left]]
+        return indices, distances, resolved
+
+    def _nearest_others(self, rows: npt.NDArray[np.float32], last_squared: npt.NDArray[Any]) -> FloatArray:
+        """Return a distance below which there is none but the candidates, of which the last one is given, to rounding.
+
+        Let r be the length of a scaled row and D the distance of a point that is no candidate. That point has a length
+        of at most r + D. Both are rounded by u times their lengths, so the last candidate is at a distance of at most
+        (1 + sums) (D + u (2 r + D)). Equal distances are told apart by nothing, so as much again as the sums may err
+        is allowed.
+        """
+        sums = ROUNDING * (rows.shape[1] + 2) / 2
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+        last = np.sqrt(last_squared, dtype=np.float64)
+        others = (last / (1 + sums) - 2 * ROUNDING * lengths - LOST * rows.shape[1] ** 0.5) / (1 + ROUNDING)
+        if self.near is not None:  # other points are too far for float32
+            others = np.minimum(others, FAR - lengths)
+        with np.errstate(over="ignore"):
+            return np.asarray(np.maximum(others, 0) * (1 + SAME + 2 * sums) * np.float64(self.scale))
+
+    def _find_again(self, asking: FloatArray, own: Indices, before: Found, n_threads: int) -> Found:
+        """Return the nearest points of rows that float32 does not resolve: in their cells, or among all points.
+
+        ``before`` is what was found without. An approximate search keeps it where a cell does not have nearer points,
+        so that its time stays within bounds.
+        """
+        (indices, distances), k = before, before[0].shape[1]
+        resolved = np.zeros(len(asking), dtype=np.bool_)
+        if self._cells is None:
+            self._cells = Cells(self, n_threads)
+        for cell, rows, apart in self._cells.of_rows(asking):
+            if len(cell.members) > k:
+                places = np.searchsorted(cell.members, own[rows])
+                places[cell.members[np.minimum(places, len(cell.members) - 1)] != own[rows]] = -1
+                found, measured = cell.search.find(asking[rows], places, k, n_threads)
+                resolved[rows] = measured[:, -1] < apart
+                better = resolved[rows] | (measured[:, -1] < distances[rows, -1])
+                indices[rows[better]], distances[rows[better]] = cell.members[found[better]], measured[better]
+        left = np.flatnonzero(~resolved if self.exact else distances[:, -1] == np.inf)
+        if len(left):
+            indices[left], distances[left] = search_all(self.points, asking[left], own[left], k, n_threads)
+        return indices, distances
 
     def _scaled(self, rows: FloatArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
         """Return rows centred and scaled in float32, and which of them are too far for that; those become zeros."""
@@ -90,7 +199,7 @@ class EuclideanSearch:
             rows /= self.scale  # where the scale is subnormal, NumPy 1.26 warns although no quotient overflows
         return np.ascontiguousarray(rows, dtype=np.float32), far
 
-    def _build(self, rows: npt.NDArray[np.float32], seed: int, n_threads: int) -> Any:
+    def _build(self, rows: npt.NDArray[np.float32], n_threads: int) -> Any:
         """Return the index of faiss that holds the rows."""
         n_points, n_features = rows.shape
         with faiss_settings(n_threads) as faiss:
@@ -98,32 +207,12 @@ class EuclideanSearch:
             if not self.exact:
                 n_lists = 2 ** max(0, round(0.75 * math.log2(n_points) - 4))
                 index = faiss.IndexIVFFlat(flat, n_features, n_lists)
-                index.cp.seed = seed
+                index.cp.seed = self.seed
                 index.cp.min_points_per_centroid = 1
                 index.cp.max_points_per_centroid = POINTS_PER_LIST
                 index.train(rows)
             index.add(rows)
         return index
-
-    def _search(self, asking: FloatArray, k: int, n_threads: int, *, own_rows: bool) -> Found:
-        """Return the k nearest points of every row; with ``own_rows``, row i is not its own neighbour."""
-        rows, far = self._scaled(asking)
-        if self.index.ntotal < k + own_rows:
-            far = np.arange(len(rows))
-        indices = np.empty((len(rows), k), dtype=np.int64)
-        distances = np.empty((len(rows), k), dtype=asking.dtype)
-        if len(far) < len(rows):
-            near = np.delete(np.arange(len(rows)), far) if len(far) else slice(None)
-            found, squared = self._ask(rows[near], k + own_rows, n_threads)
-            found = found if self.near is None else self.near[found]
-            if own_rows:
-                found, squared = _without_own(np.arange(len(rows))[near], found, squared)
-            _sort_ties(found, squared)
-            indices[near] = found
-            distances[near] = np.sqrt(squared, dtype=asking.dtype) * self.scale
-        if len(far):
-            indices[far], distances[far] = self._search_far(asking, far, k, own_rows)
-        return indices, distances
 
     def _ask(self, rows: npt.NDArray[np.float32], k: int, n_threads: int) -> Found:
         """Return the k nearest rows of the index and their squared distances, both in its scale."""
@@ -140,29 +229,73 @@ class EuclideanSearch:
                 squared[incomplete], indices[incomplete] = index.search(rows[incomplete], k)
         return indices, squared
 
-    def _search_far(self, asking: FloatArray, far: npt.NDArray[Any], k: int, own_rows: bool) -> Found:
-        """Search for the few rows whose squares overflow float32: in float64, scaled by the largest value."""
-        from scipy.spatial.distance import cdist
 
-        indices = np.empty((len(far), k), dtype=np.int64)
-        distances = np.empty((len(far), k))
-        rows = self.points.astype(np.float64) / self.largest
-        reach = np.abs(asking[far]).max(axis=1)
-        beyond = np.flatnonzero(reach > self.largest)  # new rows farther out than any point: each has its own scale
-        within = np.flatnonzero(reach <= self.largest)
-        blocks = [within[start : start + 64] for start in range(0, len(within), 64)]
-        blocks += [beyond[i : i + 1] for i in range(len(beyond))]
-        for block in blocks:
-            scale = max(self.largest, float(reach[block[0]]))
-            points = rows if scale == self.largest else self.points / scale
-            between = cdist(asking[far[block]].astype(np.float64) / scale, points)
-            if own_rows:
-                between[np.arange(len(block)), far[block]] = np.inf
-            order = np.argsort(between, axis=1, kind="stable")[:, :k]
-            indices[block] = order
-            with np.errstate(over="ignore"):
-                distances[block] = np.take_along_axis(between, order, axis=1) * scale
-        return indices, np.minimum(distances, np.finfo(asking.dtype).max).astype(asking.dtype)
+class Cell(NamedTuple):
+    """Points that are near each other."""
+
+    members: Indices
+    """Which points these are, in their order."""
+    radius: float
+    """The largest distance of one of them from the pivot."""
+    search: EuclideanSearch
+    """A search among them, about a centre of their own."""
+
+
+class Cells:
+    """The points of a search, cut into cells: those nearest to each of some pivots, which are points themselves.
+
+    Parameters
+    ----------
+    whole : EuclideanSearch
+        The search whose points are cut.
+    n_threads : int
+        Number of threads that build searches.
+    """
+
+    def __init__(self, whole: EuclideanSearch, n_threads: int) -> None:
+        points = whole.points
+        self.pivots = points[_choose_pivots(points, whole.centre)]
+        places, radii = np.empty(len(points), dtype=np.int64), np.zeros(len(self.pivots))
+        for block in row_blocks(len(points), CANDIDATES, len(self.pivots)):
+            between = measure_all(self.pivots, points[block])
+            places[block] = np.argmin(between, axis=1)
+            np.maximum.at(radii, places[block], between.min(axis=1))
+        self.cells = []
+        for place, radius in enumerate(radii if len(radii) > 1 else ()):
+            members = np.flatnonzero(places == place)
+            exact = whole.exact or len(members) <= EXACT_MEMBERS
+            search = EuclideanSearch(points[members], exact=exact, seed=whole.seed, n_threads=n_threads)
+            self.cells.append(Cell(members, float(radius), search))
+
+    def of_rows(self, rows: FloatArray) -> Iterator[tuple[Cell, Indices, FloatArray]]:
+        """Yield each cell with the rows that lie in it and their least distances to the points of other cells."""
+        if not self.cells:
+            return
+        between = measure_all(self.pivots, rows)
+        places = np.argmin(between, axis=1)
+        with np.errstate(invalid="ignore"):
+            apart = between * (1 - MEASURED) - [cell.radius for cell in self.cells]
+        apart[np.arange(len(rows)), places] = np.inf
+        for place, cell in enumerate(self.cells):
+            inside = np.flatnonzero(places == place)
+            if len(inside):
+                yield cell, inside, apart[inside].min(axis=1)
+
+
+def _choose_pivots(points: FloatArray, centre: FloatArray) -> list[int]:
+    """Return points of which each is farthest from those before it, so that groups far apart get one each first.
+
+    There is only one if cells would not be much smaller than the whole.
+    """
+    nearest = measure_all(points, centre[None])[0]
+    pivots: list[int] = []
+    radii = [np.inf]
+    while len(pivots) < MOST_CELLS and (len(pivots) < 2 or radii[-1] * CLEAR_GAP > radii[-2]) and radii[-1] > 0:
+        pivots.append(int(np.argmax(nearest)))
+        from_pivot = measure_all(points, points[pivots[-1:]])[0]
+        nearest = np.minimum(nearest, from_pivot) if len(pivots) > 1 else from_pivot
+        radii.append(float(nearest.max()))
+    return pivots if radii[-1] <= radii[1] / 2 else pivots[:1]
 
 
 @contextmanager
@@ -200,24 +333,3 @@ def _centre_and_scale(points: FloatArray) -> tuple[FloatArray, Any]:
 def _largest_values(rows: FloatArray) -> FloatArray:
     """Return the largest absolute value of each row."""
     return np.asarray(np.maximum(rows.max(axis=1), -rows.min(axis=1)))
-
-
-def _sort_ties(indices: npt.NDArray[Any], distances: FloatArray) -> None:
-    """Order columns by index within equal distances, in place; the distances are sorted already."""
-    new = distances[:, 1:] != distances[:, :-1]
-    rows = np.flatnonzero(~new.all(axis=1))
-    # Each column gets one number, and those of a group of equal distances lie between those of the groups beside it.
-    groups = np.cumsum(new[rows], axis=1, dtype=np.int64) * (indices.max(initial=0) + 1)
-    keys = indices[rows]
-    keys[:, 1:] += groups
-    keys.sort(axis=1)
-    keys[:, 1:] -= groups
-    indices[rows] = keys
-
-
-def _without_own(own: npt.NDArray[Any], indices: npt.NDArray[Any], distances: FloatArray) -> Found:
-    """Drop from each row its own index, or its last column where so many duplicates came first."""
-    drop = indices == own[:, None]
-    drop[~drop.any(axis=1), -1] = True
-    shape = (len(indices), indices.shape[1] - 1)
-    return indices[~drop].reshape(shape), distances[~drop].reshape(shape)

@@ -162,6 +162,8 @@ def test_masked_elements_are_never_read(call):
 
 def test_masked_arrays_without_masked_elements():
     """A masked array that masks nothing is an array, and the remedy that the message names leaves elements out."""
+    with pytest.raises(ValueError, match=r"leave elements out of a distribution, pass p.filled\(0\)"):
+        kullback.entropy(MASKED)
     nothing = np.ma.masked_array([0.25, 0.75])
     assert kullback.entropy(nothing) == kullback.entropy(MASKED.filled(0)) == kullback.entropy([0.25, 0.75])
     logits = np.ma.masked_array([1.0, 2.0, 9.0], [0, 0, 1]).filled(-np.inf)

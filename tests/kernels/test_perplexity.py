@@ -90,6 +90,20 @@ def test_rows_that_cannot_reach_the_perplexity(level):
     assert (search(level, rows, 40.0)[0] == 1 / k).all()
 
 
+@pytest.mark.parametrize("gap", [1e-3, 2e-9, 1e-12])
+@pytest.mark.parametrize("outlier", 10.0 ** np.array([40, 70, 100, 104, 113, 115, 120, 125, 130, 140]))
+def test_near_ties_beside_an_outlier(level, gap, outlier):
+    """A bandwidth is found that is any number of times smaller than the largest distance, up to exp(350) times."""
+    rows = np.ones((1, 24))
+    rows[0, 1:11] += gap
+    rows[0, 11:] = np.geomspace(1e8, outlier, 13)
+    _, bandwidths, entropies = search(level, rows, 8.0)
+    _, sigma = reference.conditional_probabilities(rows, 8.0)
+    assert abs(entropies[0] - np.log(8)) <= 1e-9
+    # Differences from the nearest are known to eps / gap of themselves, and so is the square of the bandwidth.
+    np.testing.assert_allclose(bandwidths, sigma, rtol=1e-6 + 2.0**-52 / gap)
+
+
 def test_threads_and_position_change_no_bit(level):
     """A row gives the same bytes on any thread count, alone or among others."""
     distances = np.random.default_rng(2).gamma(3, size=(300, 33)).astype(np.float32)

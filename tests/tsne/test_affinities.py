@@ -6,6 +6,7 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
+import kullback
 from kullback import _kernels
 from kullback.reference import affinities as reference
 from kullback.tsne import affinities, neighbors
@@ -86,10 +87,38 @@ def test_ragged_graph():
     dense[0, 1] = 1
     dense[1, [0, 2, 3, 4]] = [1, 2, 3, 4]
     dense[2:, 1] = 2
-    found = affinities.perplexity(sparse.csr_array(dense), 2, metric="precomputed")
+    with pytest.warns(UserWarning, match="X holds fewer .* perplexity = 2: row 0 has 1; .*: 4 of 5"):
+        found = affinities.perplexity(sparse.csr_array(dense), 2, metric="precomputed")
     assert found.P.sum() == pytest.approx(1)
     np.testing.assert_allclose(found.row_perplexity, [1, 2, 1, 1, 1])
     assert found.bandwidths[0] == 0
+
+
+def test_fewer_neighbours_than_the_perplexity(digits):
+    """A warning has both numbers and names the parameter that caused it; as many neighbours suffice."""
+    X = digits[:60]
+    graph = neighbors.neighbor_graph(X, 15)
+    by_cause = {
+        "n_neighbors = 15 is less than perplexity = 30; .*: 60 of 60": lambda: affinities.perplexity(
+            X, 30, n_neighbors=15
+        ),
+        "X holds fewer neighbours than perplexity = 15.5: row 0 has 15": lambda: affinities.perplexity(graph, 15.5),
+        "X holds fewer neighbours than perplexity = 16: row 0 has 15": lambda: affinities.perplexity(
+            neighbors.nearest_neighbors(X, 15), 16
+        ),
+        "X holds fewer neighbours than the largest of perplexities = 20: row 0 has 15": lambda: affinities.multiscale(
+            graph, [5, 20]
+        ),
+        "perplexity = 59.5 is more than the 59 other points": lambda: affinities.perplexity(X, 59.5),
+        "X holds fewer neighbours than perplexity = 30: row 0 has 15": lambda: kullback.TSNE(
+            metric="precomputed", init="random", max_iter=1
+        ).fit(affinities.perplexity(graph, 15).neighbors),
+    }
+    for cause, call in by_cause.items():
+        with pytest.warns(UserWarning, match=cause):
+            call()
+    for full in (affinities.perplexity(graph, 15), affinities.perplexity(X, 59), affinities.multiscale(graph, [15, 2])):
+        assert full.P.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

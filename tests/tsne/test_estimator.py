@@ -285,7 +285,9 @@ def test_masked_rows_are_refused(digits, fitted):
     X = np.ma.masked_array(digits[0][:60], np.zeros((60, 64), bool))
     X[3, 5] = np.ma.masked
     for method in (kullback.TSNE(perplexity=5, max_iter=50).fit, fitted.transform):
-        with pytest.raises(ValueError, match="X must have no masked elements, got 1"):
+        with pytest.raises(
+            ValueError, match=r"X must have no masked elements, got 1; pass X.filled\(...\) with values"
+        ):
             method(X)
 
 

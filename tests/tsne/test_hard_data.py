@@ -47,7 +47,7 @@ SANE = {
     "10,000 features": (RNG.normal(size=(40, 10_000)), {}),
     "empty rows in CSR": (sparse.csr_matrix(BLOB * (np.arange(60) % 3 == 0)[:, None]), {}),
     "all zero CSR": (sparse.csr_matrix((60, 3)), {}),
-    "unsorted CSR graph": (ragged_graph(), {"metric": "precomputed", "init": "random"}),
+    "unsorted CSR graph": (ragged_graph(), {"metric": "precomputed", "init": "random", "perplexity": 5}),
     "zero rows under cosine": (np.vstack([BLOB, np.zeros((2, 3))]), {"metric": "cosine"}),
     "coinciding init": (BLOB, {"init": np.zeros((60, 2))}),
     "a line": (np.arange(200.0)[:, None] * [1, 2, 3], {}),

@@ -134,6 +134,10 @@ def test_given_positions_are_kept_but_for_duplicates():
     assert np.abs(found - Y).max() < 1e-5
     assert np.array_equal(Y, before)
     assert len(np.unique(initialization.part_coinciding(np.zeros((20, 2)), random_state=0), axis=0)) == 20
+    for scale in (1e2, 1e37):  # the rounding of float32 there is far larger than the usual jitter
+        parted = initialization.part_coinciding(np.full((300, 2), scale), random_state=0)
+        assert len(np.unique(parted, axis=0)) == 300
+        np.testing.assert_allclose(parted, scale, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "serial"), [((40, 3), True), ((40, 1100), False)])

@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+FILL_IN = "pass {name}.filled(...) with values in their place, or leave them out"
+LEAVE_OUT = "to leave elements out of a distribution, pass {name}.filled(0), or {name}.filled(-numpy.inf) for logits"
+"""What to do about masked elements: of any array, and of one that holds probabilities or counts."""
 
-def as_array(value: Any, name: str) -> npt.NDArray[Any]:
+
+def as_array(value: Any, name: str, *, masks: str = FILL_IN) -> npt.NDArray[Any]:
     """Return an array, a frame, a tensor or a nested sequence as an ndarray, without a copy where there need be none.
 
-    What would lose its meaning is refused: masks, sparse matrices, dicts, and tensors that NumPy cannot see.
+    What would lose its meaning is refused: masks, sparse matrices, dicts, and tensors that NumPy cannot see. ``masks``
+    says what to do about masked elements.
     """
     if type(value) is np.ndarray:
         return value
-    refuse_masked(value, name)
+    refuse_masked(value, name, masks)
     kind = type(value).__name__
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name} must be dense, got a sparse {kind}; pass {name}.toarray()")
@@ -57,16 +62,13 @@ def _read_tensor(value: Any, name: str, error: Exception) -> npt.NDArray[Any]:
     ) from None
 
 
-def refuse_masked(value: Any, name: str) -> None:
+def refuse_masked(value: Any, name: str, remedy: str = FILL_IN) -> None:
     """Raise where a masked array, or one in a sequence, has masked elements, which NumPy would read all the same."""
     parts = value if isinstance(value, list | tuple) else (value,)
     masks = [np.ma.getmaskarray(part) for part in parts if isinstance(part, np.ma.MaskedArray)]
     n_masked = sum(np.count_nonzero(mask) for mask in masks)
     if n_masked:
-        raise ValueError(
-            f"{name} must have no masked elements, got {n_masked}; to leave elements out of a distribution, pass "
-            f"{name}.filled(0), or {name}.filled(-numpy.inf) for logits"
-        )
+        raise ValueError(f"{name} must have no masked elements, got {n_masked}; {remedy.format(name=name)}")
 
 
 def as_numbers(value: Any, name: str) -> npt.NDArray[Any]:
@@ -74,7 +76,7 @@ def as_numbers(value: Any, name: str) -> npt.NDArray[Any]:
 
     None and NA are NaN, and numbers of extended precision are rounded to float64.
     """
-    array = as_array(value, name)
+    array = as_array(value, name, masks=LEAVE_OUT)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         with np.errstate(over="ignore", under="ignore"):
             return array.astype(np.float64)

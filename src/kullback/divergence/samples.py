@@ -20,12 +20,6 @@ It took 0.9 s for 20,000 normal points of 10 features, where a search through al
 features it took 3.5 s against 1.4 s. For 2,000 points of 10 features it took 27 ms against 14 ms.
 """
 
-SPARE = 4
-"""How many neighbours beyond the k-th are measured again in float64."""
-
-BLOCK_ROWS = 1024
-"""How many rows have their differences to their neighbours in memory at a time."""
-
 
 def kl_divergence_from_samples(
     x: npt.ArrayLike, y: npt.ArrayLike, *, k: int = 5, base: float | None = None, n_threads: int | None = None
@@ -163,8 +157,11 @@ def _distances(
     """
     from scipy.spatial import cKDTree
 
-    tree = None if y.shape[1] > TREE_FEATURES and len(y) > k + skip + SPARE else cKDTree(y)
-    found = _search(x, y, k + skip, workers) if tree is None else tree.query(x, k=[k + skip], workers=workers)[0][:, 0]
+    tree = cKDTree(y) if y.shape[1] <= TREE_FEATURES else None
+    if tree is None:
+        found = EuclideanSearch(y, exact=True, n_threads=workers).of_new_rows(x, k + skip, workers)[1][:, -1]
+    else:
+        found = tree.query(x, k=[k + skip], workers=workers)[0][:, 0]
     rank = np.full(len(x), float(k))
     tied = np.flatnonzero(found == 0)
     reach = k + skip
@@ -178,19 +175,3 @@ def _distances(
         rank[tied[done]] = first[done] + 1 - skip
         tied = tied[~done]
     return found, rank
-
-
-def _search(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], k: int, workers: int) -> npt.NDArray[np.float64]:
-    """Return the distances to the k-th neighbours in y, equal rows included, in float64.
-
-    The library's search ranks in float32. A few more neighbours are therefore asked for and measured again. A neighbour
-    that is ranked even farther out is missed, but its distance differs from the one returned by no more than rounding.
-    """
-    columns, _ = EuclideanSearch(y, exact=True, n_threads=workers).of_new_rows(x, k + SPARE, workers)
-    squares = np.empty(columns.shape)
-    for start in range(0, len(x), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        between = y[columns[rows]] - x[rows, None]
-        squares[rows] = np.einsum("ijk,ijk->ij", between, between)
-    distances: npt.NDArray[np.float64] = np.sqrt(np.partition(squares, k - 1, axis=1)[:, k - 1])
-    return distances

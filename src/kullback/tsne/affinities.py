@@ -18,7 +18,7 @@ from .._checks.graphs import check_graph
 from .._checks.labels import find_known, split_missing
 from .._checks.scalars import check_integer, check_real
 from .._threads import resolve_threads
-from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize
+from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize, warn_of_few_neighbors
 from .neighbors import Graph, Metric, neighbor_graph
 
 __all__ = ["Affinities", "fixed_sigma", "given", "multiscale", "perplexity", "supervise", "uniform"]
@@ -65,7 +65,7 @@ def perplexity(
     -------
     Affinities
         float32 if X is float32, and float64 otherwise. A row is uniform over its neighbours if they are all equally
-        near, or if there are no more of them than the perplexity.
+        near, or if there are no more of them than the perplexity. A warning tells if there are fewer.
 
     Raises
     ------
@@ -89,6 +89,7 @@ def perplexity(
         X, _resolve_neighbors(n_neighbors, perplexity, X), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
+    warn_of_few_neighbors(graph, perplexity, n_neighbors=n_neighbors)
     conditional, bandwidths = search_bandwidths(graph, perplexity, threads)
     return join(conditional, graph, bandwidths, threads)
 
@@ -137,6 +138,7 @@ def multiscale(
         X, _resolve_neighbors(n_neighbors, max(scales), X), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
+    warn_of_few_neighbors(graph, max(scales), n_neighbors=n_neighbors, name="the largest of perplexities")
     mean = np.zeros(len(graph.distances))
     bandwidths = np.empty((len(graph.row_starts) - 1, len(scales)))
     for column, scale in enumerate(scales):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import FloatArray
-from .._search import Found
+from .._distances import nearest_in_rows
 
 
 class Graph(NamedTuple):
@@ -57,7 +57,8 @@ def graph_of_dense(distances: FloatArray, k: int, *, own_rows: bool) -> Graph:
     own_rows : bool
         Whether row i is point i itself, and so not a neighbour of its own.
     """
-    return graph_of_found(*nearest_in_rows(distances, k, 0 if own_rows else None))
+    n_rows = len(distances)
+    return graph_of_found(*nearest_in_rows(distances, k, np.arange(n_rows) if own_rows else np.full(n_rows, -1)))
 
 
 def graph_of_sparse(distances: Any, k: int, *, own_rows: bool) -> Graph:
@@ -101,32 +102,3 @@ def graph_of_sparse(distances: Any, k: int, *, own_rows: bool) -> Graph:
         columns, values = columns.copy(), values.copy()
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return Graph(np.ascontiguousarray(columns, np.int32), np.ascontiguousarray(values), starts)
-
-
-def nearest_in_rows(distances: FloatArray, k: int, first_own: int | None) -> Found:
-    """Return the k nearest points of each row of distances, and the distances to them.
-
-    Parameters
-    ----------
-    distances : ndarray of shape (n_rows, n_points)
-        Distances of rows to points.
-    k : int
-        Neighbours of a row.
-    first_own : int or None
-        If it is a number, the rows are points themselves, from this one on, and no point is a neighbour of its own.
-    """
-    indices = np.empty((len(distances), k), dtype=np.int64)
-    found = np.empty((len(distances), k), dtype=distances.dtype)
-    for i, row in enumerate(distances):
-        indices[i], found[i] = _nearest_in_row(row, None if first_own is None else first_own + i, k)
-    return indices, found
-
-
-def _nearest_in_row(row: FloatArray, own: int | None, k: int) -> Found:
-    """Return the k nearest points and the distances to them, for the distances of a row to all points."""
-    # All candidates at the distance of the last one that is kept take part, so that ties are broken by index.
-    limit = np.partition(row, k)[k] if k < len(row) else np.inf
-    candidates = np.flatnonzero(row <= limit)
-    candidates = candidates[candidates != own] if own is not None else candidates
-    order = candidates[np.lexsort((candidates, row[candidates]))][:k]
-    return order, row[order]

@@ -25,6 +25,9 @@ START_STD = 1e-4
 JITTER = 0.01
 """Standard deviation of the jitter of coinciding points, as a share of START_STD."""
 
+ROUNDINGS = 16
+"""The standard deviation of the jitter is at least so many times the distance between two numbers of float32."""
+
 COVARIANCE_FEATURES = 2000
 """Up to so many features, the covariance matrix is decomposed in full. Above, a randomised method is used."""
 
@@ -169,7 +172,8 @@ def part_coinciding(positions: npt.ArrayLike, *, random_state: Any = None) -> Fl
     positions : array-like of shape (n_points, n_components)
         Any positions. They are neither centred nor scaled.
     random_state : int, RandomState or None, default None
-        Seed of the jitter. Its standard deviation is a hundredth of that of the positions, and at most 1e-6.
+        Seed of the jitter. Its standard deviation is a hundredth of that of the positions, and at most 1e-6, or 16
+        roundings of a position where that is more.
 
     Returns
     -------
@@ -222,11 +226,18 @@ def rescale(positions: npt.ArrayLike, *, std: float = START_STD, random_state: A
 
 
 def _jitter(positions: FloatArray, std: float, generator: np.random.RandomState) -> FloatArray:
-    """Part points that coincide by noise, in place, and return the positions."""
-    _, place, counts = np.unique(positions, axis=0, return_inverse=True, return_counts=True)
-    coinciding = counts[place.reshape(-1)] > 1
-    noise = std * generator.standard_normal((int(coinciding.sum()), positions.shape[1]))
-    positions[coinciding] += noise.astype(np.float32)
+    """Part points that coincide by noise, in place, and return the positions.
+
+    Where the noise would be lost in the rounding of large positions, it is larger.
+    """
+    while True:
+        _, place, counts = np.unique(positions, axis=0, return_inverse=True, return_counts=True)
+        coinciding = counts[place.reshape(-1)] > 1
+        if not coinciding.any():
+            break
+        least = ROUNDINGS * np.spacing(np.abs(positions[coinciding])).astype(np.float64)
+        noise = np.maximum(std, least) * generator.standard_normal(least.shape)
+        positions[coinciding] += noise.astype(np.float32)
     return positions
 
 

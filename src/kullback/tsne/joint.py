@@ -6,6 +6,7 @@ Conditional probabilities are kept in the order of a `Graph`: row by row, each s
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +88,36 @@ def row_perplexity(conditional: FloatArray, row_starts: npt.NDArray[np.int64]) -
     counts = np.diff(row_starts)
     entropies = np.add.reduceat(terms, row_starts[:-1])
     return np.where(counts > 0, np.exp(entropies), 0.0)
+
+
+def warn_of_few_neighbors(
+    graph: Graph, perplexity: float, *, n_neighbors: int | None = None, name: str = "perplexity"
+) -> None:
+    """Warn if rows have fewer neighbours than the perplexity, which makes them uniform, and say what caused it.
+
+    Parameters
+    ----------
+    graph : Graph
+        The neighbours of the rows.
+    perplexity : float
+        The perplexity that is wanted.
+    n_neighbors : int, optional
+        The number of neighbours that the user asked for.
+    name : str
+        What the perplexity is to the user.
+    """
+    counts = np.diff(graph.row_starts)
+    n_few = int(np.count_nonzero(counts < perplexity))
+    if not n_few:
+        return
+    row, wanted = int(np.argmin(counts)), f"{name} = {perplexity:g}"
+    if n_neighbors is not None and n_neighbors < perplexity:
+        cause = f"n_neighbors = {n_neighbors} is less than {wanted}"
+    elif counts[row] == len(counts) - 1:
+        cause = f"{wanted} is more than the {counts[row]} other points"
+    else:
+        cause = f"X holds fewer neighbours than {wanted}: row {row} has {counts[row]}"
+    warnings.warn(f"{cause}; rows that are uniform over their neighbours: {n_few} of {len(counts)}", stacklevel=3)
 
 
 def as_csr(graph: Graph) -> Any:

@@ -9,8 +9,8 @@ import numpy as np
 
 from .._arrays import FloatArray
 from .._checks.data import check_distance_values, check_rows_of_probabilities
-from .._search import EuclideanSearch, Found
-from .graphs import nearest_in_rows
+from .._distances import Found, nearest_in_rows
+from .._search import EuclideanSearch
 
 Metric = str | Callable[..., float]
 """Name of a metric, or a function of two rows."""
@@ -160,10 +160,11 @@ class AllPairsSearch:
         n_rows = rows.shape[0]
         indices, found = np.empty((n_rows, k), dtype=np.int64), np.empty((n_rows, k), dtype=self.dtype)
         step = max(1, BLOCK_ELEMENTS // self.rows.shape[0])
+        own = np.arange(n_rows) if own_rows else np.full(n_rows, -1)
         for start in range(0, n_rows, step):
             block = slice(start, start + step)
             distances = self._distances(rows if step >= n_rows else rows[block], n_threads)
-            indices[block], found[block] = nearest_in_rows(distances, k, start if own_rows else None)
+            indices[block], found[block] = nearest_in_rows(distances, k, own[block])
         return indices, found
 
     def _distances(self, rows: Any, n_threads: int) -> FloatArray:

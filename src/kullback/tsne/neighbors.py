@@ -76,7 +76,8 @@ def nearest_neighbors(
         Indices of the neighbours, sorted by distance and then by index. A row is never its own neighbour. Its
         duplicates are neighbours like all others.
     distances : ndarray of shape (n_points, k)
-        float32 if X is float32, and float64 otherwise. faiss computes them in float32 from centred and scaled rows.
+        float32 if X is float32, and float64 otherwise. They are computed in float64, from differences of coordinates.
+        Those of the exact search are the smallest up to a relative difference of 1e-6.
         For "inner_product" they are ``sqrt(|x_i|^2 + m^2 - 2 x_i.x_j)``, where m is the largest length of a row of X.
         So their Gaussian weights are a softmax of the products (Bachrach et al. 2014, section 3).
 
