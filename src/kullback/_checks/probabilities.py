@@ -22,6 +22,9 @@ _TOLERANCES = [2**-11.5, 2**-26.0, 2**-5.0, 2**-3.5, *[np.inf] * 8]
 """How far sums may be off one: the square root of each floating dtype's eps. Integers are counts of any sum."""
 
 
+BFLOAT16_EPS = 2.0**-7
+
+
 class Distribution(NamedTuple):
     """Checked probabilities: the array, the kernels' number for its dtype, and how far sums may be off one."""
 
@@ -194,11 +197,14 @@ def check_rows(value: npt.ArrayLike, name: str, normalize: object) -> npt.NDArra
 
 
 def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[int, ...], n_classes: int) -> Any:
-    """Return the largest k log-probabilities of each row of P, in descending order, and the classes they belong to.
+    """Return the classes and the largest k log-probabilities of each row of P, in descending order.
 
-    The classes of a row are distinct, and its probabilities add up to at most 1.
+    Two more values follow: how far each logarithm may be off, because it or its probability was rounded to the dtype,
+    and how far the sum of a row may be off 1. The classes of a row are distinct, and its probabilities add up to at
+    most 1.
     """
-    index, logs = as_numbers(indices, "indices"), widen_bfloat16(as_numbers(log_probs, "log_probs"), from_logits=True)
+    index, given = as_numbers(indices, "indices"), as_numbers(log_probs, "log_probs")
+    logs = widen_bfloat16(given, from_logits=True)
     check_dtype(index, "indices", "iu", "be integers")
     check_dtype(logs, "log_probs", "fiu")
     if index.shape != logs.shape or index.shape[:-1] != shape or not 1 <= index.shape[-1] <= n_classes:
@@ -211,13 +217,32 @@ def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[in
         raise ValueError(f"indices must be in [0, {n_classes}), got {index[is_wrong].flat[0]}")
     if index.shape[-1] > 1 and (np.diff(np.sort(index, axis=-1), axis=-1) == 0).any():
         raise ValueError("indices must be distinct in every row, got a repeated one")
+    eps = BFLOAT16_EPS if logs is not given else float(np.finfo(logs.dtype if logs.dtype.kind == "f" else float).eps)
     logs = logs.astype(np.float64)
     if np.isnan(logs).any() or (logs[..., 1:] > logs[..., :-1]).any():
         raise ValueError("log_probs must be in descending order in every row, got an increase or NaN")
-    mass = np.exp(logs).sum(axis=-1)
-    if (mass > 1 + 1e-3).any():
-        raise ValueError(f"log_probs must have a mass of at most 1, got {mass.max():.9g}")
-    return index.astype(np.intp), logs
+    tolerance = max(1e-3, eps**0.5)
+    mass = np.exp(np.minimum(logs, 1.0)).sum(axis=-1)
+    if (mass > 1 + tolerance).any():
+        raise ValueError(f"log_probs must have a mass of at most 1 within {tolerance:.2g}, got {mass.max():.9g}")
+    error = np.where(logs > -np.inf, eps * (1 + np.abs(logs)) / 2, 0.0)
+    return index.astype(np.intp), logs, error, tolerance
+
+
+def refuse_impossible_rest(logs: Any, error: Any, n_unlisted: int, tolerance: float, first_row: int | None) -> None:
+    """Raise where the mass that a list of the largest probabilities leaves is more than the other classes can have.
+
+    None of these exceeds the smallest of the list. ``first_row`` is the number of the first row, or None for a vector.
+    """
+    rest, cap = 1 - np.exp(logs + error).sum(axis=-1), np.exp(logs + error)[:, -1]
+    impossible = np.flatnonzero(rest > n_unlisted * cap + tolerance)
+    if impossible.size:
+        row = impossible[0]
+        where = "" if first_row is None else f" in row {first_row + row}"
+        raise ValueError(
+            f"log_probs must hold the largest probabilities, which leave {rest[row]:.9g}{where} to {n_unlisted} other "
+            f"classes, none above {cap[row]:.9g}"
+        )
 
 
 def check_tables(value: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:

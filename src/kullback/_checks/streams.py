@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .arrays import as_array, as_numbers, check_dtype, widen_bfloat16
 from .names import match_names
+from .probabilities import BFLOAT16_EPS
 
 # ---- Histograms ----------------------------------------------------------------------------------
 
@@ -87,8 +88,6 @@ def check_counts(
 
 # ---- Supports ------------------------------------------------------------------------------------
 
-_BFLOAT16_EPS = 2.0**-7
-
 
 def check_support(
     p: npt.ArrayLike, q: npt.ArrayLike, *, from_logits: bool
@@ -106,7 +105,7 @@ def check_support(
         raise ValueError(f"p and q must have the same shape, got {left.shape} and {right.shape}")
     kinds = [array.dtype if array.dtype.kind == "f" else np.dtype(np.float64) for array in (left, right)]
     is_widened = any(array is not old for array, old in zip((left, right), given, strict=True))
-    eps = max(_BFLOAT16_EPS if is_widened else 0.0, *(float(np.finfo(kind).eps) for kind in kinds))
+    eps = max(BFLOAT16_EPS if is_widened else 0.0, *(float(np.finfo(kind).eps) for kind in kinds))
     dtype = np.float64 if np.float64 in kinds else np.float32
     left, right = (np.ascontiguousarray(array, dtype).reshape(-1) for array in (left, right))
     if not from_logits:

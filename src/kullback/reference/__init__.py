@@ -22,7 +22,6 @@ from .measures import (
     jensen_shannon_divergence,
     kl_divergence,
     kl_divergence_from_samples,
-    kl_divergence_topk,
     log_loss,
     mutual_information,
     pairwise_divergence,
@@ -47,6 +46,7 @@ from .streaming import (
     order_keys,
     survey_logits,
 )
+from .topk import kl_divergence_topk
 
 __all__ = [
     "Decomposition",

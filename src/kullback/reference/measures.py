@@ -8,7 +8,7 @@ probabilities by ``as_probabilities``, applies its formula to each row, and hand
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -297,36 +297,6 @@ def pairwise_divergence(
         np.fill_diagonal(values, np.nan)
     order = np.argsort(values, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(values, order, axis=1), order
-
-
-def kl_divergence_topk(
-    indices: npt.ArrayLike,
-    log_probs: npt.ArrayLike,
-    q_logits: npt.ArrayLike,
-    *,
-    tail: Literal["bounds", "bucket", "uniform", "drop"] = "bounds",
-    n_threads: int | None = None,
-) -> Any:
-    """Return D(p || q) where only the k largest probabilities of p are known.
-
-    The rest of p is dropped, merged into one class, spread evenly, or bounded from below and above.
-    """
-    index, p = np.asarray(indices), np.exp(np.asarray(log_probs, dtype=np.float64))
-    q = as_probabilities(q_logits, {"from_logits": True})
-    listed = np.zeros(q.shape, bool)
-    np.put_along_axis(listed, index, True, axis=-1)
-    head = (p * np.log(p / np.take_along_axis(q, index, axis=-1))).sum(axis=-1)
-    unlisted = 1 - p.sum(axis=-1)
-    if tail == "drop":
-        return head
-    if tail == "uniform":
-        each = unlisted / (~listed).sum(axis=-1)
-        return head + np.where(listed, 0, each[..., None] * np.log(each[..., None] / q)).sum(axis=-1)
-    lower = head + unlisted * np.log(unlisted / np.where(listed, 0, q).sum(axis=-1))
-    if tail == "bucket":
-        return lower
-    least = np.where(listed, np.inf, q).min(axis=-1)
-    return lower, head + unlisted * np.log(np.minimum(p[..., -1], unlisted) / least)
 
 
 def _distances(x: npt.ArrayLike, y: npt.ArrayLike, k: int, skip: int) -> tuple[Array, Array]:
