@@ -9,7 +9,7 @@ from scipy import sparse
 
 from kullback import gradient
 from kullback import reference as ref
-from kullback.tsne import repulsion
+from kullback.tsne import barnes_hut, repulsion
 
 THREADS = 2
 
@@ -33,7 +33,7 @@ def affinities(map_points):
     """Return a symmetric P with about 125 entries a row, between points that are near on the Z-order curve."""
     n_points = len(map_points)
     rng = np.random.default_rng(1)
-    order = repulsion.ZOrder(map_points.shape, map_points.dtype, 1)(map_points).copy()
+    order = barnes_hut.ZOrder(map_points.shape, map_points.dtype, 1)(map_points).copy()
     rows = np.repeat(np.arange(n_points), 62)
     columns = np.clip(rows + rng.integers(1, 300, size=rows.size), 0, n_points - 1)
     keep = rows != columns

@@ -6,46 +6,12 @@ d^2 and d^3 numbers for d components.
 
 from cython cimport floating
 
-from common.exp_log cimport log_fast
-from common.exp cimport exp_negative
+from tsne.kernels cimport raise_bases
 from tsne.nodes cimport GROUP
 from tsne.sources cimport FAR, LANES, Sources
 
 cdef enum:
     TERMS = 40         # of an expansion in three components: 1 + 3 + 9 + 27
-
-
-cdef inline void raise_bases(const double* bases, Py_ssize_t n_sources, double dof, double* weights_out) noexcept nogil:
-    """Write base^-dof, in loops that are short enough for compilers to vectorise them."""
-    cdef Py_ssize_t j
-    for j in range(n_sources):
-        weights_out[j] = min(bases[j], 1e300)
-    for j in range(n_sources):
-        weights_out[j] = dof * log_fast(weights_out[j])
-    for j in range(n_sources):
-        weights_out[j] = min(weights_out[j], 708.0)
-    for j in range(n_sources):
-        weights_out[j] = exp_negative(weights_out[j])
-
-
-cdef inline void weigh_squares(const floating* squares, Py_ssize_t n_sources, double dof, floating* inverses_out,
-                               floating* weights_out) noexcept nogil:
-    """Write p = 1 / (1 + d^2 / dof) and w = p^dof for up to FAR squared distances d^2."""
-    cdef Py_ssize_t j
-    cdef floating one = 1
-    cdef double[FAR] bases
-    cdef double[FAR] weights
-    if dof == 1:
-        for j in range(n_sources):
-            inverses_out[j] = one / (one + squares[j])
-            weights_out[j] = inverses_out[j]
-        return
-    for j in range(n_sources):
-        bases[j] = 1 + <double>squares[j] / dof
-        inverses_out[j] = <floating>(1 / bases[j])
-    raise_bases(bases, n_sources, dof, weights)
-    for j in range(n_sources):
-        weights_out[j] = <floating>weights[j]
 
 
 cdef inline void pad_sources(const floating* centre, Sources* far, int n_components) noexcept nogil:
@@ -63,13 +29,12 @@ cdef inline void pad_sources(const floating* centre, Sources* far, int n_compone
 cdef inline void weigh_sources(
     const floating* centre,  # IN: of the target
     floating* rows,          # IN/OUT: components, masses and spreads; OUT: three more
-    Py_ssize_t n_far, int n_components, double dof,
+    Py_ssize_t n_far, int n_components,
     double* local,           # IN/OUT: u, and the multiple of the unit matrix in the derivative of f
 ) noexcept nogil:
     """Overwrite the components by x, the way from source to centre, masses by g, spreads by h and the last row by k.
 
-    A source of mass m and spread s adds u = m b^-dof + s (Laplacian of b^-dof), where b = 1 + x^2 / dof. It depends on
-    x^2 alone, so f = g x, and the derivatives follow with h = - (2 / dof) dg/db and k = - (2 / dof) dh/db.
+    This is `weigh_sources_general` at dof = 1, in the precision of the positions.
     """
     cdef Py_ssize_t j
     cdef int i
@@ -78,17 +43,18 @@ cdef inline void weigh_sources(
     cdef floating* squares = spreads + FAR
     cdef floating* p = squares + FAR
     cdef floating* w = p + FAR
-    cdef floating first = <floating>(4 * (dof + 1) - 2 * n_components), second = <floating>(4 * (dof + 1))
-    cdef floating c1 = <floating>((dof + 1) / dof), c2 = <floating>((dof + 2) / dof)
-    cdef floating c3 = <floating>((dof + 3) / dof), c4 = <floating>((dof + 4) / dof)
-    cdef floating m, s, sum_u = 0, sum_f = 0, two = 2, four = 4
+    cdef floating first = <floating>(8 - 2 * n_components), second = 8
+    cdef floating c1 = 2, c2 = 3, c3 = 4, c4 = 5
+    cdef floating m, s, sum_u = 0, sum_f = 0, one = 1, two = 2, four = 4
     for j in range(n_far):
         squares[j] = 0
     for i in range(n_components):
         for j in range(n_far):
             rows[i * FAR + j] = centre[i] - rows[i * FAR + j]
             squares[j] += rows[i * FAR + j] * rows[i * FAR + j]
-    weigh_squares(squares, n_far, dof, p, w)
+    for j in range(n_far):
+        p[j] = one / (one + squares[j])
+        w[j] = p[j]
     for j in range(n_far):
         m = masses[j]
         s = spreads[j] * p[j]
@@ -99,6 +65,51 @@ cdef inline void weigh_sources(
         w[j] *= p[j]
         spreads[j] = two * c1 * w[j] * m + two * c2 * w[j] * s * (c1 * first - c3 * second * p[j])
         w[j] *= four * c2 * p[j] * (c1 * m + c3 * s * (c1 * first - c4 * second * p[j]))
+    local[0] += sum_u
+    for i in range(n_components):
+        local[1 + n_components + i * n_components + i] += sum_f
+
+
+cdef inline void weigh_sources_general(
+    const floating* centre, floating* rows, Py_ssize_t n_far, int n_components, double dof, double* local,
+) noexcept nogil:
+    """Overwrite the components by x, the way from source to centre, masses by g, spreads by h and the last row by k.
+
+    A source of mass m and spread s adds u = m p^dof + s (Laplacian of p^dof), where p = 1 / (1 + x^2 / dof). It depends
+    on x^2 alone, so f = g x with g = - du / d(x^2), and the derivatives follow with h = - 2 dg / d(x^2) and
+    k = - 2 dh / d(x^2). As in `add_sources_general`, p x^2 takes the place of dof (1 - p).
+    """
+    cdef Py_ssize_t j
+    cdef int i
+    cdef floating* masses = rows + n_components * FAR
+    cdef floating* spreads = masses + FAR
+    cdef floating* third = spreads + 3 * FAR
+    cdef double[FAR] squares
+    cdef double[FAR] weights
+    cdef double c1 = (dof + 1) / dof, c2 = (dof + 2) / dof, c3 = (dof + 3) / dof, twice = 2 * n_components
+    cdef double p, w, m, s, bend, g, sum_u = 0, sum_f = 0
+    for j in range(n_far):
+        squares[j] = 0
+    for i in range(n_components):
+        for j in range(n_far):
+            rows[i * FAR + j] = centre[i] - rows[i * FAR + j]
+            squares[j] += <double>rows[i * FAR + j] * rows[i * FAR + j]
+    raise_bases(squares, n_far, dof, weights)
+    for j in range(n_far):
+        p = dof / (dof + squares[j])
+        m = masses[j]
+        s = spreads[j] * p
+        bend = 4 * c1 * p * squares[j] - twice
+        w = weights[j]
+        sum_u += w * (m + s * bend)
+        w *= p
+        g = w * (m + c1 * s * (bend - 4 * p))
+        masses[j] = <floating>g
+        sum_f += g
+        w *= 2 * p * c1
+        spreads[j] = <floating>(w * (m + c2 * s * (bend - 8 * p)))
+        w *= 2 * p * c2
+        third[j] = <floating>(w * (m + c3 * s * (bend - 12 * p)))
     local[0] += sum_u
     for i in range(n_components):
         local[1 + n_components + i * n_components + i] += sum_f
@@ -148,7 +159,10 @@ cdef inline void expand_sources(const floating* centre, Sources* far, int n_comp
                                 double* local) noexcept nogil:
     """Add the far sources to the expansion of a target, and empty their list."""
     pad_sources(centre, far, n_components)
-    weigh_sources(centre, <floating*>far.rows, far.n, n_components, dof, local)
+    if dof == 1:
+        weigh_sources(centre, <floating*>far.rows, far.n, n_components, local)
+    else:
+        weigh_sources_general(centre, <floating*>far.rows, far.n, n_components, dof, local)
     add_derivatives(<floating*>far.rows, far.n, n_components, local)
     far.n = 0
 

@@ -2,9 +2,8 @@
 
 from cython cimport floating
 
-from tsne.expansion cimport raise_bases
 from tsne.nodes cimport GROUP, LEAF
-from tsne.pairs cimport add_sources
+from tsne.pairs cimport add_sources, add_sources_general
 from tsne.sources cimport LANES, NEAR, Sources
 
 cdef extern from "tsne/near_sources.h":
@@ -67,40 +66,6 @@ cdef inline void list_points(const floating* points, Py_ssize_t stride, Py_ssize
     near.n += n_points
 
 
-cdef inline void add_sources_general(const floating* sources, Py_ssize_t n_sources, const floating* point,
-                                     Py_ssize_t n_components, double dof, double* sums) noexcept nogil:
-    """Add to the forces f = sum_j - grad u_j / 2 and to the sum of u_j, where with p = 1 / (1 + |y - y_j|^2 / dof)
-
-        u = p^dof (m + s p (4 (dof + 1) (1 - p) - 2 d)).
-
-    This is the mass times w, and half the spread times the Laplacian of w: the spread s is stored halved.
-    """
-    cdef Py_ssize_t j, k
-    cdef double[NEAR] bases
-    cdef double[NEAR] weights
-    cdef double delta, sum_w = 0, force, p, mass, spread
-    cdef double first = 4 * (dof + 1) - 2 * n_components, second = 4 * (dof + 1)
-    for j in range(n_sources):
-        bases[j] = 1
-    for k in range(n_components):
-        for j in range(n_sources):
-            delta = <double>point[k] - sources[k * NEAR + j]
-            bases[j] += delta * delta / dof
-    raise_bases(bases, n_sources, dof, weights)
-    for j in range(n_sources):
-        p = 1 / bases[j]
-        mass = sources[n_components * NEAR + j]
-        spread = sources[(n_components + 1) * NEAR + j] * p
-        sum_w += weights[j] * (mass + spread * (first - second * p))
-        weights[j] *= p * (mass + spread * (first * (dof + 1) - second * (dof + 2) * p) / dof)
-    for k in range(n_components):
-        force = 0
-        for j in range(n_sources):
-            force += weights[j] * (<double>point[k] - sources[k * NEAR + j])
-        sums[k] += force
-    sums[n_components] += sum_w
-
-
 cdef inline void evaluate_vectors(
     Sources* near,                                                   # IN: their spreads are overwritten
     const floating* points, Py_ssize_t stride, Py_ssize_t n_points,  # IN: a row a component
@@ -141,14 +106,15 @@ cdef inline void evaluate_points(
     Sources* near,                                                   # IN: sources are appended to fill a vector
     const floating* points, Py_ssize_t stride, Py_ssize_t n_points,  # IN: a row a component
     int n_components, double dof,
-    double* sums,                                                    # IN/OUT: rows of GROUP: forces, potentials
+    bint careful,                                                    # IN: as in Walk
+    double* sums,                                                    # IN/OUT: rows of GROUP, as in repel_group
 ) noexcept nogil:
     """Add the forces and potentials of the listed sources at any dof, by whole vectors of sources."""
     cdef Py_ssize_t i
     cdef int k
     cdef floating* sources = <floating*>near.rows
     cdef floating[3] point
-    cdef double[4] result
+    cdef double[5] result
     while near.n % LANES != 0:  # sources without mass fill the last vector: no loop has a remainder
         for k in range(n_components):
             sources[k * NEAR + near.n] = sources[k * NEAR]
@@ -156,13 +122,13 @@ cdef inline void evaluate_points(
         sources[(n_components + 1) * NEAR + near.n] = 0
         near.n += 1
     for i in range(n_points):
-        for k in range(n_components + 1):
+        for k in range(n_components + 2):
             result[k] = 0
         for k in range(n_components):
             point[k] = points[k * stride + i]
-        if dof == 1:
-            add_sources(sources, NEAR, near.n, point, n_components, True, result)
+        if careful:
+            add_sources_general(sources, NEAR, near.n, point, 1, n_components, True, dof, result)
         else:
-            add_sources_general(sources, near.n, point, n_components, dof, result)
-        for k in range(n_components + 1):
+            add_sources(sources, NEAR, near.n, point, n_components, True, result)
+        for k in range(n_components + 2):
             sums[k * GROUP + i] += result[k]

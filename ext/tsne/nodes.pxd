@@ -12,7 +12,7 @@ cdef enum:
 
 cdef extern from *:
     """
-    /* A cell is never opened where its squared radius is at most this times theta^2 dof / 2. */
+    /* A cell is never opened where its squared radius is at most this times theta^2 and the least squared scale. */
     #define KULLBACK_UNOPENED 1.15
     /* A far cell is accepted up to this times the squared radius of a near one: its error grows by a higher power. */
     #define KULLBACK_CAUTION 0.7

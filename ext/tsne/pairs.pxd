@@ -1,6 +1,11 @@
-"""Header-only: the repulsion of one point by a list of sources at dof = 1, in loops of unit stride."""
+"""Header-only: the repulsion of one point by a list of sources, in loops of unit stride."""
 
 from cython cimport floating
+
+from tsne.kernels cimport raise_bases
+
+cdef enum:
+    MOST_SOURCES = 2048  # of add_sources_general
 
 
 cdef inline void add_sources(
@@ -9,7 +14,7 @@ cdef inline void add_sources(
     int n_components, bint massive,                                    # literals; not massive: sources are points
     double* sums,                                                      # IN/OUT: forces, then the sum of w
 ) noexcept nogil:
-    """Add sum_j f_j and sum_j u_j, where a point adds f = w^2 (y - y_j) and u = w = 1 / (1 + |y - y_j|^2).
+    """Add sum_j f_j and sum_j u_j at dof = 1, where a point adds f = w^2 (y - y_j) and u = w = 1 / (1 + |y - y_j|^2).
 
     A cell of mass m adds u = m w + s (Laplacian of w) and f = - grad u / 2, where the spread s is half the variance a
     component, times the mass. These are u = (m + s w (8 - 2 d - 8 w)) w and
@@ -52,3 +57,48 @@ cdef inline void add_sources(
     if n_components > 2:
         sums[2] += fz
     sums[n_components] += sum_w
+
+
+cdef inline void add_sources_general(
+    const floating* sources, Py_ssize_t stride, Py_ssize_t n_sources,  # IN: as above; at most MOST_SOURCES
+    const floating* point, Py_ssize_t point_stride,                    # IN: elements from one component to the next
+    int n_components, bint massive, double dof,
+    double* sums,                                                      # IN/OUT: forces, sum of u, mass at distance 0
+) noexcept nogil:
+    """Add to the forces f = sum_j - grad u_j / 2 and to the sum of u_j, where with p = 1 / (1 + x^2 / dof)
+
+        u = p^dof (m + s p (4 (dof + 1) (1 - p) - 2 d)).
+
+    This is the mass times w, and half the spread times the Laplacian of w: the spread s is stored halved. Where a
+    source is a point at distance 0, its mass is added to the last of the sums instead. With
+    dof (1 - p) = p x^2, no difference of nearly equal numbers is taken, however large dof is.
+    """
+    cdef Py_ssize_t j, k
+    cdef double[MOST_SOURCES] squares
+    cdef double[MOST_SOURCES] weights
+    cdef double delta, p, mass = 1, spread = 0, bend, moved, sum_w = 0, coincident = 0, force
+    cdef double first = (dof + 1) / dof, twice = 2 * n_components
+    for j in range(n_sources):
+        squares[j] = 0
+    for k in range(n_components):
+        for j in range(n_sources):
+            delta = <double>point[k * point_stride] - sources[k * stride + j]
+            squares[j] += delta * delta
+    raise_bases(squares, n_sources, dof, weights)
+    for j in range(n_sources):
+        p = dof / (dof + squares[j])
+        bend = 4 * first * p * squares[j]
+        if massive:
+            mass = sources[n_components * stride + j]
+            spread = sources[(n_components + 1) * stride + j] * p
+        moved = 0 if squares[j] == 0 and spread == 0 else mass
+        coincident += mass - moved
+        sum_w += weights[j] * (moved + spread * (bend - twice))
+        weights[j] *= p * (mass + spread * first * (bend - 4 * p - twice))
+    for k in range(n_components):
+        force = 0
+        for j in range(n_sources):
+            force += weights[j] * (<double>point[k * point_stride] - sources[k * stride + j])
+        sums[k] += force
+    sums[n_components] += sum_w
+    sums[n_components + 1] += coincident

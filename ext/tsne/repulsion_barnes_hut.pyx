@@ -6,21 +6,24 @@ being taken at the centre. As in Dehnen (2002), the points that feel the sources
 walked from its root, and each cell on the way is a *target*, with a list of the sources that were not settled further
 up.
 
-1. A source of radius s is *far* from a target of radius t where s + t <= 0.84 theta * sqrt(distance^2 + dof / 2). As w
-   is smooth on the scale of sqrt(dof) even at distance 0, small cells need not be opened however near they are.
+1. A source of radius s is *far* from a target of radius t where s + t <= 0.84 theta L, where L is the length on which
+   the kernel is smooth at their distance (kernels.pxd). It is sqrt(distance^2 + dof / 2) up to dof = 1. Even at
+   distance 0 it is not 0, so small cells need not be opened however near they are. Above dof = 1, kernels fall so
+   steeply in the end that no cell could follow. Sources beyond their reach are far, too.
 2. Far sources go into the target's Taylor expansion of the potential, to third order (expansion.pxd). The target hands
    the expansion on to its children.
 3. Of the other sources, those larger than the target are opened, which means that their children are judged in their
    place. The others are kept for the target's children.
-4. The walk ends at targets of up to ``GROUP`` points. They accept a source as near where s <= theta * sqrt(distance^2 +
-   dof / 2), with the distance from their bounding box, or where s <= theta * sqrt(UNOPENED * dof / 2). Every point is
-   evaluated against the list of these sources and of the points of opened leaves (near_sources.pxd).
+4. The walk ends at targets of up to ``GROUP`` points. They accept a source as near where s <= theta L at the distance
+   from their bounding box, or where s^2 <= UNOPENED (theta L)^2 for the least L. Every point is evaluated against the
+   list of these sources and of the points of opened leaves (near_sources.pxd).
 
 Steps 3 and 4 sort sources into lists, a vector at a time (sources.pxd).
 
 No target is tested against a cell of which it is a part, but a group is tested against itself. So every point meets
 itself once: with w = 1 and without a force, or within a cell that is small against the kernel. The n self terms are
-subtracted in the end.
+subtracted in the end. Where the map is so wide that Z is nothing beside n, or dof is not 1, the walk is *careful*: it
+adds up in float64 the sources at distance 0 apart from the others, and subtracts the self term of each point there.
 """
 
 from cython cimport floating
@@ -30,10 +33,10 @@ from libc.stdint cimport int32_t
 
 from tsne.expansion cimport TERMS, evaluate_expansion, expand_sources, shift_expansion
 from tsne.near_sources cimport KB_VECTORS, bound_group, evaluate_points, evaluate_vectors, list_points
-from tsne.nodes cimport CAUTION, GROUP, LEAF, UNOPENED
+from tsne.nodes cimport CAUTION, GROUP, LEAF
 from tsne.sources cimport (
     BLOCK, FAR, LANES, NEAR, Rule, Scratch, Sources, Walk, has_sources, kb_number_lanes, queue_children, queue_outside,
-    queue_siblings, sift_block, take_block,
+    queue_siblings, set_bounds, sift_block, take_block,
 )
 
 cdef extern from *:
@@ -74,19 +77,19 @@ cdef void expand_far(const floating* centre, Sources* far, int n_components, dou
     expand_sources(centre, far, n_components, dof, local)
 
 
-cdef void evaluate_general(Sources* near, const floating* points, Py_ssize_t stride, Py_ssize_t n_points,
-                           int n_components, double dof, double* sums) noexcept nogil:
+cdef void evaluate_general(const Walk* walk, Sources* near, const floating* points, Py_ssize_t n_points,
+                           int n_components, double* sums) noexcept nogil:
     """Add the forces and potentials of the near sources at any dof."""
-    evaluate_points(near, points, stride, n_points, n_components, dof, sums)
+    evaluate_points(near, points, walk.stride, n_points, n_components, walk.dof, walk.careful, sums)
 
 
-cdef inline void evaluate_near(Sources* near, const floating* points, Py_ssize_t stride, Py_ssize_t n_points,
-                               int n_components, double dof, double* sums) noexcept nogil:
+cdef inline void evaluate_near(const Walk* walk, Sources* near, const floating* points, Py_ssize_t n_points,
+                               int n_components, double* sums) noexcept nogil:
     """Add the forces and potentials of the near sources at every point, and empty their list."""
-    if dof == 1 and KB_VECTORS:
-        evaluate_vectors(near, points, stride, n_points, n_components, sums)
+    if not walk.careful and KB_VECTORS:
+        evaluate_vectors(near, points, walk.stride, n_points, n_components, sums)
     else:
-        evaluate_general(near, points, stride, n_points, n_components, dof, sums)
+        evaluate_general(walk, near, points, n_points, n_components, sums)
     near.n = 0
 
 
@@ -99,12 +102,11 @@ cdef inline bint sift_sources(const Walk* walk, Scratch* own, const floating* ce
     cdef const floating* centre = cells + target * (n_components + 3)
     cdef floating[3] half
     cdef floating radius = centre[n_components + 2], largest = <floating>LARGER * radius
-    cdef floating squared_theta = <floating>(walk.theta * walk.theta)
     cdef Sources block
     cdef Rule rule
     half[0] = half[1] = half[2] = 0
+    set_bounds(walk, CAUTION, cells, &rule)
     rule.middle, rule.half, rule.radius, rule.largest, rule.least_bound = centre, half, radius, largest, 0
-    rule.squared_theta, rule.softening = <floating>CAUTION * squared_theta, <floating>(walk.dof / 2)
     own.far.n = 0
     while has_sources(own):
         block = take_block(walk, own, cells, n_components)
@@ -151,8 +153,8 @@ cdef inline double repel_group(
     """Write the forces on a group of points; return the sum of w over them, self terms included."""
     cdef floating[3] middle
     cdef floating[3] half
-    cdef double[GROUP * 4] sums
-    cdef floating squared_theta = <floating>(walk.theta * walk.theta), softening = <floating>(walk.dof / 2)
+    cdef double[GROUP * 5] sums
+    cdef double* coincident = sums + (n_components + 1) * GROUP
     cdef const floating* points = columns + start
     cdef Py_ssize_t i, k, n_points = end - start
     cdef double sum_w = 0
@@ -161,14 +163,18 @@ cdef inline double repel_group(
     for i in range(start, end):  # the forces are anywhere in memory
         fetch(forces_out + walk.order[i] * n_components)
     bound_group(points, walk.stride, n_points, n_components, middle, half)
+    set_bounds(walk, 1, cells, &rule)
     rule.middle, rule.half, rule.radius, rule.largest = middle, half, 0, -1
-    rule.squared_theta, rule.softening = squared_theta, softening
-    rule.least_bound = <floating>UNOPENED * squared_theta * softening
     evaluate_expansion(local, cells + target * (n_components + 3), points, walk.stride, n_points, n_components, sums)
+    for i in range(n_points):
+        coincident[i] = 0
     own.near.n = own.leaves.n = own.next_leaf = 0
     while more:
         more = fill_near(walk, own, columns, cells, &rule, n_components)
-        evaluate_near(&own.near, points, walk.stride, n_points, n_components, walk.dof, sums)
+        evaluate_near(walk, &own.near, points, n_points, n_components, sums)
+    if walk.careful:
+        for i in range(n_points):
+            sums[n_components * GROUP + i] += coincident[i] - 1
     for i in range(n_points):
         for k in range(n_components):
             forces_out[walk.order[start + i] * n_components + k] = <floating>sums[k * GROUP + i]
@@ -292,9 +298,8 @@ def accumulate_repulsion(
     const int32_t[::1] order,         # IN: from order_points
     tree,                             # IN: from build_tree
     Py_ssize_t n_subtrees,            # IN: from build_tree
-    double theta,                     # IN: 0 opens every cell, which makes the sum exact
-    double dof,                       # IN
-    scratch,                          # OUT: see kullback.tsne.repulsion.WalkScratch
+    criterion,                        # IN: see kullback.tsne.barnes_hut.Criterion
+    scratch,                          # OUT: see kullback.tsne.barnes_hut.WalkScratch
     floating[:, ::1] forces_out,      # OUT: in the order of the user's points
     int n_threads,
 ):
@@ -313,10 +318,11 @@ def accumulate_repulsion(
     cdef double sum_w = 0
     cdef Walk walk
     walk.links, walk.order, walk.stride = &links[0, 0], &order[0], columns.shape[1]
-    walk.n_components, walk.theta, walk.dof = <int>columns.shape[0], theta, dof
+    walk.n_components, walk.theta, walk.dof = <int>columns.shape[0], criterion.theta, criterion.dof
+    walk.reach, walk.careful = criterion.reach, criterion.careful
     for subtree in prange(n_subtrees, nogil=True, num_threads=n_threads, schedule="dynamic"):
         sums[subtree] = repel_subtree(&walk, scratch_of(threadid(), queue, kept, names, frames, expansions, far, near),
                                       &columns[0, 0], &cells[0, 0], roots[subtree], &forces_out[0, 0])
     for subtree in range(n_subtrees):
         sum_w += sums[subtree]
-    return sum_w - forces_out.shape[0]
+    return sum_w if walk.careful else sum_w - forces_out.shape[0]

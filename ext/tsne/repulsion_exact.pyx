@@ -1,16 +1,16 @@
 """Exact repulsion of t-SNE: every point against every other, tiled so that a tile stays in L1.
 
-``kullback.reference.repulsive_forces`` is the same in NumPy. Sums within a tile are taken in the precision of the
-positions, and the sums of the tiles in float64. The pair of a point with itself is left out rather than subtracted, so
-Z keeps its relative precision however far the points are apart.
+``kullback.reference.repulsive_forces`` is the same in NumPy. At dof = 1 and in up to three components, sums within a
+tile are taken in the precision of the positions, and the sums of the tiles in float64. Otherwise all is in float64. The
+pair of a point with itself is left out rather than subtracted, so Z keeps its relative precision however far the points
+are apart.
 """
 
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.math cimport exp, log1p
 from libc.stdint cimport int32_t
 
-from tsne.pairs cimport add_sources
+from tsne.pairs cimport add_sources, add_sources_general
 
 cdef enum:
     BLOCK = 16   # points that share a tile while it is in L1
@@ -61,52 +61,49 @@ cdef double repel_block(const int32_t[::1] rows, const floating[:, ::1] columns,
     return sum_w
 
 
-cdef double repel_block_general(const int32_t[::1] rows, const floating[:, ::1] columns,
-                                Py_ssize_t block, double dof, floating[:, ::1] forces_out) noexcept nogil:
-    """Repel BLOCK points in any number of components, at any dof; return their sum of w.
-
-    Here w = (1 + d^2 / dof)^-dof, and the force is w^(1 + 1/dof) (y_i - y_j).
-    """
+cdef double repel_block_general(const int32_t[::1] rows, const floating[:, ::1] columns, Py_ssize_t block, double dof,
+                                double* sums, floating[:, ::1] forces_out) noexcept nogil:
+    """Repel BLOCK points in any number of components, at any dof; return their sum of w. ``sums`` are scratch."""
     cdef Py_ssize_t n_components = columns.shape[0], n_points = columns.shape[1]
-    cdef Py_ssize_t i, j, k, self
-    cdef double sum_w = 0, delta, squared, w
+    cdef Py_ssize_t i, k, self, start, end
+    cdef const floating* sources = &columns[0, 0]
+    sums[n_components] = sums[n_components + 1] = 0
     for i in range(block * BLOCK, min((block + 1) * BLOCK, rows.shape[0])):
         self = rows[i]
         for k in range(n_components):
-            forces_out[i, k] = 0
-        for j in range(n_points):
-            if j == self:
+            sums[k] = 0
+        start = 0
+        while start < n_points:
+            if start == self:
+                start += 1
                 continue
-            squared = 0
-            for k in range(n_components):
-                delta = <double>columns[k, self] - columns[k, j]
-                squared += delta * delta
-            squared /= dof
-            w = exp(-dof * log1p(squared))
-            sum_w += w
-            w /= 1 + squared
-            for k in range(n_components):
-                forces_out[i, k] += <floating>(w * (<double>columns[k, self] - columns[k, j]))
-    return sum_w
+            end = min(start + TILE, self if start < self else n_points)
+            add_sources_general(sources + start, n_points, end - start, sources + self, n_points, <int>n_components,
+                                False, dof, sums)
+            start = end
+        for k in range(n_components):
+            forces_out[i, k] = <floating>sums[k]
+    return sums[n_components] + sums[n_components + 1]
 
 
 def accumulate_repulsion(
     const int32_t[::1] rows,           # IN: the points that are repelled
     const floating[:, ::1] columns,    # IN: all points, n_components x n_points
     double dof,                        # IN
-    double[::1] sums_out,              # OUT: scratch, one value a block of BLOCK_POINTS
+    double[::1] sums_out,              # OUT: scratch, n_components + 3 values a block of BLOCK_POINTS
     floating[:, ::1] forces_out,       # OUT: a row for each of these points
     int n_threads,
 ):
     """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return the sum of w_ij over i != j."""
-    cdef Py_ssize_t block, n_blocks = (rows.shape[0] + BLOCK - 1) // BLOCK
+    cdef Py_ssize_t block, n_blocks = (rows.shape[0] + BLOCK - 1) // BLOCK, n_sums = columns.shape[0] + 2
     cdef bint special = dof == 1 and columns.shape[0] <= 3
     cdef double sum_w = 0
     for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
         if special:
             sums_out[block] = repel_block(rows, columns, block, forces_out)
         else:
-            sums_out[block] = repel_block_general(rows, columns, block, dof, forces_out)
+            sums_out[block] = repel_block_general(rows, columns, block, dof, &sums_out[n_blocks + block * n_sums],
+                                                  forces_out)
     for block in range(n_blocks):
         sum_w += sums_out[block]
     return sum_w

@@ -7,7 +7,7 @@ One charge is enough, because the repulsion on a point is the slope of the poten
 
 So one convolution with w gives Z = sum_i u(y_i) - n, and the derivative of its interpolant gives the forces, in any
 dimension and for any dof. The interpolant is a B-spline of order 4 or 6, which is smooth enough to be differentiated.
-``kullback.tsne.repulsion`` divides the transform of the splines out of that of the kernel.
+``kullback.tsne.fft_repulsion`` divides the transform of the splines out of that of the kernel.
 
 Points are first sorted into *slots* by bands of grid rows. What spreading and gathering need of a point, its first node
 and the distance to it, lies side by side in that order. Bands are filled in two rounds: first the even ones and then

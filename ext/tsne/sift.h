@@ -6,6 +6,7 @@
 
 #ifndef KULLBACK_SIFT
 #define KULLBACK_SIFT
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -34,12 +35,29 @@ typedef struct {
     double squared_theta; /* a source is accepted where (radius + its own)^2 is at most */
     double softening;     /*     squared_theta * (distance^2 + softening) */
     double least_bound;   /* or at most this */
+    int curved;           /* whether the kernel is shorter than that of dof = 1; softening is 0, and the bound is */
+    double dof;           /*     squared_theta * (distance^2 + dof)^2 / (distance^2 + bend) */
+    double bend;          /* where squared_theta has a factor of 4 / (dof + 1)^2 */
+    double reach;         /* or (REACH (distance - reach))^2, because at this distance the kernel has vanished */
 } kb_rule;
+
+/* A source may have points at 2.5 times its radius, which must be beyond the kernel's reach. */
+#define KB_REACH 0.4
+
+/* Return the bound on the squared radius of a source where the kernel is short. */
+#define KB_CURVED(name, floating)                                                                                     \
+    KB_INLINE floating name(floating square, const kb_rule *rule) {                                                   \
+        const floating sum = square + (floating)rule->dof, beyond = KB_REACH * (sqrt(square) - rule->reach);          \
+        const floating bound = (floating)rule->squared_theta * sum * (sum / (square + (floating)rule->bend));         \
+        return beyond > 0 && beyond * beyond > bound ? beyond * beyond : bound;                                       \
+    }
+KB_CURVED(kb_curved_float, float)
+KB_CURVED(kb_curved_double, double)
 
 /* Append each of the given sources to one of three lists: to `accepted` where the rule accepts it; else to `opened`
    where it is larger than `largest` and has children; else to `kept`. `accepted` takes the rows without the radii,
    `opened` takes names, and `kept` takes names and, unless its own rows are NULL, all rows. */
-#define KB_SIFT(name, floating)                                                                                       \
+#define KB_SIFT(name, floating, bend_bound)                                                                           \
     KB_INLINE void name(const kb_sources *given, int d, const kb_rule *rule, kb_sources *accepted,                    \
                         kb_sources *opened, kb_sources *kept) {                                                       \
         const floating *rows = given->rows, *middle = rule->middle, *half = rule->half;                               \
@@ -58,7 +76,7 @@ typedef struct {
                 gap = gap > 0 ? gap : 0;                                                                              \
                 square += gap * gap;                                                                                  \
             }                                                                                                         \
-            const floating bound = squared_theta * square;                                                            \
+            const floating bound = rule->curved ? bend_bound(square, rule) : squared_theta * square;                  \
             const int accept = reach * reach <= (bound > least_bound ? bound : least_bound);                          \
             const int open = !accept & (own > largest) & (names[j] >= 0);                                             \
             for (int k = 0; k < d + 2; k++)                                                                           \
@@ -102,6 +120,16 @@ KB_INLINE void kb_put(float *out, const float *row, __m256i lanes) {
     _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(_mm256_loadu_ps(row), lanes));
 }
 
+/* Return the bounds on eight squared radii where the kernel is short, as in KB_CURVED. */
+KB_INLINE __m256 kb_curved_bounds(__m256 square, const kb_rule *rule) {
+    const __m256 sum = _mm256_add_ps(square, _mm256_set1_ps((float)rule->dof));
+    const __m256 quotient = _mm256_div_ps(sum, _mm256_add_ps(square, _mm256_set1_ps((float)rule->bend)));
+    const __m256 bound = _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps((float)rule->squared_theta), sum), quotient);
+    const __m256 gap = _mm256_sub_ps(_mm256_sqrt_ps(square), _mm256_set1_ps((float)rule->reach));
+    const __m256 beyond = _mm256_mul_ps(_mm256_set1_ps((float)KB_REACH), _mm256_max_ps(gap, _mm256_setzero_ps()));
+    return _mm256_max_ps(bound, _mm256_mul_ps(beyond, beyond));
+}
+
 /* Return the mask of those of eight sources that the rule accepts. */
 KB_INLINE unsigned kb_accepted(const float *rows, ptrdiff_t stride, int d, const kb_rule *rule) {
     const __m256 sign = _mm256_set1_ps(-0.0f), zero = _mm256_setzero_ps();
@@ -114,7 +142,10 @@ KB_INLINE unsigned kb_accepted(const float *rows, ptrdiff_t stride, int d, const
         gap = _mm256_max_ps(_mm256_sub_ps(_mm256_andnot_ps(sign, gap), _mm256_set1_ps(half[k])), zero);
         square = _mm256_add_ps(square, _mm256_mul_ps(gap, gap));
     }
-    const __m256 bound = _mm256_max_ps(_mm256_mul_ps(theta, square), least);
+    __m256 bound = _mm256_mul_ps(theta, square);
+    if (rule->curved)
+        bound = kb_curved_bounds(square, rule);
+    bound = _mm256_max_ps(bound, least);
     return _mm256_movemask_ps(_mm256_cmp_ps(_mm256_mul_ps(reach, reach), bound, _CMP_LE_OQ));
 }
 
@@ -150,9 +181,9 @@ KB_INLINE void kb_sift_float(const kb_sources *given, int d, const kb_rule *rule
     kept->n = kept_end;
 }
 #else
-KB_SIFT(kb_sift_float, float)
+KB_SIFT(kb_sift_float, float, kb_curved_float)
 
 static void kb_number_lanes(void) {}
 #endif
-KB_SIFT(kb_sift_double, double)
+KB_SIFT(kb_sift_double, double, kb_curved_double)
 #endif /* KULLBACK_SIFT */

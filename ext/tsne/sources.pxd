@@ -7,6 +7,9 @@ block into lists (sift.h).
 from cython cimport floating
 from libc.stdint cimport int32_t
 
+from tsne.kernels cimport least_scale
+from tsne.nodes cimport UNOPENED
+
 cdef extern from "tsne/sift.h":
     ctypedef struct Sources "kb_sources":
         void* rows           # of the positions' type: a row for each component, then masses, spreads and radii
@@ -22,6 +25,10 @@ cdef extern from "tsne/sift.h":
         double squared_theta
         double softening
         double least_bound
+        bint curved
+        double dof
+        double bend
+        double reach
 
     void kb_number_lanes() noexcept nogil
     void kb_sift_float(const Sources* given, int n_components, const Rule* rule, Sources* accepted, Sources* opened,
@@ -43,6 +50,8 @@ cdef struct Walk:      # what all threads read
     int n_components
     double theta
     double dof
+    double reach       # distance at which the kernel has vanished
+    bint careful       # whether self terms are left out, and not subtracted in the end
 
 
 cdef struct Scratch:   # the memory of one thread
@@ -60,6 +69,21 @@ cdef struct Scratch:   # the memory of one thread
     Sources near       # near sources of a group of points
     int32_t* frames
     double* expansions
+
+
+cdef inline void set_bounds(const Walk* walk, double caution, const floating* cells, Rule* rule_out) noexcept nogil:
+    """Write by what sources are judged, in the precision of the positions; ``cells`` only tell the type.
+
+    Sources may be smaller by the root of ``caution``. See ``squared_scale`` in kernels.pxd for the formulas.
+    """
+    cdef floating squared_theta = <floating>(walk.theta * walk.theta), least = <floating>least_scale(walk.dof)
+    rule_out.squared_theta, rule_out.softening = <floating>caution * squared_theta, <floating>(walk.dof / 2)
+    rule_out.least_bound = <floating>UNOPENED * squared_theta * least
+    rule_out.curved = walk.dof > 1
+    if rule_out.curved:
+        rule_out.squared_theta *= 4 / ((walk.dof + 1) * (walk.dof + 1))
+        rule_out.softening, rule_out.dof, rule_out.bend = 0, walk.dof, 4 * walk.dof / (walk.dof + 1)
+        rule_out.reach = walk.reach
 
 
 cdef inline void sift_block(const floating* cells, const Sources* block, int n_components, const Rule* rule,

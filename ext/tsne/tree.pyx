@@ -20,6 +20,7 @@ from libc.math cimport ldexp, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from tsne.codes cimport Points, bits_per_component, cells_per_unit, sort_range
+from tsne.kernels cimport least_scale
 from tsne.nodes cimport GROUP, LEAF, STACK, UNOPENED
 
 cdef extern from *:
@@ -286,7 +287,7 @@ def build_tree(
     floating[:, ::1] columns,          # IN/OUT: the positions of the points, a row a component
     double theta, double dof,          # IN: of the walk
     int64_t[:, ::1] stack_out,         # OUT: scratch, n_threads x (2 STACK_SIZE + 2)
-    tree,                              # OUT: see kullback.tsne.repulsion.Tree
+    tree,                              # OUT: see kullback.tsne.barnes_hut.Tree
     int n_threads,
 ):
     """Cut points in Z-order into cells; return the number of subtrees. The root is cell 0."""
@@ -299,14 +300,14 @@ def build_tree(
     cdef floating[:, ::1] cells = tree.cells
     cdef Py_ssize_t cell, subtree, n_subtrees, n_top = 0
     # in the arithmetic of the walk, which has to agree
-    cdef floating squared_theta = <floating>(theta * theta), softening = <floating>(dof / 2)
+    cdef floating squared_theta = <floating>(theta * theta), least = <floating>least_scale(dof)
     cdef Tree grown
     cdef int64_t[16] next_place  # only the middle one is used: no variable of other threads shares its cache line
     grown.points.codes, grown.points.order = &codes[0], &order[0]
     grown.points.keys, grown.points.others = &keys[0, 0], &keys[1, 0]
     grown.points.stride, grown.points.n_components = columns.shape[1], <int>columns.shape[0]
     grown.links, grown.sides, grown.units = &links[0, 0], &sides[0], &units[0]
-    grown.unopened = <floating>UNOPENED * squared_theta * softening
+    grown.unopened = <floating>UNOPENED * squared_theta * least
     grown.next_place = &next_place[8]
     grown.next_place[0] = TOP
     links[0, 2], links[0, 3] = 0, <int32_t>order.shape[0]

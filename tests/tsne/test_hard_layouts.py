@@ -95,3 +95,32 @@ def test_small_maps_keep_their_precision(method, scale):
     forces, actual_sum = gradient.repulsive_forces(Y, method=method)
     assert np.linalg.norm(forces - expected) <= 0.02 * np.linalg.norm(expected)
     assert actual_sum == pytest.approx(sum_q, rel=1e-2)
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e12, 1e20, 5e36])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+@pytest.mark.parametrize("method", ["exact", "barnes_hut", "auto"])
+def test_wide_maps_of_single_precision(at_level, method, n_components, scale):
+    """Squares of distances overflow, and Z is nothing beside n: both hold as in float64, for outliers and for all."""
+    rng = np.random.default_rng(0)
+    spread = (rng.uniform(-1, 1, size=(1100, n_components)) * scale).astype(np.float32)
+    outlier = np.zeros((1100, n_components), np.float32)
+    outlier[-1] = scale
+    mixed = np.concatenate([spread[:3], rng.normal(size=(1097, n_components)).astype(np.float32)])
+    for Y in (spread, outlier, mixed):
+        forces, sum_q = gradient.repulsive_forces(Y, method=method, tolerance=0.01)
+        expected, expected_q = ref.repulsive_forces(Y)
+        assert sum_q == pytest.approx(expected_q, rel=1e-3)
+        # Forces below the smallest normal float32 lose their digits.
+        assert np.linalg.norm(forces - expected) <= 0.01 * np.linalg.norm(expected) + 1e-38
+
+
+@pytest.mark.parametrize("method", ["exact", "barnes_hut", "auto"])
+def test_z_of_far_points_keeps_its_precision(at_level, method):
+    """The self terms, which are n, are never a part of the sum where it is small: Z is right to 1e-4 at 1e-24 n."""
+    rng = np.random.default_rng(1)
+    for scale in (1e3, 1e6, 1e12):
+        for dtype in (np.float32, np.float64):
+            Y = (rng.uniform(-1, 1, size=(1500, 2)) * scale).astype(dtype)
+            _, expected = ref.repulsive_forces(Y)
+            assert gradient.repulsive_forces(Y, method=method, theta=0.1)[1] == pytest.approx(expected, rel=1e-4)

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..tsne.repulsion import Tree, WalkScratch
+from ..tsne.barnes_hut import Criterion, Tree, WalkScratch
 
 NEAR_SIZE: int
 FAR_SIZE: int
@@ -13,8 +13,7 @@ def accumulate_repulsion(
     order: npt.NDArray[Any],
     tree: Tree,
     n_subtrees: int,
-    theta: float,
-    dof: float,
+    criterion: Criterion,
     scratch: WalkScratch,
     forces_out: npt.NDArray[Any],
     n_threads: int,

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..tsne.repulsion import Tree, ZOrder
+from ..tsne.barnes_hut import Tree, ZOrder
 
 LEAF_SIZE: int
 STACK_SIZE: int

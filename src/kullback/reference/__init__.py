@@ -5,8 +5,9 @@ is written to be read and to be tested against; the library itself never calls i
 """
 
 from .affinities import conditional_probabilities, joint_probabilities
+from .descent import descend
 from .divergence import Decomposition
-from .gradient import attractive_forces, descend, repulsive_forces, tsne_gradient, tsne_loss
+from .gradient import attractive_forces, repulsive_forces, tsne_gradient, tsne_loss
 from .measures import (
     alpha_divergence,
     bhattacharyya_distance,

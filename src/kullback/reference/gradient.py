@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 
 from .divergence import Decomposition
 from .splines import repel_by_splines
@@ -25,16 +26,16 @@ def _dense(P: Any) -> Array:
 
 
 def _pairs(Y: npt.ArrayLike, dof: float) -> tuple[Array, Array]:
-    """Return y_i - y_j for all pairs, of shape (n, n, d), and 1 + |y_i - y_j|^2 / dof, of shape (n, n)."""
+    """Return y_i - y_j for all pairs, of shape (n, n, d), and |y_i - y_j|^2 / dof, of shape (n, n)."""
     Y = np.asarray(Y, dtype=np.float64)
     differences = Y[:, None, :] - Y[None, :, :]
-    return differences, 1 + np.sum(differences**2, axis=2) / dof
+    return differences, np.sum(differences**2, axis=2) / dof
 
 
 def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: int | None = None) -> Array:
     """Return sum_j p_ij w_ij^(1/dof) (y_i - y_j): the first term of van der Maaten (2014), eq. 8."""
-    differences, base = _pairs(Y, dof)
-    forces: Array = np.einsum("ij,ijd->id", _dense(P) / base, differences)
+    differences, ratios = _pairs(Y, dof)
+    forces: Array = np.einsum("ij,ijd->id", _dense(P) / (1 + ratios), differences)
     return forces
 
 
@@ -52,10 +53,10 @@ def repulsive_forces(
         return _barnes_hut(np.asarray(Y), theta, dof)
     if method == "fft":
         return repel_by_splines(np.asarray(Y, dtype=np.float64), 4, 0.45 * (min(theta, 0.8) / 0.5) ** 0.7, dof)
-    differences, base = _pairs(Y, dof)
-    w = base**-dof
+    differences, ratios = _pairs(Y, dof)
+    w = np.exp(-dof * np.log1p(ratios))
     np.fill_diagonal(w, 0)
-    return np.einsum("ij,ijd->id", w / base, differences), float(w.sum())
+    return np.einsum("ij,ijd->id", w / (1 + ratios), differences), float(w.sum())
 
 
 def tsne_gradient(
@@ -87,57 +88,11 @@ def tsne_loss(
 ) -> Decomposition:
     """Return H(P) = - sum P log P, H(P, Q) = - sum P log w + log Z, and KL(P || Q) = H(P, Q) - H(P), in nats."""
     P = _dense(P)
-    _, base = _pairs(Y, dof)
+    _, ratios = _pairs(Y, dof)
     _, sum_q = repulsive_forces(Y, method="exact" if exact else method, theta=theta, dof=dof)
     entropy = -float(np.sum(P[P > 0] * np.log(P[P > 0])))
-    cross_entropy = float(np.sum(P * dof * np.log(base)) + np.log(sum_q))
+    cross_entropy = float(np.sum(P * dof * np.log1p(ratios)) + np.log(sum_q))
     return Decomposition(entropy, cross_entropy, cross_entropy - entropy)
-
-
-def descend(
-    positions: Array,
-    velocity: Array,
-    gains: Array,
-    attraction: Array,
-    repulsion: Array,
-    rates: Any,
-    centre: Array,
-    sums_out: Array | None = None,
-    n_threads: int = 1,
-) -> float:
-    """Move every point by one step, in place, and return the norm of the gradient.
-
-    Parameters
-    ----------
-    positions, velocity, gains : float64 array of shape (n_points, n_components)
-        The state of the descent, which is changed in place. Gains follow Jacobs (1988), as in van der Maaten and Hinton
-        (2008), section 3.4: a gain grows where the step goes on downhill and shrinks where it does not.
-    attraction, repulsion : float64 array of shape (n_points, n_components)
-        The forces on the points.
-    rates : Rates
-        What the step is taken with, see `kullback.tsne.rates.Rates`: exaggeration, 1 / Z, learning rate, momentum, and
-        the length of the longest step.
-    centre : float64 array of shape (n_components,)
-        The mean of the positions, which is subtracted from them and then set to their new mean.
-    sums_out : float64 array, optional
-        Scratch of the kernel, which is ignored here.
-    n_threads : int, default 1
-        Threads of the kernel, which are ignored here.
-
-    Returns
-    -------
-    float
-        The Euclidean norm of the gradient of all points.
-    """
-    gradient = 4 * (rates.exaggeration * attraction - rates.inverse_sum_q * repulsion)
-    downhill = gradient * velocity < 0
-    gains[:] = np.maximum(np.where(downhill, gains + 0.2, gains * 0.8), 0.01)
-    velocity[:] = rates.momentum * velocity - rates.learning_rate * gains * gradient
-    length = np.linalg.norm(velocity, axis=1, keepdims=True)
-    velocity *= np.where(length > rates.max_step, rates.max_step / np.where(length > 0, length, 1), 1)
-    positions += velocity - centre
-    centre[:] = positions.mean(axis=0)
-    return float(np.linalg.norm(gradient))
 
 
 # ---- Barnes-Hut ------------------------------------------------------------------------------------
@@ -149,12 +104,14 @@ GROUP_SIZE = 192
 SHARES = 128
 """Subtrees have at most 1 / SHARES of all points, so that threads find equal work."""
 UNOPENED = 1.15
-"""A cell whose squared radius is at most this times theta^2 dof / 2 is never opened."""
+"""A cell whose squared radius is at most this times theta^2 and the least squared scale is never opened."""
 CAUTION = 0.7
 """The squared radius of a far cell has to be smaller by this factor than that of a near one.
 
 The error of a far cell grows with a power of the radius that is higher by one.
 """
+REACH = 0.4
+"""Share of the way beyond the kernel's reach that the radius of a cell may have: its points reach 2.5 times as far."""
 BITS = {1: 32, 2: 16, 3: 10}
 """How many bits a coordinate has on the finest grid, by the number of components."""
 
@@ -247,7 +204,7 @@ def _radial(source: _Source, squared: npt.ArrayLike, dof: float, n_components: i
     The potential is u = m w + s (Laplacian of w) for a source of mass m and spread s, with w = (1 + x^2 / dof)^-dof.
     It is a sum of powers of p = 1 / (1 + x^2 / dof), and D p^k = k / dof p^(k + 1).
     """
-    p = 1 / (1 + np.asarray(squared) / dof)
+    log_p = -np.log1p(np.asarray(squared) / dof)
     terms = {
         dof: source.mass,
         dof + 1: source.spread * (4 * (dof + 1) - 2 * n_components),
@@ -255,7 +212,7 @@ def _radial(source: _Source, squared: npt.ArrayLike, dof: float, n_components: i
     }
     results = []
     for _ in range(4):
-        results.append(sum(factor * p**power for power, factor in terms.items()))
+        results.append(sum(factor * np.exp(power * log_p) for power, factor in terms.items()))
         terms = {power + 1: factor * power / dof for power, factor in terms.items()}
     return tuple(np.asarray(result) for result in results)
 
@@ -290,8 +247,53 @@ class _Expansion(NamedTuple):
         return _Expansion(centre, float(u), self.f + first + second @ e / 2, self.f1 + second, self.f2)
 
 
+class _Rule(NamedTuple):
+    """What sources are judged by."""
+
+    theta: float
+    dof: float
+    reach: float
+
+    def scale(self, squared: float) -> float:
+        """Return the square of the length over which the kernel changes by a factor, at a squared distance."""
+        if self.dof <= 1:
+            return squared + self.dof / 2
+        stretch = self.dof + 1
+        return 4 * ((self.dof + squared) / stretch) ** 2 / (squared + 4 * self.dof / stretch)
+
+    def bound(self, squared: float, caution: float = 1.0) -> float:
+        """Return the largest squared radius that is accepted at a squared distance."""
+        beyond = max(REACH * (np.sqrt(squared) - self.reach), 0.0)
+        return float(max(caution * self.theta**2 * self.scale(squared), beyond**2))
+
+    @property
+    def unopened(self) -> float:
+        """The largest squared radius that is accepted at any distance."""
+        return UNOPENED * self.theta**2 * min(self.scale(0), self.scale(9))
+
+
+def _reach(Y: Array, cells: npt.NDArray[np.uint64], theta: float, dof: float) -> float:
+    """Return the distance beyond which all forces are a share of 1e-7 of the largest between successive points.
+
+    The points succeed each other along the Z-order curve. At theta = 0 the share is 1e-17. Tails of dof <= 1 never end.
+    """
+    codes = np.zeros(len(Y), np.uint64)
+    for bit in range(BITS[Y.shape[1]]):
+        for k in range(Y.shape[1]):
+            codes |= (cells[:, k] >> np.uint64(bit) & np.uint64(1)) << np.uint64(bit * Y.shape[1] + k)
+    squares = np.sum(np.diff(Y[np.argsort(codes, kind="stable")], axis=0) ** 2, axis=1)
+    if dof <= 1 or not squares.any():
+        return np.inf
+
+    def log_force(log_square: Any) -> Any:
+        return 0.5 * log_square - (dof + 1) * np.log1p(np.exp(log_square) / dof)
+
+    least = log_force(np.log(squares[squares > 0])).max() + np.log(1e-17 if theta == 0 else 1e-7) - 2 * np.log(len(Y))
+    return float(np.exp(0.5 * brentq(lambda log_square: log_force(log_square) - least, 0, 200)))
+
+
 def _repel_target(
-    Y: Array, target: _Cell, sources: list[_Cell], expansion: _Expansion, theta: float, dof: float, forces: Array
+    Y: Array, target: _Cell, sources: list[_Cell], expansion: _Expansion, rule: _Rule, forces: Array
 ) -> float:
     """Write the forces on the points of a target cell, and return the sum of w over these points and all others.
 
@@ -306,8 +308,8 @@ def _repel_target(
             cell = queue.pop()
             source = _summarise(Y, cell)
             squared = np.sum((centre.centre - source.centre) ** 2)
-            if (centre.radius + source.radius) ** 2 <= CAUTION * theta**2 * (squared + dof / 2):
-                expansion = expansion.add(source, dof)
+            if (centre.radius + source.radius) ** 2 <= rule.bound(squared, CAUTION):
+                expansion = expansion.add(source, rule.dof)
             elif source.radius > 1.5 * centre.radius and cell.children:
                 queue += cell.children
             else:
@@ -316,24 +318,18 @@ def _repel_target(
         return sum(
             _repel_target(
                 Y, child, kept + [other for other in target.children if other is not child],
-                expansion.at(_summarise(Y, child).centre), theta, dof, forces,
+                expansion.at(_summarise(Y, child).centre), rule, forces,
             )
             for child in target.children
         )  # fmt: skip
     return sum(
-        _repel_group(Y, group, [*kept, target], expansion, theta, dof, forces)
+        _repel_group(Y, group, [*kept, target], expansion, rule, forces)
         for group in np.split(target.points, range(GROUP_SIZE, len(target.points), GROUP_SIZE))
     )
 
 
 def _repel_group(
-    Y: Array,
-    group: npt.NDArray[np.intp],
-    queue: list[_Cell],
-    expansion: _Expansion,
-    theta: float,
-    dof: float,
-    forces: Array,
+    Y: Array, group: npt.NDArray[np.intp], queue: list[_Cell], expansion: _Expansion, rule: _Rule, forces: Array
 ) -> float:
     """Write the forces on a group of points from the expansion and from near sources, and return their sum of w.
 
@@ -346,7 +342,7 @@ def _repel_group(
         cell = queue.pop()
         source = _summarise(Y, cell)
         gap = np.maximum(np.maximum(low - source.centre, source.centre - high), 0)
-        if source.radius**2 <= theta**2 * max(np.sum(gap**2) + dof / 2, UNOPENED * dof / 2):
+        if source.radius**2 <= max(rule.bound(float(np.sum(gap**2))), rule.unopened):
             near.append(source)
         elif cell.children:
             queue += cell.children
@@ -356,7 +352,7 @@ def _repel_group(
     repulsion, potential = np.array([e.f for e in at_points]), np.array([e.u for e in at_points])
     for source in near:
         x = Y[group] - source.centre
-        u, g, _, _ = _radial(source, np.sum(x**2, axis=1), dof, x.shape[1])
+        u, g, _, _ = _radial(source, np.sum(x**2, axis=1), rule.dof, x.shape[1])
         repulsion += g[:, None] * x
         potential += u
     forces[group] = repulsion
@@ -369,8 +365,10 @@ def _barnes_hut(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
     Y = Y.astype(np.float64)
     d = Y.shape[1]
     theta = min(theta, 0.8)
-    root = _grow(Y, np.arange(len(Y)), *_quantise(Y, dtype), UNOPENED * theta**2 * dof / 2, dtype)
+    cells, unit = _quantise(Y, dtype)
+    rule = _Rule(theta, dof, _reach(Y, cells, theta, dof))
+    root = _grow(Y, np.arange(len(Y)), cells, unit, rule.unopened, dtype)
     empty = _Expansion(_summarise(Y, root).centre, 0.0, np.zeros(d), np.zeros((d, d)), np.zeros((d, d, d)))
     forces = np.zeros(Y.shape)
-    sum_w = _repel_target(Y, root, [], empty, theta, dof, forces)
+    sum_w = _repel_target(Y, root, [], empty, rule, forces)
     return forces, sum_w - len(Y)

@@ -24,10 +24,11 @@ from .._states import load_state, save_state
 from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
 from .affinities import Affinities
+from .barnes_hut import ZOrder
 from .gradient import entropy_of, loss_of
 from .progress import progress_bar
 from .rates import Rates
-from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, ZOrder, get_grid, make_repulsion, set_grid
+from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, get_grid, make_repulsion, set_grid
 from .saved_embedding import LossRecord, SavedEmbedding, pack, unpack
 from .schedules import Schedule, Schedules
 from .state import State

@@ -60,9 +60,9 @@ def repulsive_forces(
         dimensions. ``"auto"`` is exact up to 1,000 points. Above, it takes the method that a measured cost model
         predicts to be the fastest.
     theta : float in [0, 1], default 0.5
-        Accuracy. In Barnes-Hut it is the largest radius of a cell, relative to ``sqrt(distance^2 + dof / 2)``, that
-        stands for its points. Values above 0.8 count as 0.8, and 0 gives the exact sum. The FFT takes a grid with the
-        same error.
+        Accuracy. In Barnes-Hut it is the largest radius of a cell that stands for its points, relative to the length on
+        which the kernel changes: ``sqrt(distance^2 + dof / 2)`` for dof up to 1. Values above 0.8 count as 0.8, and 0
+        gives the exact sum. The FFT takes a grid with the same error.
     tolerance : float in (0, 1], optional
         Relative error of the repulsion, which replaces theta. It sets theta, the order of the splines and the spacing
         of the grid, as measured on the worst of thirty-two maps.

@@ -8,7 +8,7 @@ i != j.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf, log2
+from math import log2
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from .._arrays import FloatArray, aligned_empty
 from .._checks.scalars import check_choice
-from .._kernels import repulsion_barnes_hut, repulsion_exact, repulsion_fft, tree, z_order
+from .._kernels import repulsion_exact, repulsion_fft
 from .._threads import useful_threads
+from .barnes_hut import SORTED_PER_THREAD, BarnesHutRepulsion
 from .fft_repulsion import MOST_NODES, FFTRepulsion, Spline, grid_nodes
 
 METHODS = ("auto", "exact", "barnes_hut", "fft")
@@ -28,11 +29,11 @@ EXACT_POINTS = 1000
 POINTS_PER_THREAD = 512
 """Points that are worth a thread of the forces. They take it about 50 microseconds."""
 
-SORTED_PER_THREAD = 8192
-"""Points that are worth a thread of the bounding box or of the sort, which has eight barriers."""
-
 LARGEST_THETA = 0.8
 """Larger values of theta count as this one, because the expansions of neighbouring cells would hardly converge."""
+
+LEAST_SINGLE = 1e-20
+"""Largest force below which the exact sum is taken in float64, because squares of w may have underflowed in float32."""
 
 IDLE_SIZE = 2**21
 """Most points or grid nodes for which `repel_once` keeps the scratch memory, which is then some 100 MB."""
@@ -53,130 +54,23 @@ class ExactRepulsion:
         self.dof, self.n_threads = dof, n_threads
         self.rows = np.arange(n_points, dtype=np.int32)
         self.columns = aligned_empty((n_components, n_points), dtype)
-        self.sums = np.empty(-(-n_points // repulsion_exact.BLOCK_POINTS))
+        self.sums = np.empty(-(-n_points // repulsion_exact.BLOCK_POINTS) * (n_components + 3))
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
         """Write the forces and return Z; see `Repulsion`."""
-        return self.repel(self.rows, positions, forces_out)
+        sum_q = self.repel(self.rows, positions, forces_out)
+        if positions.dtype != np.float32 or np.abs(forces_out).max() > LEAST_SINGLE:
+            return sum_q
+        wide = ExactRepulsion(positions.shape, np.float64, self.dof, self.n_threads)
+        forces = np.empty(positions.shape)
+        sum_q = wide(positions.astype(np.float64), forces)
+        forces_out[:] = forces
+        return sum_q
 
     def repel(self, rows: npt.NDArray[np.int32], positions: FloatArray, forces_out: FloatArray) -> float:
         """Do the same for some of the points."""
         np.copyto(self.columns, positions.T)
         return repulsion_exact.accumulate_repulsion(rows, self.columns, self.dof, self.sums, forces_out, self.n_threads)
-
-
-class ZOrder:
-    """Points sorted along a Z-order (Morton) curve."""
-
-    def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, n_threads: int) -> None:
-        n_points, n_components = shape
-        self.n_threads = useful_threads(n_threads, n_points, SORTED_PER_THREAD)
-        self.codes = np.empty(n_points, np.uint32)
-        self.order = np.empty(n_points, np.int32)
-        self.columns = np.zeros((n_components, n_points + tree.LEAF_SIZE), dtype)
-        self.digits = np.empty(n_points, np.uint8)
-        n_scratch = n_points + self.n_threads * z_order.LOCAL_KEYS
-        self.keys = np.empty((2, n_scratch), np.uint64)
-        self.row = np.empty(n_scratch, dtype)
-        self.histogram = np.empty((n_threads, z_order.RADIX), np.int64)
-        self.bounds = np.empty((-(-n_points // z_order.BLOCK_POINTS), 2 * n_components))
-        self.finest_side = 0.0
-
-    def __call__(self, positions: FloatArray) -> npt.NDArray[np.int32]:
-        """Return the indices of the points in the order of the curve. The next call overwrites them."""
-        self.finest_side = z_order.order_points(
-            positions, self.codes, self.order, self.columns, self.digits, self.keys, self.row, self.histogram,
-            self.bounds, self.n_threads,
-        )  # fmt: skip
-        return self.order
-
-
-class Tree(NamedTuple):
-    """The arrays of a tree, which `build_tree` fills and the walk reads; ext/tsne/nodes.pxd explains the rows."""
-
-    links: npt.NDArray[np.int32]
-    """A row for each cell: first child, number of children, first point, end of the points."""
-    cells: FloatArray
-    """A row for each cell: centre of mass, mass, spread, radius."""
-    sides: npt.NDArray[np.float64]
-    """Sides of the cells; 0 for one point or coincident points."""
-    units: npt.NDArray[np.float64]
-    """Sides of the finest cells in the grid by which a cell is divided."""
-    roots: npt.NDArray[np.int32]
-    """The cells under which one thread works."""
-
-
-class WalkScratch(NamedTuple):
-    """The scratch memory of the walk through a tree: a row for each thread, but for the sums."""
-
-    queue: npt.NDArray[np.int32]
-    """Cells that are still to be judged: as many as there are cells, and 8 more."""
-    kept: FloatArray
-    """Sources that targets keep for their children: components, masses, spreads, radii."""
-    names: npt.NDArray[np.int32]
-    """Their cells."""
-    frames: npt.NDArray[np.int32]
-    """Targets that are still to be visited: 4 numbers for each of STACK_SIZE."""
-    expansions: npt.NDArray[np.float64]
-    """Their expansions: N_TERMS numbers for each."""
-    far: FloatArray
-    """Far sources of a target: n_components + 5 rows of FAR_SIZE."""
-    near: FloatArray
-    """Near sources of a group of points: n_components + 5 rows of NEAR_SIZE."""
-    sums: npt.NDArray[np.float64]
-    """The sum of w of each subtree."""
-
-
-class BarnesHutRepulsion:
-    """Repulsion from far cells as from their mass and spread, in O(n log n) and one to three dimensions."""
-
-    KEPT = 2**16
-    """Sources for which there is room at first, to be kept for the children of a target."""
-
-    def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike, theta: float, dof: float, n_threads: int) -> None:
-        n_points, n_components = shape
-        most_cells = tree.most_cells(n_points, n_threads)
-        self.theta, self.dof, self.n_threads = theta, dof, n_threads
-        self.z_order = ZOrder(shape, dtype, n_threads)
-        self.stack = np.empty((n_threads, 2 * tree.STACK_SIZE + 2), np.int64)
-        self.tree = Tree(
-            links=np.empty((most_cells, 4), np.int32),
-            cells=np.empty((most_cells, n_components + 3), dtype),
-            sides=np.empty(most_cells),
-            units=np.empty(most_cells),
-            roots=np.empty(tree.TOP_CELLS, np.int32),
-        )
-        kernel = repulsion_barnes_hut
-        self.scratch = WalkScratch(
-            queue=np.empty((n_threads, most_cells + 8), np.int32),
-            kept=np.empty((n_threads, n_components + 3, self.KEPT), dtype),
-            names=np.empty((n_threads, self.KEPT), np.int32),
-            frames=np.empty((n_threads, 4 * tree.STACK_SIZE), np.int32),
-            expansions=np.empty((n_threads, kernel.N_TERMS * tree.STACK_SIZE)),
-            far=aligned_empty((n_threads, n_components + 5, kernel.FAR_SIZE), dtype),
-            near=aligned_empty((n_threads, n_components + 5, kernel.NEAR_SIZE), dtype),
-            sums=np.empty(tree.TOP_CELLS),
-        )
-
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """Write the forces and return Z; see `Repulsion`."""
-        points = self.z_order
-        points(positions)
-        n_subtrees = tree.build_tree(
-            points, points.columns, self.theta, self.dof, self.stack, self.tree, self.n_threads
-        )
-        while True:
-            sum_q = repulsion_barnes_hut.accumulate_repulsion(
-                points.columns, points.order, self.tree, n_subtrees, self.theta, self.dof, self.scratch, forces_out,
-                self.n_threads,
-            )  # fmt: skip
-            if sum_q != -inf:
-                return sum_q
-            n_threads, n_rows, n_kept = self.scratch.kept.shape
-            self.scratch = self.scratch._replace(
-                kept=np.empty((n_threads, n_rows, 4 * n_kept), positions.dtype),
-                names=np.empty((n_threads, 4 * n_kept), np.int32),
-            )
 
 
 class AutoRepulsion:
