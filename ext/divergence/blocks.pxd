@@ -279,3 +279,9 @@ cdef inline const floating* tile_of(const Operand* x, const Job* job, Py_ssize_t
     pack(data, x.kind, x.row, x.item, n_rows, n, out)
     add_smoothing(job, out, n_rows * n)
     return out
+
+
+cdef inline void pack_block(const Job* job, const Operand* x, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start,
+                            Py_ssize_t n, double* block_out) noexcept nogil:
+    """Copy ``n`` elements of each row, from element ``start`` on."""
+    pack(row_data(x, job.n_inner, row) + start * x.item, x.kind, x.row, x.item, n_rows, n, block_out)

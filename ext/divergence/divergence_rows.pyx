@@ -226,9 +226,11 @@ cdef void resolve_measures(Job* job) noexcept nogil:
     """Note what the measures need: float64 terms, inner products of logits, places of the largest values."""
     cdef int m
     job.top1, job.js, job.n_inner_sums = False, False, 0
+    job.exchange = job.logits and job.has_q
     job.wide = is_wide_kind(job.p.kind) or is_wide_kind(job.q.kind)
     for m in range(job.n_measures):
         job.top1 |= job.measures[m] == TOP1
+        job.exchange &= is_symmetric(job.measures[m])
         job.wide |= not job.logits and needs_wide_terms(job.measures[m])
         job.js |= job.logits and job.has_q and has_js_sweep(job, job.measures[m])
         if job.logits:

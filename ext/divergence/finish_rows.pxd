@@ -17,7 +17,7 @@ from divergence.passes cimport LANES, finish_kl_lanes
 from divergence.resweep cimport (
     Frame, find_js, resweep_logits, settle_logits, settle_mass, sharp_entropy, shift_between, sweep_again,
 )
-from divergence.sweep cimport column_sums, unpack_column
+from divergence.sweep cimport column_sums, comes_later, exchange_sides, unpack_column
 from divergence.terms cimport (
     ENTROPY_Q, JEFFREYS, JENSEN_SHANNON_ROOT, KL, MASS, REVERSE_KL, TOP1, has_one_sweep, has_unit, inner_sums_of,
     is_symmetric, needs_exact_masses,
@@ -223,6 +223,21 @@ cdef inline void finish_row(Job* job, Py_ssize_t row, const Region* region, doub
         resweep_rows(&second, row, 1, region, frames)
 
 
+cdef inline void begin_row(Job* job, Py_ssize_t row, const Region* region, double* state,
+                           Frame* frames_out) noexcept nogil:
+    """Check one row, find what makes it a distribution, and write the values that its first sweep gives."""
+    cdef bint wide = job.wide
+    if job.logits:
+        job.wide = settle_logits(job, row, region, state)
+    else:
+        settle_mass(job, row, region, state)
+    if job.normalisation == CHECK:
+        check_row(job, row, state)
+    find_frames(job, state, frames_out)
+    finish_row(job, row, region, state, frames_out)
+    job.wide = wide
+
+
 cdef inline void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
                              double* states) noexcept nogil:
     """Check rows of a tile and write their values.
@@ -233,20 +248,20 @@ cdef inline void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
     cdef Selection now, later
     cdef Frame[2 * MAX_GROUP] frames
     cdef Py_ssize_t r
-    cdef Job part
+    cdef Job part, other
     now.n = later.n = 0
     for m in range(job.n_measures):
         select(job, m, &later if needs_probabilities(job, job.measures[m]) else &now)
     part = with_measures(job, &now)
+    other = exchange_sides(&part)
     for r in range(n_rows):
-        if job.logits:
-            part.wide = settle_logits(job, row + r, region, states + r * STATE)
+        if comes_later(job, row + r, region):
+            begin_row(&other, row + r, region, states + r * STATE, &frames[2 * r])
+            frames[2 * r], frames[2 * r + 1] = frames[2 * r + 1], frames[2 * r]
+            if job.status[row + r]:  # it names the sides as they were exchanged
+                job.status[row + r] = ((job.status[row + r] - 1) ^ 1) + 1
         else:
-            settle_mass(job, row + r, region, states + r * STATE)
-        if job.normalisation == CHECK:
-            check_row(job, row + r, states + r * STATE)
-        find_frames(job, states + r * STATE, &frames[2 * r])
-        finish_row(&part, row + r, region, states + r * STATE, &frames[2 * r])
+            begin_row(&part, row + r, region, states + r * STATE, &frames[2 * r])
     if later.n > 0 and n_rows > 0:
         part = with_measures(job, &later)
         resweep_rows(&part, row, n_rows, region, &frames[0])

@@ -49,6 +49,7 @@ cdef struct Job:
     double smoothing           # what is added to each probability
     double inverse_temperature # what logits are multiplied by
     bint logits
+    bint exchange              # of logits: whether all measures are symmetric, see comes_later in sweep.pxd
     bint top1                  # whether some measure asks where the largest values stand
     int n_inner_sums           # of logits: which inner products are summed, see inner_sums_of in terms.pxd
     # the rows

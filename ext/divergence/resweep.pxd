@@ -8,8 +8,7 @@ swept as logits again, from origins that suit the row, where one sweep gives the
 from libc.math cimport INFINITY, NAN, exp, fabs, log, log1p
 
 from common.exp_log cimport exp_double
-from common.pack cimport pack
-from divergence.blocks cimport add_block, fold, max_of, tile_of
+from divergence.blocks cimport add_block, fold, max_of, pack_block, tile_of
 from divergence.job cimport CENTRE, Job, Operand, ROUGH, Region, SHIFT, STATE, row_data
 from divergence.logits cimport (
     EXCESS, FORWARD, Logits, MASS_P, MIXED, Next, SWEPT, X_ALONE, add_logit_lanes, add_logits, add_logits_js,
@@ -20,12 +19,6 @@ from divergence.sweep cimport clear_state, next_block
 
 cdef struct Frame:  # what makes a row a distribution: p = x / mass, or exp((x - origin) / temperature) / mass of logits
     double origin, mass
-
-
-cdef inline void pack_block(const Job* job, const Operand* x, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start,
-                            Py_ssize_t n, double* block_out) noexcept nogil:
-    """Copy ``n`` elements of each row, from element ``start`` on."""
-    pack(row_data(x, job.n_inner, row) + start * x.item, x.kind, x.row, x.item, n_rows, n, block_out)
 
 
 # ---- Probabilities that sum to one -----------------------------------------------------------------

@@ -8,9 +8,9 @@ from cython cimport floating
 from libc.math cimport INFINITY, log1p
 from libc.string cimport memset
 
-from divergence.blocks cimport add_block, clear_lanes, fold_lanes, max_of, note_best, tile_of
+from divergence.blocks cimport add_block, clear_lanes, fold_lanes, max_of, note_best, pack_block, tile_of
 from divergence.columns cimport add_columns
-from divergence.job cimport BEST_P, CENTRE, FARTHEST, Job, MODE, PIECE, Region, SHIFT, STATE, TERMS, row_data
+from divergence.job cimport BEST_P, CENTRE, FARTHEST, Job, MAX_GROUP, MODE, PIECE, Region, SHIFT, STATE, TERMS, row_data
 from divergence.logits cimport EXCESS, MASS_P, Next, SWEPT, add_logits, merge_logits
 from divergence.passes cimport LANES, STEP
 from divergence.terms cimport gather
@@ -27,6 +27,34 @@ cdef inline void clear_state(const Job* job, double* state) noexcept nogil:
     if job.top1:
         state[BEST_P] = state[BEST_P + 2] = -INFINITY
         state[BEST_P + 1] = state[BEST_P + 3] = 0
+
+
+# ---- Which side comes first -------------------------------------------------------------------------
+
+
+cdef inline bint comes_later(const Job* job, Py_ssize_t row, const Region* region) noexcept nogil:
+    """Whether p and q change places, because the first logit in which they differ is larger in p.
+
+    A sweep over logits leans on p. Where all measures are symmetric it leans on the same side whichever is p, so that
+    exchanging p with q changes no bit.
+    """
+    cdef Py_ssize_t i, start = 0, n = min(<Py_ssize_t>LANES, job.n)
+    while job.exchange and start < job.n:
+        pack_block(job, &job.p, row, 1, start, n, region.wide_p)
+        pack_block(job, &job.q, row, 1, start, n, region.wide_q)
+        for i in range(n):
+            if region.wide_p[i] != region.wide_q[i]:
+                return region.wide_p[i] > region.wide_q[i]
+        start += n
+        n = min(job.block, job.n - start)
+    return False
+
+
+cdef inline Job exchange_sides(const Job* job) noexcept nogil:
+    """Return the same job with p and q exchanged."""
+    cdef Job other = job[0]
+    other.p, other.q = job.q, job.p
+    return other
 
 
 # ---- Rows whose lanes are parts of them ------------------------------------------------------------
@@ -79,22 +107,20 @@ cdef inline void note_largest(const Job* job, const floating* p, const floating*
     note_best(q, n, start, largest[1] if largest[1] >= 0 else max_of(q, n), state + BEST_P + 2)
 
 
-cdef inline void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t piece, const Region* region,
-                           double* states, floating* kind) noexcept nogil:
-    """Set ``states`` to the sums of one piece of consecutive rows."""
-    cdef Py_ssize_t r, n, start = piece * PIECE
-    cdef Py_ssize_t end = min(start + PIECE, job.n)
+cdef inline void add_logits_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t start, Py_ssize_t end,
+                                  const Region* region, double* states, floating* kind) noexcept nogil:
+    """Set ``states`` to the sums of logits from element ``start`` to ``end`` of consecutive rows."""
+    cdef Py_ssize_t r, n
     cdef const floating* p
     cdef const floating* q
     cdef Next next
-    # The lanes of one row are added block by block and folded at the end. Where rows share a tile, each is one block.
-    cdef double* totals = region.totals if n_rows == 1 and not job.logits else NULL
-    if totals != NULL:
-        clear_lanes(job, totals)
+    cdef Job[2] sides
+    cdef bint[MAX_GROUP] later
+    sides[0], sides[1] = job[0], exchange_sides(job)
     for r in range(n_rows):
         clear_state(job, states + r * STATE)
-        if job.logits:
-            find_shift(job, row + r, region, states + r * STATE, kind)
+        later[r] = comes_later(job, row + r, region)
+        find_shift(&sides[later[r]], row + r, region, states + r * STATE, kind)
     while start < end:
         n = min(job.block, end - start)
         p = tile_of(&job.p, job, row, n_rows, start, n, <floating*>region.p)
@@ -102,10 +128,35 @@ cdef inline void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py
         if job.has_q:
             q = tile_of(&job.q, job, row, n_rows, start, n, <floating*>region.q)
         for r in range(n_rows):
-            if job.logits:
-                next = next_block(job, row + r, start + n)
-                add_logits(job, p + r * n, q + r * n, n, start, &next, region, states + r * STATE)
-                continue
+            next = next_block(&sides[later[r]], row + r, start + n)
+            add_logits(job, (q if later[r] else p) + r * n, (p if later[r] else q) + r * n, n, start, &next, region,
+                       states + r * STATE)
+        start += n
+
+
+cdef inline void add_piece(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, Py_ssize_t piece, const Region* region,
+                           double* states, floating* kind) noexcept nogil:
+    """Set ``states`` to the sums of one piece of consecutive rows."""
+    cdef Py_ssize_t r, n, start = piece * PIECE
+    cdef Py_ssize_t end = min(start + PIECE, job.n)
+    cdef const floating* p
+    cdef const floating* q
+    # The lanes of one row are added block by block and folded at the end. Where rows share a tile, each is one block.
+    cdef double* totals = region.totals if n_rows == 1 and not job.logits else NULL
+    if job.logits:
+        add_logits_piece(job, row, n_rows, start, end, region, states, kind)
+        return
+    if totals != NULL:
+        clear_lanes(job, totals)
+    for r in range(n_rows):
+        clear_state(job, states + r * STATE)
+    while start < end:
+        n = min(job.block, end - start)
+        p = tile_of(&job.p, job, row, n_rows, start, n, <floating*>region.p)
+        q = p
+        if job.has_q:
+            q = tile_of(&job.q, job, row, n_rows, start, n, <floating*>region.q)
+        for r in range(n_rows):
             add_block(job, p + r * n, q + r * n, n, region, totals, states + r * STATE)
             if job.top1:
                 note_largest(job, p + r * n, q + r * n, n, start, region, states + r * STATE)

@@ -59,6 +59,38 @@ def test_exchanging_the_sides_changes_no_bit(at_level, kind, size):
                     np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [2, 20, 130, 3000, 140_000])
+def test_exchanging_logits_changes_no_bit(at_level, dtype, length):
+    """Whether they are near, far, masked or sure of a token, and wherever they differ first."""
+    rng = np.random.default_rng(length)
+    x = (3 * rng.standard_normal((9, length))).astype(dtype)
+    y = (x + rng.standard_normal(x.shape) * 10.0 ** rng.integers(-6, 2, (9, 1))).astype(dtype)
+    x[4:6, -1] = 60
+    y[5:7, 0] = 900
+    x[7, ::2] = y[7, 1::3] = -np.inf
+    x[7, 0] = y[7, 0] = 0
+    y[8], y[8, -1] = x[8], 80
+    for a, b in ((x, y), (np.asfortranarray(x), np.asfortranarray(y)), (x[0], y[0])):
+        for name, function in FUNCTIONS.items():
+            for temperature in (1.0, 0.7):
+                options = {"from_logits": True, "temperature": temperature}
+                np.testing.assert_array_equal(function(a, b, **options), function(b, a, **options), err_msg=name)
+        one = kullback.compare(a, b, MEASURES, from_logits=True)
+        other = kullback.compare(b, a, MEASURES, from_logits=True)
+        for name in MEASURES:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_an_exchanged_row_is_named_by_its_own_side(at_level):
+    """The first argument is p, whichever side the sweep leans on."""
+    good, bad = np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([[1.0, 0.0], [3.0, np.inf]])
+    with pytest.raises(ValueError, match=r"^p must hold logits.* in row 1"):
+        kullback.jensen_shannon_divergence(bad, good, from_logits=True)
+    with pytest.raises(ValueError, match=r"^q must hold logits.* in row 1"):
+        kullback.jensen_shannon_divergence(good, bad, from_logits=True)
+
+
 def test_exchanging_counts_changes_no_bit(at_level):
     """Counts have sums that are far apart, and a row without any count gives NaN on either side."""
     p, q = (np.random.default_rng(seed).integers(0, 9, (50, 7)) for seed in (0, 1))
