@@ -51,6 +51,7 @@ OPENMP = [["-fopenmp"], ["-fopenmp-simd"], []]
 # The units that take longest are compiled first, so that no core waits for them in the end.
 LONGEST = ("divergence_rows", "repulsion_barnes_hut", "divergence_pairs")
 
+CFLAGS = shlex.split(os.environ.get("CFLAGS", ""))
 KERNELS = "kullback._kernels"
 CPU = f"{KERNELS}.cpu"
 # What Cython's memoryviews need is compiled once here instead of in each kernel, which saves 8 s of compiling in each.
@@ -113,7 +114,8 @@ class BuildKernels(build_ext):
             path.write_text(source + "\n")
             try:
                 objects = self.compiler.compile([str(path)], folder, None, ["ext"], extra_postargs=["-Werror", *flags])
-                self.compiler.link_executable(objects, "probe", folder, extra_postargs=flags)
+                # setuptools links programs without CFLAGS, and objects that a sanitizer instruments need its library
+                self.compiler.link_executable(objects, "probe", folder, extra_postargs=[*flags, *CFLAGS])
                 return subprocess.run([str(Path(folder, "probe"))], check=False).returncode
             except (CompileError, LinkError):
                 return None
@@ -139,7 +141,7 @@ class BuildKernels(build_ext):
         flags += ["-O1"] if stem == "_cyutility" else []  # nothing in it is called in a loop
         flags += REDUCE if stem in SOURCES and stem not in EXACT else []
         flags += [flag for flag in [*QUIET, *KEEP_LOOPS] if flag in self.accepted and (stem in LANES or flag in QUIET)]
-        extension.extra_compile_args = [*flags, *shlex.split(os.environ.get("CFLAGS", ""))]
+        extension.extra_compile_args = [*flags, *CFLAGS]
         extension.extra_link_args = openmp
 
     def build_extensions(self) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -78,6 +79,23 @@ def test_every_header_belongs_to_a_kernel(setup_module):
     headers = {path for path in Path("ext").rglob("*") if path.suffix in {".h", ".pxd"}}
     kernels = [*setup_module.SOURCES.values(), Path("ext/common/cpu.pyx")]
     assert headers - set().union(*map(setup_module.files_that_matter, kernels)) == set()
+
+
+def test_levels_are_found_where_flags_ask_for_a_sanitizer(setup_module, monkeypatch, tmp_path):
+    """What CFLAGS instruments is linked with the library for it, in the programs that ask the compiler, too."""
+    (tmp_path / "program.c").write_text("int main(void) { return 0; }")
+    command = [*shlex.split(os.environ.get("CC", "cc")), "-fsanitize=address", "program.c", "-o", "program"]
+    if sys.platform == "win32" or subprocess.run(command, cwd=tmp_path, check=False).returncode:
+        pytest.skip("the compiler has no address sanitizer")
+    monkeypatch.setenv("CFLAGS", "-fsanitize=address")
+    monkeypatch.setattr(setup_module, "CFLAGS", ["-fsanitize=address"])
+    from setuptools import Distribution
+    from setuptools.command import build_ext
+
+    build = setup_module.BuildKernels(Distribution())
+    build.compiler = build_ext.new_compiler()
+    build_ext.customize_compiler(build.compiler)
+    assert "baseline" in build.chosen_levels()
 
 
 @pytest.fixture(scope="module")
