@@ -110,7 +110,7 @@ class Blocks:
 
     def _make_buffer(self, source: Source) -> NDArray[Any] | None:
         """Return memory for one block of a source that may read into it."""
-        if source.concurrent and source.n_columns is not None:
+        if source.concurrent and source.takes_buffer and source.n_columns is not None:
             return np.empty((self.block_rows, source.n_columns), source.dtype)
         return None
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .._checks.arrays import as_array, as_numbers
 from .._checks.names import axis_names, find_order
+from .._checks.sparse import as_sorted_rows, is_sparse
 from .._npy import read_header
 from ._source import Source
 
@@ -58,6 +59,27 @@ class ArraySource(Source):
         self.dtype = array.dtype
 
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
+        return self._rows[start:stop]
+
+
+class SparseSource(Source):
+    """A sparse matrix in memory, whose blocks are sparse, too."""
+
+    concurrent = True
+    block_bytes = _VIEW_BYTES
+    takes_buffer = False
+
+    def __init__(self, matrix: Any) -> None:
+        self._rows = as_sorted_rows(matrix, "a sparse matrix of rows")
+        self.n_rows, self.n_columns = self._rows.shape
+        self.dtype = self._rows.dtype
+
+    @property
+    def row_bytes(self) -> int | None:
+        n_bytes = self._rows.data.nbytes + self._rows.indices.nbytes
+        return int(n_bytes // max(1, self._rows.shape[0])) + 1
+
+    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> Any:
         return self._rows[start:stop]
 
 
@@ -251,6 +273,11 @@ class IterableSource(SequentialSource):
 
 def _as_block(block: Any) -> NDArray[Any]:
     """Return a block as a matrix; a vector is a single row."""
+    if is_sparse(block):
+        raise TypeError(
+            f"blocks must be dense, got a sparse {type(block).__name__}; pass its toarray(), or all rows in one sparse "
+            "matrix in place of blocks"
+        )
     array = as_numbers(block, "a block of rows")
     if array.ndim == 0:
         raise TypeError(f"blocks must have rows and columns, got {type(block).__name__}: {block!r:.40}")

@@ -23,6 +23,8 @@ class Source(ABC):
         time, and each begins where the last one ended.
     block_rows
         How many rows the format keeps together. It is best to read a multiple of them.
+    takes_buffer
+        Whether ``read`` may be given memory to write to.
     row_names, column_names
         The names of rows and columns where the rows are a frame, and those of columns where they are blocks of frames.
     block_bytes
@@ -36,8 +38,14 @@ class Source(ABC):
     concurrent = False
     block_rows = 1
     block_bytes = 4 << 20
+    takes_buffer = True
     row_names: NDArray[Any] | None = None
     column_names: NDArray[Any] | None = None
+
+    @property
+    def row_bytes(self) -> int | None:
+        """How many bytes a row takes in memory; None until that is known."""
+        return None if self.n_columns is None or self.dtype is None else self.n_columns * self.dtype.itemsize
 
     @abstractmethod
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
