@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks.arrays import as_array, as_numbers
-from .._checks.names import axis_names, find_order
+from .._checks.names import axis_names, find_order, index_of_block
 from .._checks.sparse import as_sorted_rows, is_sparse
 from .._npy import read_header
 from ._source import Source
@@ -257,13 +257,29 @@ class IterableSource(SequentialSource):
         super().__init__()
         self._iterable = blocks
         self.n_rows = self.n_columns = self.dtype = None
+        self._index: NDArray[Any] | None = None  # the names of the rows of the block that is waiting
+        self._taken: list[NDArray[Any] | None] = []  # those of the rows that were read last
 
     def _start(self, row: int) -> tuple[Iterator[NDArray[Any]], int]:
         return map(self._as_block, self._iterable), row
 
+    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
+        self._taken = []
+        return super().read(start, stop, buffer)
+
+    def _take(self, n: int) -> NDArray[Any]:
+        self._taken.append(None if self._index is None else self._index[:n])
+        self._index = None if self._index is None else self._index[n:]
+        return super()._take(n)
+
+    def names_of_rows(self, start: int, stop: int) -> NDArray[Any] | None:
+        parts = [part for part in self._taken if part is not None]
+        return np.concatenate(parts) if parts and len(parts) == len(self._taken) else None
+
     def _as_block(self, block: Any) -> NDArray[Any]:
         """Return a block with its columns in the order of the first one, where blocks are frames."""
         array = _as_block(block)
+        self._index = index_of_block(block)
         names = (None, *axis_names(block))[-1]
         if self.column_names is None:
             self.column_names = names
