@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks.names import check_same_index
+
 if TYPE_CHECKING:
     from .readers import Source
 
@@ -100,6 +102,9 @@ class Blocks:
                 return start, start, []
             stop = start + self.block_rows if self.n_rows is None else min(start + self.block_rows, self.n_rows)
             parts = [np.empty(0) if source.concurrent else source.read(start, stop) for source in self.sources]
+            if len(self.sources) == 2 and not all(source.concurrent for source in self.sources):
+                first, second = (source.names_of_rows(start, stop) for source in self.sources)
+                check_same_index(first, second, "the rows of both sides", start)
             if self.n_rows is None:
                 lengths = {len(part) for part, source in zip(parts, self.sources, strict=True) if not source.concurrent}
                 if len(lengths) == 1 and (n := lengths.pop()) < stop - start:
@@ -110,7 +115,7 @@ class Blocks:
 
     def _make_buffer(self, source: Source) -> NDArray[Any] | None:
         """Return memory for one block of a source that may read into it."""
-        if source.concurrent and source.n_columns is not None:
+        if source.concurrent and source.takes_buffer and source.n_columns is not None:
             return np.empty((self.block_rows, source.n_columns), source.dtype)
         return None
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from itertools import accumulate as accumulate_sums
 from typing import Any
 
+from ._checks.arrays import as_numbers
+from ._checks.names import axis_names, check_same_index, find_order
 from ._checks.probabilities import BadRowError
 from ._checks.scalars import check_flag
 from .streaming import RowDivergence, RowResult
@@ -44,6 +46,17 @@ def merge(accumulators: Sequence[RowDivergence]) -> RowDivergence:
     return total
 
 
+def _as_dask_array(side: Any, name: str) -> Any:
+    """Return a dask array, a dask frame or an array or frame in memory as a dask array."""
+    import dask.array
+
+    if isinstance(side, dask.array.Array):
+        return side
+    if hasattr(side, "to_dask_array"):
+        return side.to_dask_array(lengths=True)
+    return dask.array.from_array(as_numbers(side, name))  # type: ignore[no-untyped-call]
+
+
 def evaluate(
     p: Any,
     q: Any,
@@ -61,8 +74,8 @@ def evaluate(
     Parameters
     ----------
     p, q
-        Dask arrays of two axes; one of them may be a NumPy array. Both are cut into the same chunks of whole
-        rows.
+        Dask arrays of two axes, or frames, whose columns are matched by name; one of them may be an array or a frame in
+        memory. Both are cut into the same chunks of whole rows. The lengths and the index of frames are computed first.
     measures, from_logits, quantiles, base, normalize
         As for ``kullback.streaming.RowDivergence``.
     n_threads
@@ -74,14 +87,19 @@ def evaluate(
     from dask.delayed import delayed
 
     empty = RowDivergence(measures, from_logits=from_logits, quantiles=quantiles, base=base, normalize=normalize)
-    sides = [side if isinstance(side, dask.array.Array) else dask.array.asarray(side)  # type: ignore[no-untyped-call]
-             for side in (p, q)]  # fmt: skip
+    sides = [_as_dask_array(side, name) for side, name in ((p, "p"), (q, "q"))]
+    (rows_p, columns_p), (rows_q, columns_q) = ((None, None, *axis_names(side))[-2:] for side in (p, q))
     for name, side in zip("pq", sides, strict=True):
         if side.ndim != 2:
             raise ValueError(f"{name} must have two axes, rows and columns, got shape {side.shape}")
     if sides[0].shape != sides[1].shape:
         raise ValueError(f"p and q must have the same shape, got {sides[0].shape} and {sides[1].shape}")
-    rows = sides[0].chunks[0] if isinstance(p, dask.array.Array) else sides[1].chunks[0]
+    check_same_index(rows_p, rows_q, "p and q")
+    order = find_order(columns_p, columns_q, "p and q")
+    if order is not None:
+        sides[1] = sides[1][:, order]
+    is_lazy = isinstance(p, dask.array.Array) or hasattr(p, "to_dask_array")
+    rows = sides[0].chunks[0] if is_lazy else sides[1].chunks[0]
     blocks = [side.rechunk({0: rows, 1: -1}).to_delayed().reshape(-1) for side in sides]
     configuration = empty._configuration()
     reduce = delayed(accumulate, pure=False)

@@ -85,8 +85,8 @@ def evaluate(
     ----------
     p, q
         Rows, as anything that ``kullback.readers.open_source`` takes: arrays, frames, paths of npy, zarr,
-        HDF5, safetensors and Parquet files, zarr and HDF5 datasets, iterables of blocks. Dask arrays go
-        to ``kullback.distributed.evaluate``.
+        HDF5, safetensors and Parquet files, zarr and HDF5 datasets, sparse matrices, iterables of blocks. Dask arrays
+        go to ``kullback.distributed.evaluate``.
     measures, from_logits, quantiles, base, normalize
         As for ``kullback.streaming.RowDivergence``.
     labels, weights, group
@@ -287,10 +287,7 @@ def _check_column(values: ArrayLike | None, name: str, n_rows: int | None) -> ND
 def _plan(sources: list[Source], batch_rows: int | str, max_memory: int, n_threads: int) -> tuple[int, int]:
     """Return the rows of a block and the number of threads that read, within the memory allowed."""
     max_memory = check_integer(max_memory, "max_memory", low=1)
-    row_bytes = 1
-    for source in sources:
-        if source.n_columns is not None and source.dtype is not None and source.n_columns:
-            row_bytes = max(row_bytes, source.n_columns * source.dtype.itemsize)
+    row_bytes = max(1, *(source.row_bytes or 1 for source in sources))
     # A thread holds a block of both sides, and readers may hold as much again while they read.
     bytes_of_pair = 4 * row_bytes
     affordable_rows = max_memory // bytes_of_pair

@@ -159,3 +159,73 @@ def test_an_axis_that_is_none_is_named(axis):
         kullback.kl_divergence(P, Q, axis=axis, weights=weights)
     with pytest.raises(TypeError, match="axis must be an int"):
         kullback.log_loss(pandas.Series([0, 1] * 3), P, axis=axis)
+
+
+def test_index_of_frames_in_blocks():
+    """Rows of blocks are pairs, too: an index in another order is refused, wherever the blocks begin."""
+    p, q = P.set_axis(list("abcdef")), Q.set_axis(list("abcdef"))
+    expected = kullback.evaluate(A, B, progress=False).kl.mean
+
+    def call(p, q, **options):
+        return kullback.evaluate(p, q, progress=False, **options).kl.mean
+
+    for options in ({}, {"batch_rows": 1}, {"batch_rows": 4}):
+        assert call(iter([p[:2], p[2:]]), iter([q[:5], q[5:]]), **options) == expected
+        assert call(p, iter([q[:1], q[1:]]), **options) == expected
+        assert call(iter([p[:4], p[4:]]), B, **options) == expected
+        for wrong in (q.iloc[[0, 1, 2, 4, 3, 5]], q.set_axis(list("abcxef"))):
+            with pytest.raises(ValueError, match=r"the rows of both sides must have the same index.* at place 3"):
+                call(iter([p[:2], p[2:]]), iter([wrong[:3], wrong[3:]]), **options)
+            with pytest.raises(ValueError, match="must have the same index"):
+                call(p, iter([wrong]), **options)
+    # An index that merely counts within each block says nothing.
+    parts = [Q[:2], Q[2:5].reset_index(drop=True), Q[5:].reset_index(drop=True)]
+    assert call(iter([P[:3], P[3:].reset_index(drop=True)]), iter(parts)) == expected
+    assert call(p, iter(parts)) == expected
+
+
+def test_frames_of_dask():
+    """Frames that are larger than memory are matched by name, too, beside each other and beside frames in memory."""
+    frame = pytest.importorskip("dask.dataframe")
+    dask_p, dask_q = frame.from_pandas(P, npartitions=2), frame.from_pandas(Q, npartitions=3)
+    turned = dask_q[[NAMES[i] for i in ORDER]]
+    expected = kullback.kl_divergence(P, Q)
+    for p, q in ((dask_p, dask_q), (dask_p, turned), (P, turned), (dask_p, TURNED), (A, dask_q)):
+        np.testing.assert_array_equal(kullback.kl_divergence(p, q), expected)
+        assert RowDivergence().update(p, q).result().kl.mean == kullback.evaluate(P, Q, progress=False).kl.mean
+        assert kullback.evaluate(p, q, progress=False) == kullback.evaluate(P, Q, progress=False)
+    letters = Q.set_axis(list("abcdef"))
+    other = frame.from_pandas(OTHER, npartitions=2)
+    for call in (kullback.kl_divergence, lambda p, q: kullback.evaluate(p, q, progress=False)):
+        with pytest.raises(ValueError, match="must have the same names along their elements"):
+            call(dask_p, other)
+        with pytest.raises(ValueError, match="must have the same index"):
+            call(frame.from_pandas(letters, npartitions=2), letters.iloc[::-1])
+
+
+def test_tables_of_arrow():
+    """The columns of Arrow tables have names, and their rows have none."""
+    arrow = pytest.importorskip("pyarrow")
+    p, q, turned, other = (arrow.table(dict(frame)) for frame in (P, Q, TURNED, OTHER))
+    expected = kullback.kl_divergence(P, Q)
+    for call in (kullback.kl_divergence, lambda p, q: kullback.evaluate([p], [q], progress=False).kl.mean):
+        mean = np.mean(expected) if call is not kullback.kl_divergence else expected
+        for second in (q, turned, TURNED, SHUFFLED.iloc[::-1]):
+            np.testing.assert_allclose(call(p, second), mean, rtol=1e-15)
+        with pytest.raises(ValueError, match="must have the same names along their elements"):
+            call(p, other)
+    batch = arrow.record_batch(dict(TURNED))
+    np.testing.assert_array_equal(kullback.kl_divergence(p, batch), expected)
+
+
+def test_labelled_arrays_of_xarray():
+    """Dimensions and coordinates of xarray are matched as index and columns are."""
+    xarray = pytest.importorskip("xarray")
+    rows = [("row", list("abcdef")), ("word", NAMES)]
+    p, q = xarray.DataArray(A, rows), xarray.DataArray(B, rows)
+    expected = kullback.kl_divergence(P, Q)
+    np.testing.assert_array_equal(kullback.kl_divergence(p, q[:, ORDER]), expected)
+    with pytest.raises(ValueError, match="must have the same index"):
+        kullback.kl_divergence(p, q[::-1])
+    with pytest.raises(ValueError, match="must have the same dims"):
+        kullback.kl_divergence(p, q.T)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .._arrays import FloatArray
 from .arrays import as_array, check_dtype, check_finite_values, refuse_masked, widen_bfloat16
+from .sparse import check_sparse
 
 EXACT_IN_FLOAT32 = tuple(map(np.dtype, ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")))
 """Types whose values are all float32. Data of these types take half the memory that they would take as float64."""
@@ -19,43 +20,6 @@ def float_types(X: Any) -> list[type]:
     types = [X.dtype] if hasattr(X, "dtype") else list(getattr(X, "dtypes", ()))
     small = bool(types) and all(isinstance(dtype, np.dtype) and dtype in EXACT_IN_FLOAT32 for dtype in types)
     return [np.float32, np.float64] if small else [np.float64, np.float32]
-
-
-def check_sparse(matrix: Any, name: str) -> Any:
-    """Return a sparse matrix as CSR whose indices all lie inside of it. SciPy lets others pass and reads them.
-
-    Neighbour searches give -1 for "none", which is such an index.
-    """
-    from scipy import sparse
-
-    if matrix.format in ("csr", "csc", "bsr"):
-        starts, indices = np.asarray(matrix.indptr), np.asarray(matrix.indices)
-        n_major, n_minor = matrix.shape[::-1] if matrix.format == "csc" else matrix.shape
-        if matrix.format == "bsr":
-            n_major, n_minor = n_major // matrix.blocksize[0], n_minor // matrix.blocksize[1]
-        n_values = len(matrix.data)
-        grow = len(starts) == n_major + 1 and starts[0] == 0 and not (starts[1:] < starts[:-1]).any()
-        if not grow or starts[-1] > n_values or len(indices) != n_values:
-            raise ValueError(
-                f"{name} must have an indptr of {n_major + 1} numbers that grow from 0, up to its {n_values} values"
-            )
-        if starts[-1] < n_values:  # there is room for more values
-            matrix = matrix.copy()
-            matrix.prune()
-            indices = np.asarray(matrix.indices)
-        _check_indices(indices, n_minor, name)
-    elif matrix.format == "coo":
-        # SciPy has the coordinates of all axes since 1.13.
-        coords = matrix.coords if hasattr(matrix, "coords") else (matrix.row, matrix.col)
-        for axis, indices in enumerate(coords):
-            _check_indices(indices, matrix.shape[axis], name)
-    return sparse.csr_array(matrix)
-
-
-def _check_indices(indices: npt.NDArray[Any], n: int, name: str) -> None:
-    """Raise unless all indices of a sparse matrix lie in [0, n)."""
-    if len(indices) and (indices.min() < 0 or indices.max() >= n):
-        raise ValueError(f"{name} must have indices in [0, {n}), got {indices.min()} to {indices.max()}")
 
 
 def check_data(X: Any, name: str) -> Any:

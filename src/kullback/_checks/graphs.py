@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from .._arrays import FloatArray
 from .arrays import check_dtype, check_finite_values
-from .data import check_distances, check_sparse, shares_memory
+from .data import check_distances, shares_memory
+from .sparse import check_sparse
 
 SparseParts = tuple[FloatArray, npt.NDArray[np.int32], npt.NDArray[np.int64]]
 """The parts of a CSR matrix: values, columns and row starts."""

@@ -50,6 +50,12 @@ def _are_numbers(names: Names) -> bool:
     return list(names) in (counted, [f"column_{i}" for i in counted])
 
 
+def index_of_block(value: Any) -> Names | None:
+    """Return the names of the rows of a block of a longer frame, or None where they merely count within the block."""
+    names = (None, None, *axis_names(value))[-2]
+    return None if names is None or _are_numbers(names) else names
+
+
 def find_order(first: Names | None, second: Names | None, what: str) -> npt.NDArray[np.intp] | None:
     """Return the places of the first names among the second ones, or None where the elements are paired by place.
 
@@ -71,8 +77,11 @@ def find_order(first: Names | None, second: Names | None, what: str) -> npt.NDAr
     return np.array([place[name] for name in first], dtype=np.intp)
 
 
-def check_same_index(first: Names | None, second: Names | None, what: str) -> None:
-    """Raise where rows that are taken as pairs have different names, or the same ones in another order."""
+def check_same_index(first: Names | None, second: Names | None, what: str, start: int = 0) -> None:
+    """Raise where rows that are taken as pairs have different names, or the same ones in another order.
+
+    ``start`` is the place in the data of the first of these rows.
+    """
     if first is None or second is None or len(first) != len(second) or first.tolist() == second.tolist():
         return
     differs = next(i for i, pair in enumerate(zip(first, second, strict=True)) if pair[0] != pair[1])
@@ -80,7 +89,7 @@ def check_same_index(first: Names | None, second: Names | None, what: str) -> No
         return
     raise ValueError(
         f"{what} must have the same index, as their rows are pairs, got {first[differs]!r:.40} and "
-        f"{second[differs]!r:.40} at place {differs}; align them, or pass .to_numpy() to pair them by place"
+        f"{second[differs]!r:.40} at place {start + differs}; align them, or pass .to_numpy() to pair them by place"
     )
 
 

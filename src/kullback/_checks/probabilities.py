@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import as_array, as_numbers, check_dtype, widen_bfloat16
+from .sparse import as_sorted_rows, is_sparse
 
 _KINDS = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3, "int8": 4, "uint8": 5, "int16": 6, "uint16": 7,
           "int32": 8, "uint32": 9, "int64": 10, "uint64": 11}  # fmt: skip
@@ -129,19 +130,22 @@ class BadRowError(ValueError):
     parts: tuple[str, str] = ("", "")
     row: tuple[int, ...] = ()
 
-    def in_block(self, start: int) -> ValueError:
+    def in_block(self, start: int) -> BadRowError:
         """Return the error as it reads for data of which this block begins at row ``start``."""
-        if len(self.row) > 1:
-            return self
-        return ValueError(f" in row {start + (self.row[0] if self.row else 0)}".join(self.parts))
+        return self if len(self.row) > 1 else _bad_row((start + (self.row[0] if self.row else 0),), self.parts)
+
+
+def _bad_row(row: tuple[int, ...], parts: tuple[str, str]) -> BadRowError:
+    """Return an error whose message names the row between its two parts."""
+    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
+    error = BadRowError(where.join(parts))
+    error.parts, error.row = parts, row
+    return error
 
 
 def _raise_at(row: tuple[int, ...], before: str, after: str = "") -> NoReturn:
     """Raise a `BadRowError` whose message names the row between two parts."""
-    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
-    error = BadRowError(before + where + after)
-    error.parts, error.row = (before, after), row
-    raise error
+    raise _bad_row(row, (before, after))
 
 
 def raise_bad_row(
@@ -173,27 +177,42 @@ def raise_bad_row(
     _raise_at(row, before, "; pass normalize=True to divide by the sum")
 
 
-def check_rows(value: npt.ArrayLike, name: str, normalize: object) -> npt.NDArray[np.float64]:
-    """Return a matrix of distributions, one in each row, in float64 and divided by their sums."""
+def check_rows(value: Any, name: str, normalize: object) -> Any:
+    """Return a matrix of distributions, one in each row, in float64 and divided by their sums; sparse ones as CSR."""
     if normalize is not True and normalize != "check":
         raise ValueError(f"normalize must be 'check' or True, got {normalize!r}")
-    operand = check_distribution(value, name)
-    if operand.array.ndim != 2 or operand.array.shape[1] == 0:
-        raise ValueError(f"{name} must have shape (n_rows, n_elements), got {operand.array.shape}")
+    matrix = as_sorted_rows(value, name) if is_sparse(value) else None
+    operand = check_distribution(value if matrix is None else matrix.data, name)
+    shape = operand.array.shape if matrix is None else value.shape
+    if len(shape) != 2 or shape[1] == 0:
+        raise ValueError(f"{name} must have shape (n_rows, n_elements), got {shape}")
     wide = widen_bfloat16(operand.array, operand.kind == _KINDS["bfloat16"])
     rows = np.array(wide, dtype=np.float64, order="C")
-    sums = rows.sum(axis=1)
-    has_wrong_entry: npt.NDArray[np.bool_] = np.logical_not((rows >= 0).all(axis=1))
-    is_wrong = has_wrong_entry | (sums == 0) | ~np.isfinite(sums)
-    if normalize == "check":
-        is_wrong |= ~(np.abs(sums - 1) <= operand.tolerance)
+    if matrix is None:
+        sums, has_wrong_entry = rows.sum(axis=1), np.logical_not((rows >= 0).all(axis=1))
+    else:
+        row_of = np.repeat(np.arange(shape[0]), np.diff(matrix.indptr))
+        sums = np.bincount(row_of, rows, shape[0])
+        has_wrong_entry = np.bincount(row_of, ~(rows >= 0), shape[0]) > 0
+    _refuse_bad_rows(sums, has_wrong_entry, operand.tolerance if normalize == "check" else np.inf, name)
+    if matrix is None:
+        rows /= sums[:, None]
+        return rows
+    csr = type(matrix)((rows / sums[row_of], matrix.indices, matrix.indptr), shape=shape, copy=True)
+    csr.eliminate_zeros()
+    return csr
+
+
+def _refuse_bad_rows(
+    sums: npt.NDArray[np.float64], has_wrong_entry: npt.NDArray[np.bool_], tolerance: float, name: str
+) -> None:
+    """Raise for the first row with a negative or NaN entry, or with a sum that is off 1 by more than the tolerance."""
+    is_wrong = has_wrong_entry | (sums == 0) | ~np.isfinite(sums) | ~(np.abs(sums - 1) <= tolerance)
     if is_wrong.any():
         row = int(np.flatnonzero(is_wrong)[0])
         if has_wrong_entry[row]:
             raise ValueError(f"{name} must hold probabilities >= 0, got a negative or NaN entry in row {row}")
         raise ValueError(f"{name} must have rows that sum to 1, got {sums[row]:.9g} in row {row}")
-    rows /= sums[:, None]
-    return rows
 
 
 def check_topk(indices: npt.ArrayLike, log_probs: npt.ArrayLike, shape: tuple[int, ...], n_classes: int) -> Any:
@@ -245,16 +264,17 @@ def refuse_impossible_rest(logs: Any, error: Any, n_unlisted: int, tolerance: fl
         )
 
 
-def check_tables(value: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
-    """Return joint tables as float64 of at least two axes, finite and not negative."""
-    array = as_numbers(value, name)
+def check_tables(value: Any, name: str) -> Any:
+    """Return joint tables as float64 of at least two axes, finite and not negative; a sparse table as CSR."""
+    matrix = as_sorted_rows(value, name) if is_sparse(value) else None
+    array = as_numbers(value if matrix is None else matrix.data, name)
     check_dtype(array, name, "fiub")
-    if array.ndim < 2:
-        raise ValueError(f"{name} must have at least two axes, got shape {array.shape}")
+    if np.ndim(value if matrix is not None else array) < 2:
+        raise ValueError(f"{name} must have at least two axes, got shape {np.shape(value)}")
     array = array.astype(np.float64)
     if array.size and not (np.isfinite(array).all() and array.min() >= 0):
         raise ValueError(f"{name} must be finite and >= 0, got a negative, infinite or NaN entry")
-    return array
+    return array if matrix is None else type(matrix)((array, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 # ---- Masks and weights of rows -------------------------------------------------------------------

@@ -12,19 +12,22 @@ from .._checks.labels import check_class_labels, number_classes
 from .._checks.names import axis_names, match_index, match_names
 from .._checks.probabilities import check_where
 from .._checks.scalars import check_base, check_normalize, check_probability, check_smoothing, check_temperature
+from .._checks.sparse import as_sorted_rows, is_sparse
 from .._options import DEFAULTS, RowOptions
 from ._rows import reduce_rows, row_values
 
 
 def is_labels(p: npt.ArrayLike, q: npt.ArrayLike) -> bool:
     """Return whether p holds labels for the rows of q, which are integers with one axis less."""
+    if is_sparse(p):
+        return False
     p = as_array(p, "p")
     return p.dtype.kind in "iu" and p.ndim == np.ndim(q) - 1
 
 
 def label_loss(
     labels: npt.ArrayLike,
-    q: npt.ArrayLike,
+    q: Any,
     label_smoothing: float,
     ignore_index: int | None,
     options: RowOptions,
@@ -36,7 +39,7 @@ def label_loss(
     """
     share = check_probability(label_smoothing, "label_smoothing")
     match_index(q, {"labels": labels, **_of_rows(options)}, options.get("axis", -1))
-    q = as_numbers(q, name)
+    q = _read(q, name)
     axis = check_class_axis(options, q.shape)
     batch = q.shape[:axis] + q.shape[axis + 1 :]
     where = options.get("where")
@@ -55,7 +58,7 @@ def label_loss(
 
 def class_loss(
     y: npt.NDArray[Any],
-    p: npt.ArrayLike,
+    p: Any,
     labels: npt.ArrayLike | None,
     label_smoothing: float,
     ignore_index: int | None,
@@ -65,10 +68,12 @@ def class_loss(
 
     Where p has as many axes as y, or a single column, it holds the probability of the second of two classes.
     """
-    p = as_numbers(p, "p")
+    p = _read(p, "p")
     if p.ndim == 2 and y.ndim == 1 and p.shape[check_class_axis(options, p.shape)] == 1:
         p = p.reshape(-1)
     is_binary = p.ndim == y.ndim
+    if is_binary and is_sparse(p):
+        p = p.toarray()
     axis = check_class_axis(options, p.shape)
     batch = p.shape if is_binary else p.shape[:axis] + p.shape[axis + 1 :]
     if y.shape != batch:
@@ -155,11 +160,24 @@ def _binary_losses(p: npt.NDArray[Any], counts: npt.NDArray[np.bool_], options: 
         return [whole - np.log1p(smoothing - values), whole - np.log(values + smoothing)]
 
 
-def _one_hot_loss(index: npt.NDArray[Any], q: npt.NDArray[Any], axis: int, options: RowOptions, name: str) -> Any:
+def _read(q: npt.ArrayLike, name: str) -> Any:
+    """Return q as it is where it is sparse, and otherwise as an array."""
+    return q if is_sparse(q) else as_numbers(q, name)
+
+
+def _pick(q: Any, index: npt.NDArray[Any], axis: int, name: str) -> npt.NDArray[Any]:
+    """Return the element of each row of q, dense or sparse, that ``index`` names."""
+    if not is_sparse(q):
+        return np.take_along_axis(q, np.expand_dims(index, axis), axis).squeeze(axis)
+    rows = as_sorted_rows(q if axis == q.ndim - 1 else q.T, name)
+    return np.asarray(rows[np.arange(rows.shape[0]), index.reshape(-1)]).reshape(index.shape)
+
+
+def _one_hot_loss(index: npt.NDArray[Any], q: Any, axis: int, options: RowOptions, name: str) -> Any:
     """Return -log q[label] of every row, in nats."""
     logits = bool(options.get("from_logits", False))
     (mass,) = row_values(q, None, ("mass",), **options, names=(name, ""))
-    picked = _as_float64(np.take_along_axis(q, np.expand_dims(index, axis), axis).squeeze(axis), logits)
+    picked = _as_float64(_pick(q, index, axis, name), logits)
     with np.errstate(divide="ignore", invalid="ignore"):
         if logits:
             return mass - picked / options.get("temperature", 1.0)
@@ -168,7 +186,7 @@ def _one_hot_loss(index: npt.NDArray[Any], q: npt.NDArray[Any], axis: int, optio
         return np.log(mass) - np.log(picked + options.get("smoothing", 0.0))
 
 
-def _uniform_loss(q: npt.NDArray[Any], axis: int, options: RowOptions, name: str) -> Any:
+def _uniform_loss(q: Any, axis: int, options: RowOptions, name: str) -> Any:
     """Return -mean log q of every row, in nats: the cross-entropy of the uniform distribution."""
     n_classes = q.shape[axis]
     logits = bool(options.get("from_logits", False))

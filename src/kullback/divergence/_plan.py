@@ -35,6 +35,10 @@ class Rows(NamedTuple):
     axes: tuple[int, ...]  # where the elements stand in the caller's arrays
     names: tuple[str, str]  # of the operands, for messages
 
+    def values(self, plan: Plan, n_threads: int | None = None, keep: npt.NDArray[np.bool_] | None = None) -> FloatArray:
+        """Return values of shape (n_measures, n_rows), as `Plan.of_rows` does."""
+        return plan.of_rows(self, n_threads, keep)
+
 
 def align_rows(first: Distribution, second: Distribution | None, axis: Axis, names: tuple[str, str]) -> Rows:
     """Broadcast the operands to one shape and move their elements to the last axis."""
@@ -130,6 +134,7 @@ class Plan:
             check_temperature(temperature, from_logits)
             check_smoothing(smoothing, normalize)
         self.measures, self.from_logits = measures, bool(from_logits)
+        self.needs_zeros = self.from_logits or smoothing > 0  # whether an element counts that is 0 on both sides
         self._asked = unit, normalisation, alpha, self.from_logits, 1 / temperature, smoothing
         self._of_dtypes: dict[tuple[Any, Any], Any] = {}
 

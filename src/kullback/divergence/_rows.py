@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from .._checks.names import match_index, match_names
 from .._checks.outputs import check_out
-from .._checks.probabilities import check_distribution, check_row_weights, check_where
+from .._checks.probabilities import check_row_weights, check_where
 from .._checks.scalars import check_choice
 from .._kernels import divergence_rows as kernel
 from .._options import DEFAULTS, FloatArray, RowOptions, check_options
-from ._plan import Plan, align_rows, default_plan
+from ._plan import Plan, default_plan
+from ._sparse import read_rows
 
 MEASURES: dict[str, int] = kernel.MEASURES
 """Numbers of the kernel's measures, see ext/divergence/measures.h."""
@@ -52,8 +53,7 @@ def row_values(
     p, q = match_names(p, q, given["axis"], f"{names[0]} and {names[1]}")
     match_index(p, {name: given[name] for name in ("weights", "where")}, given["axis"])
     from_logits = given["from_logits"]
-    first = check_distribution(p, names[0], from_logits)
-    second = None if q is None else check_distribution(q, names[1], from_logits)
+    rows = read_rows(p, q, given["axis"], names, from_logits)
     plan = Plan(
         measures,
         base=given["base"],
@@ -63,9 +63,8 @@ def row_values(
         temperature=given["temperature"],
         alpha=alpha,
     )
-    rows = align_rows(first, second, given["axis"], names)
     keep = None if given["where"] is None else check_where(given["where"], rows.batch)
-    values = plan.of_rows(rows, given["n_threads"], keep)
+    values = rows.values(plan, given["n_threads"], keep)
     results = list(values[:, 0]) if not rows.batch else list(values.reshape(len(measures), *rows.batch))
     if transform is not None:
         results = transform(results)

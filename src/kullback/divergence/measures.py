@@ -13,8 +13,10 @@ from .._checks.labels import as_classes
 from .._checks.names import match_names
 from .._checks.probabilities import check_tables
 from .._checks.scalars import check_choice
+from .._checks.sparse import is_sparse
 from .._kernels import divergence_rows as kernel
 from .._options import (
+    FloatArray,
     ManyRows,
     OneRow,
     ReducedOptions,
@@ -105,7 +107,7 @@ def log_loss(
     >>> kullback.log_loss(["no", "yes"], [0.5, 0.25], base=2)
     array([1., 2.])
     """
-    classes, n_axes = as_classes(y, "y"), np.ndim(p)
+    classes, n_axes = None if is_sparse(y) else as_classes(y, "y"), np.ndim(p)
     if classes is not None and (classes.ndim == n_axes - 1 or classes.ndim == n_axes == 1):
         match_rows(y, p, options)
         return class_loss(classes, p, labels, label_smoothing, ignore_index, check_options(options))
@@ -131,6 +133,8 @@ def _refuse_float_classes(y: ArrayLike, p: ArrayLike, options: RowOptions) -> No
 
     Two vectors may be distributions as well. They are refused where the check of distributions would refuse them.
     """
+    if is_sparse(y) or is_sparse(p):
+        return
     floats, predicted = as_numbers(y, "y"), as_numbers(p, "p")
     is_vector = floats.ndim == predicted.ndim == 1 and options.get("normalize", "check") == "check"
     if floats.dtype.kind != "f" or not floats.ndim or floats.shape != predicted.shape[: None if is_vector else -1]:
@@ -157,7 +161,8 @@ def mutual_information(counts: ArrayLike, **options: Unpack[RowOptions]) -> Any:
     Parameters
     ----------
     counts : array_like of shape (..., n_rows, n_columns)
-        Tables of counts or of probabilities along the last two axes. They are always divided by their sums.
+        Tables of counts or of probabilities along the last two axes, or one sparse table. They are always divided by
+        their sums.
     base, weights, where, reduction, n_threads, out
         Options of :func:`kl_divergence`, each with a table in place of a row.
 
@@ -183,12 +188,32 @@ def mutual_information(counts: ArrayLike, **options: Unpack[RowOptions]) -> Any:
         if name in options:
             raise TypeError(f"mutual_information() got an unexpected keyword argument {name!r}")
     tables = check_tables(counts, "counts")
+    if is_sparse(tables):
+        return row_value(*_cells(tables), "kl", {**options, "normalize": True})
     rows, columns = tables.sum(axis=-1, keepdims=True), tables.sum(axis=-2, keepdims=True)
     total = rows.sum(axis=-2, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         product = (rows / total) * (columns / total)
     flat = (*tables.shape[:-2], tables.shape[-2] * tables.shape[-1])
     return row_value(tables.reshape(flat), product.reshape(flat), "kl", {**options, "normalize": True})
+
+
+def _cells(table: Any) -> tuple[FloatArray, FloatArray]:
+    """Return the cells of a CSR table that are not 0 and the product of its marginals there.
+
+    The last element of each is all the rest: 0, and the product of the marginals in all cells that are 0.
+    """
+    row_of = np.repeat(np.arange(table.shape[0]), np.diff(table.indptr))
+    rows = np.bincount(row_of, table.data, table.shape[0])
+    columns = np.bincount(table.indices, table.data, table.shape[1])
+    total = rows.sum()
+    # A row that lacks no column leaves nothing, which a difference of sums may not show.
+    n_lacking = np.count_nonzero(columns) - np.bincount(row_of, table.data > 0, table.shape[0])
+    lacking = np.maximum(total - np.bincount(row_of, columns[table.indices], table.shape[0]), 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        product = (rows / total)[row_of] * (columns / total)[table.indices]
+        rest = ((rows / total) * (np.where(n_lacking > 0, lacking, 0.0) / total)).sum()
+    return np.append(table.data, 0.0), np.append(product, rest)
 
 
 @overload

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, TypeAlias, get_args, overload
+from typing import Any, Literal, TypeAlias, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from .._checks.names import match_names
 from .._checks.outputs import check_out
 from .._checks.probabilities import check_rows
 from .._checks.scalars import check_base, check_choice, check_integer
+from .._checks.sparse import is_sparse
 from .._kernels import divergence_pairs as kernel
 from .._options import FloatArray, Normalize
 from .._threads import resolve_threads
@@ -72,7 +73,7 @@ def pairwise_divergence(
     Parameters
     ----------
     P : array_like of shape (n, n_elements)
-        Distributions, one a row. Integers are counts.
+        Distributions, one a row. Integers are counts. Both may be sparse matrices of SciPy.
     Q : array_like of shape (m, n_elements), optional
         Distributions, one a row. By default they are those of P.
     measure : str, default "js"
@@ -105,7 +106,8 @@ def pairwise_divergence(
     Notes
     -----
     "kl", "cross_entropy" and "hellinger" are computed as matrix products, and "js" takes one logarithm an element.
-    Pairs that are so near that this cancels are computed again term by term.
+    Pairs that are so near that this cancels are computed again term by term. Of sparse rows, each tile keeps the
+    columns that both of its sides have. All others have a zero on one side, and make one element of either side.
 
     A row has a divergence of exactly 0 from itself. For the symmetric measures ("js", "js_distance", "hellinger",
     "total_variation" and "jeffreys"), the matrix of a P is symmetric to the last bit, as
@@ -132,22 +134,23 @@ def pairwise_divergence(
         raise ValueError(f"P and Q must have equally many columns, got {first.shape[1]} and {second.shape[1]}")
     shape = first.shape[0], second.shape[0]
     threads = resolve_threads(n_threads)
-    tile = _Tiles(first, second, measure, unit, threads)
+    sparse = is_sparse(first) or is_sparse(second)
+    tiles: Callable[..., Callable[[slice, slice], FloatArray]] = _SparseTiles if sparse else _Tiles
     if k is not None:
         if out is not None:
             raise ValueError("out must be None with k, which returns values and indices")
         most = shape[1] - (Q is None)
         if check_integer(k, "k", low=1) > most:
             raise ValueError(f"k must be in [1, {most}] for {shape[1]} rows, got {k}")
-        return _nearest(tile, shape, int(k), Q is None)
+        return _nearest(tiles(first, second, measure, unit, threads), shape, int(k), Q is None)
     values = np.empty(shape) if out is None else check_out(out, shape)
     order = 0
     if measure in _SYMMETRIC and Q is not None:
-        order = _compare(first, second)
+        order = -1 if sparse else _compare(first, second)
     if order > 0:
-        _fill(_Tiles(second, first, measure, unit, threads), values.T, mirrored=False)
+        _fill(tiles(second, first, measure, unit, threads), values.T, mirrored=False)
     else:
-        _fill(tile, values, mirrored=measure in _SYMMETRIC and order == 0)
+        _fill(tiles(first, second, measure, unit, threads), values, mirrored=measure in _SYMMETRIC and order == 0)
     return values
 
 
@@ -166,7 +169,7 @@ def _compare(first: FloatArray, second: FloatArray) -> int:
     return -1 if one[column] < other[column] else 1
 
 
-def _fill(tile: _Tiles, values: FloatArray, mirrored: bool) -> None:
+def _fill(tile: Callable[[slice, slice], FloatArray], values: FloatArray, mirrored: bool) -> None:
     """Compute all values, or those of one triangle where the other is its mirror image."""
     n_columns = _TILE_ROWS if mirrored else _TILE_COLUMNS
     for i in range(0, values.shape[0], _TILE_ROWS):
@@ -181,7 +184,9 @@ def _fill(tile: _Tiles, values: FloatArray, mirrored: bool) -> None:
                 values[columns, rows] = block.T
 
 
-def _nearest(tile: _Tiles, shape: tuple[int, int], k: int, skip_self: bool) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def _nearest(
+    tile: Callable[[slice, slice], FloatArray], shape: tuple[int, int], k: int, skip_self: bool
+) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     """Return the k least values of each row and their columns, in ascending order, from one tile after the other."""
     values, indices = np.empty((shape[0], k)), np.empty((shape[0], k), dtype=np.int64)
     for i in range(0, shape[0], _TILE_ROWS):
@@ -274,3 +279,72 @@ class _Tiles:
         affinities = self.roots[0][rows] @ self.roots[1][columns].T
         distances: FloatArray = np.sqrt(np.maximum(1 - affinities, 0.0))
         return distances
+
+
+_WIDE = 1024
+"""The number of columns above which tiles of sparse rows are small, so that their sides share few columns."""
+
+
+class _SparseTiles:
+    """Computes one tile of values at a time for rows of which at least one side is sparse.
+
+    A tile is cut into smaller ones. Each of these becomes dense rows of the columns in which both sides have values.
+    The values of all other columns are added up: those with q = 0 become one element, and those with p = 0 another.
+    Every measure here adds up over elements and is proportional to them, so elements of one ratio may be merged.
+    """
+
+    def __init__(self, p: Any, q: Any, measure: str, unit: float, n_threads: int) -> None:
+        from scipy import sparse
+
+        self.options = measure, unit, n_threads
+        sides = [sparse.csr_array(p), sparse.csr_array(q)]
+        # Which side comes first must not depend on the order of the arguments where the measure does not.
+        self.is_swapped = p is not q and measure in _SYMMETRIC and _comes_after(*sides)
+        self.sides = sides[::-1] if self.is_swapped else sides
+        self.step = _TILE_ROWS if p.shape[1] <= _WIDE else 64
+
+    def __call__(self, rows: slice, columns: slice) -> FloatArray:
+        parts = (columns, rows) if self.is_swapped else (rows, columns)
+        values = np.empty([part.stop - part.start for part in parts])
+        steps = [[slice(i, min(i + self.step, s.stop)) for i in range(s.start, s.stop, self.step)] for s in parts]
+        blocks = [[_SparseBlock(side[s]) for s in found] for side, found in zip(self.sides, steps, strict=True)]
+        for i, first in zip(steps[0], blocks[0], strict=True):
+            for j, second in zip(steps[1], blocks[1], strict=True):
+                shared = np.intersect1d(first.columns, second.columns, assume_unique=True)
+                p, q = first.rows_of(shared, 0), second.rows_of(shared, 1)
+                tile = _Tiles(p, q, *self.options)(slice(0, len(p)), slice(0, len(q)))
+                values[i.start - parts[0].start :, j.start - parts[1].start :][: len(p), : len(q)] = tile
+        return values.T if self.is_swapped else values
+
+
+def _comes_after(first: Any, second: Any) -> bool:
+    """Return whether a CSR matrix comes after another one, in some order of all matrices."""
+    sizes = [(matrix.shape[0], matrix.nnz) for matrix in (first, second)]
+    if sizes[0] != sizes[1]:
+        return sizes[0] > sizes[1]
+    for one, other in ((first.indptr, second.indptr), (first.indices, second.indices), (first.data, second.data)):
+        differing = np.flatnonzero(one != other)
+        if differing.size:
+            return bool(one[differing[0]] > other[differing[0]])
+    return False
+
+
+class _SparseBlock:
+    """A few sparse rows, and the columns in which any of them has a value."""
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix
+        self.columns = np.unique(matrix.indices)
+        self.row_of = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+    def rows_of(self, columns: npt.NDArray[Any], side: int) -> FloatArray:
+        """Return dense rows of some columns, and two more elements, of which one has the sum of all other columns.
+
+        ``side`` says whether it is the first or the second of the two; the other is 0.
+        """
+        n_rows, width = self.matrix.shape[0], len(columns) + 2
+        places = np.searchsorted(columns, self.matrix.indices)
+        is_shared = np.append(columns, -1)[places] == self.matrix.indices
+        places = np.where(is_shared, places, width - 2 + side)
+        rows: FloatArray = np.bincount(self.row_of * width + places, self.matrix.data, n_rows * width).astype(float)
+        return rows.reshape(n_rows, width)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks.arrays import as_array, as_numbers
-from .._checks.names import axis_names, find_order
+from .._checks.names import axis_names, find_order, index_of_block
+from .._checks.sparse import as_sorted_rows, is_sparse
 from .._npy import read_header
 from ._source import Source
 
@@ -58,6 +59,27 @@ class ArraySource(Source):
         self.dtype = array.dtype
 
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
+        return self._rows[start:stop]
+
+
+class SparseSource(Source):
+    """A sparse matrix in memory, whose blocks are sparse, too."""
+
+    concurrent = True
+    block_bytes = _VIEW_BYTES
+    takes_buffer = False
+
+    def __init__(self, matrix: Any) -> None:
+        self._rows = as_sorted_rows(matrix, "a sparse matrix of rows")
+        self.n_rows, self.n_columns = self._rows.shape
+        self.dtype = self._rows.dtype
+
+    @property
+    def row_bytes(self) -> int | None:
+        n_bytes = self._rows.data.nbytes + self._rows.indices.nbytes
+        return int(n_bytes // max(1, self._rows.shape[0])) + 1
+
+    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> Any:
         return self._rows[start:stop]
 
 
@@ -235,13 +257,29 @@ class IterableSource(SequentialSource):
         super().__init__()
         self._iterable = blocks
         self.n_rows = self.n_columns = self.dtype = None
+        self._index: NDArray[Any] | None = None  # the names of the rows of the block that is waiting
+        self._taken: list[NDArray[Any] | None] = []  # those of the rows that were read last
 
     def _start(self, row: int) -> tuple[Iterator[NDArray[Any]], int]:
         return map(self._as_block, self._iterable), row
 
+    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
+        self._taken = []
+        return super().read(start, stop, buffer)
+
+    def _take(self, n: int) -> NDArray[Any]:
+        self._taken.append(None if self._index is None else self._index[:n])
+        self._index = None if self._index is None else self._index[n:]
+        return super()._take(n)
+
+    def names_of_rows(self, start: int, stop: int) -> NDArray[Any] | None:
+        parts = [part for part in self._taken if part is not None]
+        return np.concatenate(parts) if parts and len(parts) == len(self._taken) else None
+
     def _as_block(self, block: Any) -> NDArray[Any]:
         """Return a block with its columns in the order of the first one, where blocks are frames."""
         array = _as_block(block)
+        self._index = index_of_block(block)
         names = (None, *axis_names(block))[-1]
         if self.column_names is None:
             self.column_names = names
@@ -251,6 +289,11 @@ class IterableSource(SequentialSource):
 
 def _as_block(block: Any) -> NDArray[Any]:
     """Return a block as a matrix; a vector is a single row."""
+    if is_sparse(block):
+        raise TypeError(
+            f"blocks must be dense, got a sparse {type(block).__name__}; pass its toarray(), or all rows in one sparse "
+            "matrix in place of blocks"
+        )
     array = as_numbers(block, "a block of rows")
     if array.ndim == 0:
         raise TypeError(f"blocks must have rows and columns, got {type(block).__name__}: {block!r:.40}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._checks.arrays import as_numbers, is_array_like
 from .._checks.names import axis_names
+from .._checks.sparse import is_sparse
 from ._formats import (
     ArraySource,
     IterableSource,
@@ -19,6 +20,7 @@ from ._formats import (
     ParquetSource,
     SafetensorsSource,
     SliceSource,
+    SparseSource,
     import_library,
 )
 from ._llama_file import LlamaLogits, is_llama_logits
@@ -26,7 +28,7 @@ from ._source import Source
 
 
 def open_source(source: Any) -> Source:
-    """Return rows from an array, a frame, a path, an array-like object that slices, or an iterable of blocks.
+    """Return rows from an array, a frame, a sparse matrix, a path, what can be sliced, or an iterable of blocks.
 
     Whatever is an array by NumPy's protocols, DLPack or the dataframe interchange is one, even if it can be iterated.
     Paths are ``x.npy``; ``x.zarr`` or ``x.zarr:NAME``; ``x.h5:NAME`` (also ``.hdf5``);
@@ -39,6 +41,8 @@ def open_source(source: Any) -> Source:
         return ArraySource(as_numbers(source, "an array of rows"))
     if isinstance(source, str | os.PathLike):
         return _open_path(os.fspath(source))
+    if is_sparse(source):
+        return SparseSource(source)
     if _is_sliceable(source):
         return SliceSource(source)
     if is_array_like(source) or _is_vector(source):

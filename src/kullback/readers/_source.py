@@ -23,8 +23,11 @@ class Source(ABC):
         time, and each begins where the last one ended.
     block_rows
         How many rows the format keeps together. It is best to read a multiple of them.
+    takes_buffer
+        Whether ``read`` may be given memory to write to.
     row_names, column_names
-        The names of rows and columns where the rows are a frame, and those of columns where they are blocks of frames.
+        The names of rows and columns where the rows are a frame, and those of columns where they are blocks of frames,
+        whose rows are named by ``names_of_rows``.
     block_bytes
         How many bytes are best read at once. They are few, so that the rows are still in the caches when they are
         reduced.
@@ -36,8 +39,18 @@ class Source(ABC):
     concurrent = False
     block_rows = 1
     block_bytes = 4 << 20
+    takes_buffer = True
     row_names: NDArray[Any] | None = None
     column_names: NDArray[Any] | None = None
+
+    @property
+    def row_bytes(self) -> int | None:
+        """How many bytes a row takes in memory; None until that is known."""
+        return None if self.n_columns is None or self.dtype is None else self.n_columns * self.dtype.itemsize
+
+    def names_of_rows(self, start: int, stop: int) -> NDArray[Any] | None:
+        """Return the names of the rows ``start:stop``, which were read last, or None where not all of them have one."""
+        return None if self.row_names is None else self.row_names[start:stop]
 
     @abstractmethod
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:

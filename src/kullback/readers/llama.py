@@ -17,6 +17,7 @@ from .._checks.labels import check_class_labels
 from .._interrupts import note_interrupts
 from .._threads import resolve_threads
 from ..streaming import RowStatistics, RowValues
+from ._formats import SparseSource
 from ._llama_file import CLIPPED_SPAN, N_STEPS, LlamaLogits, is_llama_logits
 from ._open import open_source
 from ._source import Source
@@ -166,6 +167,8 @@ def _check_tokens(sources: list[Source], labels: Any) -> Tokens:
         raise ValueError("labels must be given, as neither base nor second is a file that holds tokens")
     n_rows = len(tokens)
     for name, source in zip(("base", "second"), sources, strict=True):
+        if isinstance(source, SparseSource):
+            raise TypeError(f"{name} must be dense, got a sparse matrix; pass {name}.toarray()")
         if source.n_rows not in (None, n_rows):
             raise ValueError(f"{name} must have {n_rows} rows, one per label, got {source.n_rows}")
     if None not in (base.n_columns, second.n_columns) and base.n_columns != second.n_columns:

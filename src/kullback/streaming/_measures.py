@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._checks.names import match_names
-from .._checks.probabilities import check_distribution
 from .._checks.scalars import check_base, check_choices, check_normalize
 from ..divergence._labels import label_loss
-from ..divergence._plan import Plan, align_rows
+from ..divergence._plan import Plan
+from ..divergence._sparse import read_rows
 from ..divergence.measures import COMPARED
 
 LABELLED = ("log_loss", "log_loss_p")
@@ -40,9 +40,7 @@ def row_measures(
             if row is not None:
                 return [row] if len(row) == 1 else list(row[:, None])
         p, q = match_names(p, q)
-        first = check_distribution(p, "p", from_logits)
-        second = check_distribution(q, "q", from_logits)
-        return list(plan.of_rows(align_rows(first, second, -1, ("p", "q")), n_threads))
+        return list(read_rows(p, q, -1, ("p", "q"), from_logits).values(plan, n_threads))
 
     if not labelled:
         return evaluate

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._checks.data import check_distances, check_sparse
+from .._checks.data import check_distances
 from .._checks.graphs import check_graph
 from .._checks.labels import find_known, split_missing
 from .._checks.scalars import check_integer, check_real
+from .._checks.sparse import check_sparse
 from .._threads import resolve_threads
 from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize, warn_of_few_neighbors
 from .neighbors import Graph, Metric, neighbor_graph
