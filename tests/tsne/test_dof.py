@@ -25,7 +25,7 @@ def maps(n_components):
 @pytest.mark.parametrize("dof", DOFS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_components", [1, 2, 3])
-@pytest.mark.parametrize("method", ["barnes_hut"])
+@pytest.mark.parametrize("method", ["barnes_hut", "fft", "auto"])
 def test_a_tolerance_holds_at_any_dof(method, n_components, dtype, dof):
     """Forces and Z keep the error that was asked for; by the default theta they keep 4 %."""
     for Y in maps(n_components):

@@ -56,9 +56,9 @@ def repulsive_forces(
         Embedding. float32 stays float32, and anything else is taken as float64.
     method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
         ``"exact"`` takes O(n^2) time and works in any dimension. ``"barnes_hut"`` takes O(n log n). ``"fft"`` takes
-        O(n + g log g) for a grid of g nodes, which grows with the volume of the map. The last two work in one to three
-        dimensions. ``"auto"`` is exact up to 1,000 points. Above, it takes the method that a measured cost model
-        predicts to be the fastest.
+        O(n + g log g) for a grid of g nodes, which grows with the volume of the map; Barnes-Hut takes its place on maps
+        that are too wide or too thin for a grid. The last two work in one to three dimensions. ``"auto"`` is exact up
+        to 1,000 points. Above, it takes the method that a measured cost model predicts to be the fastest.
     theta : float in [0, 1], default 0.5
         Accuracy. In Barnes-Hut it is the largest radius of a cell that stands for its points, relative to the length on
         which the kernel changes: ``sqrt(distance^2 + dof / 2)`` for dof up to 1. Values above 0.8 count as 0.8, and 0

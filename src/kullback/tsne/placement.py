@@ -22,7 +22,7 @@ from .._kernels import attraction, descent, placement
 from .._threads import resolve_threads
 from ..divergence import Decomposition
 from . import affinities
-from .fft_repulsion import FFTRepulsion, Spline
+from .fft_repulsion import MOST_NODES, FFTRepulsion, Spline, grid_nodes, kernel_width, self_force
 from .gradient import tsne_loss
 from .initialization import START_STD
 from .neighbors import Graph, NeighborIndex
@@ -212,7 +212,7 @@ class _Field:
 
     def __init__(self, positions: FloatArray, method: str, dof: float, n_threads: int) -> None:
         self.positions = np.ascontiguousarray(check_positions(positions, "positions"), dtype=np.float64)
-        n_points, n_components = self.positions.shape
+        n_points = len(self.positions)
         self.dof = dof
         low, high = self.positions.min(axis=0), self.positions.max(axis=0)
         self.tolerance = TOLERANCE * float((high - low).max())
@@ -224,11 +224,25 @@ class _Field:
         sum_q = engine(self.positions, np.empty_like(self.positions))
         self.mean_sum = max(sum_q, np.finfo(float).tiny) / n_points
         self.potential, self.spacing = np.empty((1, 1, 0)), 1.0
-        if method != "exact" and n_points > EXACT_POINTS and n_components <= 3:
-            spline = Spline(placement.SPLINE_ORDER, SPACING)
+        spacing = self._widest_spacing(dof)
+        if method != "exact" and n_points > EXACT_POINTS and spacing > 0:
+            spline = Spline(placement.SPLINE_ORDER, spacing)
             grid = FFTRepulsion(self.positions.shape, np.float64, spline, dof, n_threads)
             self.potential = grid.sum_potential(self.positions, *self.box)
             self.spacing = grid.spacing
+
+    def _widest_spacing(self, dof: float) -> float:
+        """Return the spacing of a grid that the map fits into, or 0 where none keeps an error of 1 % of the potential.
+
+        Then the repulsion of a new point is summed over all points.
+        """
+        spans = (self.box[1] - self.box[0]).tolist()
+        for spacing in (SPACING, 2 * SPACING) if len(spans) <= 3 else ():
+            between = spacing * kernel_width(dof)
+            thin = self_force(placement.SPLINE_ORDER, between, dof) > 0.01 * self.mean_sum
+            if grid_nodes(spans, between) <= MOST_NODES and not thin:
+                return spacing
+        return 0.0
 
     def place(
         self, conditional: FloatArray, graph: Graph, n_threads: int, *, start: FloatArray | None = None,
