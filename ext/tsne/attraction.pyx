@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
 from common.exp_log cimport log_fast
+from tsne.kernels cimport log_bases
 
 cdef extern from "tsne/attract.h" nogil:
     bint kb_attract_row(const float* values, const int32_t* columns, Py_ssize_t n_values, const float* positions,
@@ -98,14 +99,16 @@ cdef void attract_row_general(
 
 cdef void attract_block(
     const floating[::1] values, const int32_t[::1] columns, const int64_t[::1] row_starts,
-    const floating[:, ::1] positions, Py_ssize_t block, double dof, floating[:, ::1] forces_out,
+    const floating[:, ::1] positions, Py_ssize_t block, double dof, bint wide, floating[:, ::1] forces_out,
 ) noexcept nogil:
-    """Write the forces on the points of one block."""
+    """Write the forces on the points of one block; ``wide`` takes all in float64."""
     cdef Py_ssize_t row, start, end
     for row in range(block * BLOCK, min((block + 1) * BLOCK, positions.shape[0])):
         start = row_starts[row]
         end = row_starts[row + 1]
-        if positions.shape[1] == 2:
+        if wide:
+            attract_row_general(values, columns, start, end, positions, row, dof, forces_out)
+        elif positions.shape[1] == 2:
             if floating is float:
                 if kb_attract_row(&values[0] + start, &columns[0] + start, end - start, &positions[0, 0], row,
                                   <float>dof, &forces_out[row, 0]):
@@ -122,6 +125,17 @@ cdef void attract_block(
             attract_row_general(values, columns, start, end, positions, row, dof, forces_out)
 
 
+cdef bint is_wide(const floating[:, ::1] positions) noexcept nogil:
+    """Return whether squares of distances may overflow in float32. The count vectorises, where a maximum does not."""
+    cdef Py_ssize_t i, n_values = positions.shape[0] * positions.shape[1]
+    cdef int32_t n_far = 0
+    cdef floating limit = 1e18
+    cdef const floating* values = &positions[0, 0]
+    for i in range(n_values):
+        n_far += (values[i] > limit) | (values[i] < -limit)
+    return n_far > 0
+
+
 def accumulate_attraction(
     const floating[::1] values,        # IN: P, CSR
     const int32_t[::1] columns,        # IN
@@ -133,8 +147,10 @@ def accumulate_attraction(
 ):
     """Write sum_j p_ij w_ij^(1/dof) (y_i - y_j) for every point."""
     cdef Py_ssize_t block, n_blocks = (positions.shape[0] + BLOCK - 1) // BLOCK
+    # In float32, squares of large distances overflow, and small affinities that are divided by a large dof underflow.
+    cdef bint wide = sizeof(floating) == 4 and (dof > 30 or is_wide(positions))
     for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="dynamic"):
-        attract_block(values, columns, row_starts, positions, block, dof, forces_out)
+        attract_block(values, columns, row_starts, positions, block, dof, wide, forces_out)
 
 
 cdef double log_affinity_block(
@@ -143,6 +159,7 @@ cdef double log_affinity_block(
 ) noexcept nogil:
     """Return - sum_ij p_ij log w_ij over the rows of one block."""
     cdef double[CHUNK] squared
+    cdef double[CHUNK] logs
     cdef const floating* point
     cdef Py_ssize_t row, start, k, n_near, n_components = positions.shape[1]
     cdef double total = 0
@@ -157,10 +174,15 @@ cdef double log_affinity_block(
             else:
                 for k in range(n_near):
                     squared[k] = squared_distance(point, &positions[columns[start + k], 0], n_components)
-            for k in range(n_near):
-                total += values[start + k] * log_fast(1 + squared[k] / dof)
+            if dof == 1:
+                for k in range(n_near):
+                    total += values[start + k] * log_fast(1 + squared[k])
+            else:
+                log_bases(squared, n_near, dof, logs)
+                for k in range(n_near):
+                    total += values[start + k] * logs[k]
             start += CHUNK
-    return dof * total
+    return total
 
 
 def sum_log_affinity(

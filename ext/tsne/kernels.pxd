@@ -4,23 +4,30 @@ from common.exp cimport exp_negative
 from common.exp_log cimport log_fast
 
 
-cdef inline void raise_bases(const double* squares, Py_ssize_t n_values, double dof,
-                             double* weights_out) noexcept nogil:
-    """Write w = (1 + x^2 / dof)^-dof, in loops that are short enough for compilers to vectorise them.
+cdef inline void log_bases(const double* squares, Py_ssize_t n_values, double dof, double* logs_out) noexcept nogil:
+    """Write - log w = dof log(1 + x^2 / dof), in loops that are short enough for compilers to vectorise them.
 
-    Where x^2 / dof is small, log(1 + x^2 / dof) is its Taylor series, whose remainder is below 2e-16 of it.
+    Where x^2 / dof is small, the logarithm is its Taylor series, whose remainder is below 2e-16 of it.
     """
     cdef Py_ssize_t j
     cdef double ratio, series, limit = 1.0 / 1024, inverse = 1 / dof
     for j in range(n_values):
-        weights_out[j] = log_fast(min(1 + squares[j] * inverse, 1e300))
+        logs_out[j] = log_fast(min(1 + squares[j] * inverse, 1e300))
     for j in range(n_values):
         ratio = squares[j] * inverse
         series = ratio * (1 - ratio * (1.0 / 2 - ratio * (1.0 / 3 - ratio * (1.0 / 4 - ratio * (1.0 / 5)))))
-        weights_out[j] = dof * (series if ratio < limit else weights_out[j])
+        logs_out[j] = dof * (series if ratio < limit else logs_out[j])
+
+
+cdef inline void raise_bases(const double* squares, Py_ssize_t n_values, double dof,
+                             double* weights_out) noexcept nogil:
+    """Write w = (1 + x^2 / dof)^-dof."""
+    cdef Py_ssize_t j
+    cdef double exponent
+    log_bases(squares, n_values, dof, weights_out)
     for j in range(n_values):
-        ratio = weights_out[j]
-        weights_out[j] = exp_negative(min(ratio, 708.0)) * (1.0 if ratio < 708 else 0.0)
+        exponent = weights_out[j]
+        weights_out[j] = exp_negative(min(exponent, 708.0)) * (1.0 if exponent < 708 else 0.0)
 
 
 cdef inline double squared_scale(double squared, double dof) noexcept nogil:

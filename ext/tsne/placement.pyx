@@ -12,7 +12,7 @@ count nor the batch changes a bit.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport fmax, fmin, pow
+from libc.math cimport exp, fmax, fmin, log1p
 from libc.stdint cimport int32_t, int64_t
 
 from common.exp_log cimport log_fast
@@ -60,8 +60,8 @@ cdef inline double repel_exactly(const Map* m, const double* y, double* force_ou
         for k in range(m.n_components):
             delta = y[k] - other[k]
             base += delta * delta
+        weight = 1 / (1 + base) if m.dof == 1 else exp(-m.dof * log1p(base / m.dof))
         base = 1 + base / m.dof
-        weight = 1 / base if m.dof == 1 else pow(base, -m.dof)
         potential += weight
         weight = weight / base
         for k in range(m.n_components):
@@ -113,7 +113,7 @@ cdef double evaluate(const Map* m, const Point* point, const double* y, double* 
             squared += delta * delta
         base = 1 + squared / m.dof
         weight = point.affinities[j] / base
-        loss += point.affinities[j] * log_fast(base)
+        loss += point.affinities[j] * (log_fast(base) if m.dof == 1 else log1p(squared / m.dof))
         pull += weight
         for k in range(m.n_components):
             slope_out[k] += weight * (y[k] - other[k])

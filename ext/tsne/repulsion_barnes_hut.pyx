@@ -29,7 +29,7 @@ adds up in float64 the sources at distance 0 apart from the others, and subtract
 from cython cimport floating
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t
 
 from tsne.expansion cimport TERMS, evaluate_expansion, expand_sources, shift_expansion
 from tsne.near_sources cimport KB_VECTORS, bound_group, evaluate_points, evaluate_vectors, list_points
@@ -173,8 +173,8 @@ cdef inline double repel_group(
         more = fill_near(walk, own, columns, cells, &rule, n_components)
         evaluate_near(walk, &own.near, points, n_points, n_components, sums)
     if walk.careful:
-        for i in range(n_points):
-            sums[n_components * GROUP + i] += coincident[i] - 1
+        for i in range(n_points):  # in integers, because a compiler may add 1 to small sums before it subtracts it
+            sums[n_components * GROUP + i] += <double>(<int64_t>coincident[i] - 1)
     for i in range(n_points):
         for k in range(n_components):
             forces_out[walk.order[start + i] * n_components + k] = <floating>sums[k * GROUP + i]

@@ -178,7 +178,7 @@ BAD = [
     ({"angle": 2}, ValueError, r"angle must be in \[0, 1\], got 2"),
     ({"early_exaggeration": 0.5}, ValueError, r"early_exaggeration must be in \[1, inf\], got 0.5"),
     ({"n_jobs": 0}, ValueError, "n_jobs must be None, positive, or negative"),
-    ({"dof": 0}, ValueError, r"dof must be in \(0, inf\], got 0"),
+    ({"dof": 0}, ValueError, r"dof must be in \[1e-06, 1e\+09\], got 0"),
     ({"exaggeration": -1}, ValueError, r"exaggeration must be in \(0, inf\], got -1"),
     ({"momentum": 2}, ValueError, r"momentum must be in \[0, 1\], got 2"),
     ({"early_exaggeration_iter": "soon"}, ValueError, "early_exaggeration_iter must be one of 'auto', got 'soon'"),

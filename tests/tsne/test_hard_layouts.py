@@ -119,8 +119,8 @@ def test_wide_maps_of_single_precision(at_level, method, n_components, scale):
 def test_z_of_far_points_keeps_its_precision(at_level, method):
     """The self terms, which are n, are never a part of the sum where it is small: Z is right to 1e-4 at 1e-24 n."""
     rng = np.random.default_rng(1)
-    for scale in (1e3, 1e6, 1e12):
+    for scale, n_components in ((1e3, 2), (1e6, 2), (1e12, 3), (1e20, 1)):
         for dtype in (np.float32, np.float64):
-            Y = (rng.uniform(-1, 1, size=(1500, 2)) * scale).astype(dtype)
+            Y = (rng.uniform(-1, 1, size=(1500, n_components)) * scale).astype(dtype)
             _, expected = ref.repulsive_forces(Y)
             assert gradient.repulsive_forces(Y, method=method, theta=0.1)[1] == pytest.approx(expected, rel=1e-4)

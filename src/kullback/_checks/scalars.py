@@ -147,3 +147,8 @@ def check_smoothing(value: object, normalize: object) -> float:
 def check_tolerance(tolerance: object) -> float | None:
     """Return a relative error in (0, 1], or None."""
     return None if tolerance is None else check_real(tolerance, "tolerance", low=0, high=1, open_low=True)
+
+
+def check_dof(dof: object) -> float:
+    """Return the degrees of freedom of t-SNE's kernel. At 1e9 it is a Gaussian, to the last digit of float32."""
+    return check_real(dof, "dof", low=1e-6, high=1e9)

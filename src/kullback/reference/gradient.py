@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 
 from .divergence import Decomposition
-from .splines import repel_by_splines
+from .splines import grid_spacing, repel_by_splines
 
 Array = npt.NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def repulsive_forces(
     if method == "barnes_hut":
         return _barnes_hut(np.asarray(Y), theta, dof)
     if method == "fft":
-        return repel_by_splines(np.asarray(Y, dtype=np.float64), 4, 0.45 * (min(theta, 0.8) / 0.5) ** 0.7, dof)
+        return _by_grid(np.asarray(Y), theta, dof)
     differences, ratios = _pairs(Y, dof)
     w = np.exp(-dof * np.log1p(ratios))
     np.fill_diagonal(w, 0)
@@ -112,6 +112,8 @@ The error of a far cell grows with a power of the radius that is higher by one.
 """
 REACH = 0.4
 """Share of the way beyond the kernel's reach that the radius of a cell may have: its points reach 2.5 times as far."""
+MOST_NODES = 2**24
+"""Most nodes of a grid, doubled sizes included."""
 BITS = {1: 32, 2: 16, 3: 10}
 """How many bits a coordinate has on the finest grid, by the number of components."""
 
@@ -372,3 +374,18 @@ def _barnes_hut(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
     forces = np.zeros(Y.shape)
     sum_w = _repel_target(Y, root, [], empty, rule, forces)
     return forces, sum_w - len(Y)
+
+
+def _by_grid(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
+    """Return the repulsion and Z by splines, or by a tree where these are small beside the errors of a grid."""
+    theta = min(theta, 0.8)
+    spacing = grid_spacing(Y, 0.45 * (theta / 0.5) ** 0.7, dof)
+    if np.prod(2 * (np.ptp(Y.astype(np.float64), axis=0) / spacing + 6)) > MOST_NODES:
+        return _barnes_hut(Y, theta, dof)
+    width = min(1.0, np.sqrt(dof))
+    forces, sum_w = repel_by_splines(Y.astype(np.float64), 4, spacing, dof)
+    own = width * 3.3e-3 * (spacing / width / 0.276) ** 3.5
+    least = own / (0.04 * (theta / 0.5) ** 2.7)
+    if np.linalg.norm(forces) < least * np.sqrt(len(Y)) or sum_w < 0.5 * least * len(Y):
+        return _barnes_hut(Y, theta, dof)
+    return forces, sum_w

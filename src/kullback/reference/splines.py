@@ -19,6 +19,14 @@ def spline(x: Array, order: int) -> Array:
     return (left * spline(x + 0.5, order - 1) + right * spline(x - 0.5, order - 1)) / (order - 1)
 
 
+def grid_spacing(Y: Array, widest: float, dof: float) -> float:
+    """Return the spacing of a grid over a map: finer for a narrow kernel, and with 48 nodes or more across the map."""
+    spacing = widest * min(1.0, np.sqrt(2 * dof))
+    while 0 < np.max(np.ptp(Y, axis=0)) < 48 * spacing:
+        spacing /= 2
+    return float(spacing)
+
+
 def repel_by_splines(Y: Array, order: int, spacing: float, dof: float) -> tuple[Array, float]:
     """Return the repulsion and Z by a grid of splines, on which sums of w are convolutions.
 
@@ -28,8 +36,6 @@ def repel_by_splines(Y: Array, order: int, spacing: float, dof: float) -> tuple[
     """
     n_components = Y.shape[1]
     low = Y.min(axis=0)
-    while 0 < np.max(Y.max(axis=0) - low) < 48 * spacing:
-        spacing /= 2
     scaled = (Y - low) / spacing + (order + 1) / 2
     half = int(1.5 * scaled.max()) + 24  # nodes, and as many again to keep the periodic images away
     nodes = np.arange(2 * half)
@@ -43,7 +49,7 @@ def repel_by_splines(Y: Array, order: int, spacing: float, dof: float) -> tuple[
     charges = np.einsum(f"{each}->{letters}", *values, optimize=True)
     distance = np.minimum(nodes, 2 * half - nodes)
     squared = sum(np.meshgrid(*[(distance * spacing) ** 2] * n_components, indexing="ij"))
-    spectrum = np.fft.fftn(charges) * np.fft.fftn((1 + squared / dof) ** -dof)
+    spectrum = np.fft.fftn(charges) * np.fft.fftn(np.exp(-dof * np.log1p(squared / dof)))
     at_nodes = np.fft.fft(spline(distance.astype(float), order))  # what interpolation by the splines does to a spectrum
     for axis in range(n_components):
         spectrum /= np.expand_dims(at_nodes**2, tuple(k for k in range(n_components) if k != axis))

@@ -17,7 +17,7 @@ from scipy import sparse
 from .._arrays import FloatArray
 from .._checks.data import check_positions
 from .._checks.graphs import check_affinities
-from .._checks.scalars import check_callback, check_integer, check_real, check_tolerance
+from .._checks.scalars import check_callback, check_dof, check_integer, check_real, check_tolerance
 from .._interrupts import note_interrupts
 from .._kernels import attraction, descent
 from .._states import load_state, save_state
@@ -108,7 +108,7 @@ class Embedding:
         threads = resolve_threads(n_threads)
         self._n_threads = useful_threads(threads, n_points, POINTS_PER_THREAD)
         self._n_descent_threads = useful_threads(threads, n_points, DESCENT_POINTS_PER_THREAD)
-        self._dof = check_real(dof, "dof", low=0, open_low=True)
+        self._dof = check_dof(dof)
         self._options: dict[str, Any] = {
             "method": method, "theta": check_real(theta, "theta", low=0, high=1),
             "tolerance": check_tolerance(tolerance), "dof": self._dof,

@@ -90,7 +90,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         an entry in P, as in scikit-learn.
     angle : float in [0, 1], default 0.5
         Accuracy against speed: theta of Barnes-Hut, or an FFT grid with the same error.
-    dof : float, default 1
+    dof : float in [1e-6, 1e9], default 1
         Degrees of freedom of the kernel in the map. Below 1, its tails are heavier and clusters finer (Kobak et al.
         2019).
     n_jobs : int, optional

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from math import comb, factorial, prod
-from typing import NamedTuple
+from math import comb, factorial, inf, log, log1p, prod, sqrt
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,11 @@ NODES_PER_WORKER = 2**20
 """Grid nodes that are worth a thread of SciPy. Its threads compete with those of OpenMP, which spin meanwhile."""
 
 MOST_NODES = 2**24
-"""Most grid nodes of the FFT, doubled sizes included. For larger maps the spacing widens (docs/gradient.md)."""
+"""Most grid nodes of the FFT, doubled sizes included. Larger maps are summed by Barnes-Hut."""
+
+SELF_FORCE = {4: (3.3e-3, 3.5), 6: (5.5e-4, 6.2)}
+"""Error of the force of a point on itself, which should be 0, at a spacing of 0.276, and the power of the spacing with
+which it grows, by the order of the splines (devel/gradient.md). The error of Z / n is half of it."""
 
 
 class Spline(NamedTuple):
@@ -42,12 +46,15 @@ class FFTRepulsion:
     """Nodes across a map that is so small that the kernel is wider than the map."""
 
     def __init__(
-        self, shape: tuple[int, int], dtype: npt.DTypeLike, spline: Spline, dof: float, n_threads: int
-    ) -> None:
+        self, shape: tuple[int, int], dtype: npt.DTypeLike, spline: Spline, dof: float, n_threads: int,
+        error: float = inf, fall_back: Callable[[], Any] | None = None,
+    ) -> None:  # fmt: skip
         n_points, n_components = shape
         self.dtype, self.dof, self.n_threads = np.dtype(dtype), dof, n_threads
-        self.order, self.widest_spacing = spline
+        self.order, self.widest_spacing = spline.order, spline.spacing * kernel_width(dof)
+        self.error, self.fall_back = error, fall_back
         self.n_components = n_components
+        self.grid = np.empty(0, dtype)
         pieces = spline_pieces(self.order)
         self.spline = pieces.astype(dtype)
         # The slope has a minus sign, because the distance to the node above shrinks as a point moves up.
@@ -63,15 +70,27 @@ class FFTRepulsion:
         self.borrowed = False
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """See `Repulsion`."""
+        """See `Repulsion`. Where the grid would not keep the error, another engine takes its place."""
         repulsion_fft.bound_positions(positions, self.bounds, self.n_threads)
         low, high = self.bounds[0].reshape(2, -1)
+        if self.fall_back is not None and grid_nodes((high - low).tolist(), self.widest_spacing) > MOST_NODES:
+            return float(self.fall_back()(positions, forces_out))
         potential = self.sum_potential(positions, low, high)
         sum_q = repulsion_fft.gather_forces(
             self.slots, self.nodes, self.distances, self.spline, self.slope, self.spacing, potential, self.sums,
             forces_out, self.n_threads,
         )  # fmt: skip
-        return sum_q + self.offset * float(len(positions)) ** 2
+        sum_q += self.offset * float(len(positions)) ** 2
+        if self.fall_back is not None and not self._holds(sum_q, forces_out):
+            return float(self.fall_back()(positions, forces_out))
+        return sum_q
+
+    def _holds(self, sum_q: float, forces: FloatArray) -> bool:
+        """Return whether forces and Z are large beside what points of a thin map do to themselves on the grid."""
+        own = self_force(self.order, self.spacing, self.dof)
+        norm = sqrt(float(np.einsum("ij,ij->", forces, forces)))
+        least = own / self.error
+        return norm >= least * sqrt(len(forces)) and sum_q >= 0.5 * least * len(forces)
 
     def sum_potential(self, positions: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
         """Return sum_j (w(y - y_j) - offset) as coefficients of splines on a grid over the box that is given."""
@@ -90,12 +109,10 @@ class FFTRepulsion:
         spacing = self.widest_spacing
         while 0 < span < self.LEAST_NODES * spacing and spacing > 1e-30:
             spacing /= 2
-        while grid_nodes(spans, spacing) > MOST_NODES:
-            spacing *= 2
         needed = [max(int(extent / spacing) + self.order + 2, self.LEAST_NODES // 2) for extent in spans]
         # In a map that is smaller than the kernel, w is nearly 1 everywhere. Rounding would hide its slope, so 1 is
         # subtracted from it.
-        offset = 1.0 if span < 1 else 0.0
+        offset = 1.0 if self.dof * log1p(span**2 / self.dof) < log(2) else 0.0
         fits = all(has >= n for has, n in zip(self.n_nodes, needed, strict=True)) if self.n_nodes else False
         if fits and not self.borrowed and (spacing, offset) == (self.spacing, self.offset):
             return
@@ -202,3 +219,15 @@ def spline_pieces(order: int) -> FloatArray:
 def grid_nodes(spans: list[float], spacing: float) -> float:
     """Return how many nodes the doubled grid over a map has."""
     return prod(2 * (span / spacing + 6) for span in spans)
+
+
+def kernel_width(dof: float) -> float:
+    """Return by how much a grid has to be finer for a narrow kernel."""
+    return min(1.0, sqrt(2 * dof))
+
+
+def self_force(order: int, spacing: float, dof: float) -> float:
+    """Return the error of the force of a point on itself. Distances and forces are in units of the kernel's width."""
+    error, power = SELF_FORCE[order]
+    width = min(1.0, sqrt(dof))
+    return float(width * error * (spacing / width / 0.276) ** power)

@@ -22,10 +22,11 @@ import numpy.typing as npt
 from .._arrays import FloatArray
 from .._checks.data import check_positions
 from .._checks.graphs import check_affinities
-from .._checks.scalars import check_integer, check_real, check_tolerance
+from .._checks.scalars import check_dof, check_integer, check_real, check_tolerance
 from .._kernels import attraction
 from .._threads import resolve_threads
 from ..divergence import Decomposition
+from .barnes_hut import WIDEST_SINGLE
 from .repulsion import METHODS, ExactRepulsion, repel_once
 
 __all__ = [
@@ -56,9 +57,9 @@ def repulsive_forces(
         Embedding. float32 stays float32, and anything else is taken as float64.
     method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
         ``"exact"`` takes O(n^2) time and works in any dimension. ``"barnes_hut"`` takes O(n log n). ``"fft"`` takes
-        O(n + g log g) for a grid of g nodes, which grows with the volume of the map. The last two work in one to three
-        dimensions. ``"auto"`` is exact up to 1,000 points. Above, it takes the method that a measured cost model
-        predicts to be the fastest.
+        O(n + g log g) for a grid of g nodes, which grows with the volume of the map; Barnes-Hut takes its place on maps
+        that are too wide or too thin for a grid. The last two work in one to three dimensions. ``"auto"`` is exact up
+        to 1,000 points. Above, it takes the method that a measured cost model predicts to be the fastest.
     theta : float in [0, 1], default 0.5
         Accuracy. In Barnes-Hut it is the largest radius of a cell that stands for its points, relative to the length on
         which the kernel changes: ``sqrt(distance^2 + dof / 2)`` for dof up to 1. Values above 0.8 count as 0.8, and 0
@@ -66,8 +67,8 @@ def repulsive_forces(
     tolerance : float in (0, 1], optional
         Relative error of the repulsion, which replaces theta. It sets theta, the order of the splines and the spacing
         of the grid, as measured on the worst of thirty-two maps.
-    dof : float > 0, default 1
-        Degrees of freedom of the kernel.
+    dof : float in [1e-6, 1e9], default 1
+        Degrees of freedom of the kernel. As they grow, it tends to ``exp(-|y_i - y_j|^2)``.
     n_threads : int, optional
         Number of threads, by default all. The bits of the result do not depend on it.
 
@@ -108,7 +109,7 @@ def repulsive_forces(
         method=method,
         theta=check_real(theta, "theta", low=0, high=1),
         tolerance=check_tolerance(tolerance),
-        dof=check_real(dof, "dof", low=0, open_low=True),
+        dof=check_dof(dof),
         n_threads=resolve_threads(n_threads),
     )
     return forces, sum_q
@@ -123,8 +124,8 @@ def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: 
         Joint probabilities: non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding. float32 stays float32, and anything else is taken as float64.
-    dof : float > 0, default 1
-        Degrees of freedom of the kernel.
+    dof : float in [1e-6, 1e9], default 1
+        Degrees of freedom of the kernel. As they grow, it tends to ``exp(-|y_i - y_j|^2)``.
     n_threads : int, optional
         Number of threads, by default all. The bits of the result do not depend on it.
 
@@ -146,7 +147,7 @@ def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: 
     """
     positions = check_positions(Y, "Y")
     parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
-    dof = check_real(dof, "dof", low=0, open_low=True)
+    dof = check_dof(dof)
     forces = np.empty_like(positions)
     attraction.accumulate_attraction(*parts, positions, dof, forces, resolve_threads(n_threads))
     return forces
@@ -194,8 +195,25 @@ def tsne_gradient(
     [[0.0, 0.0], [0.0, 0.0]]
     """
     exaggeration = check_real(exaggeration, "exaggeration", low=0, open_low=True)
-    forces, sum_q = repulsive_forces(Y, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads)
-    return 4 * (exaggeration * attractive_forces(P, Y, dof=dof, n_threads=n_threads) - forces / sum_q)
+    positions = check_positions(Y, "Y")
+    dtype = positions.dtype
+    if dtype == np.float32 and float(positions.max()) - float(positions.min()) > WIDEST_SINGLE:
+        positions = positions.astype(np.float64)  # forces that are not yet divided by Z would underflow
+    forces, sum_q = repulsive_forces(
+        positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
+    )
+    _check_sum(sum_q, dof)
+    attracted = attractive_forces(P, positions, dof=dof, n_threads=n_threads)
+    gradient: FloatArray = 4 * (exaggeration * attracted - forces / sum_q)
+    return gradient.astype(dtype, copy=False)
+
+
+def _check_sum(sum_q: float, dof: float) -> None:
+    """Raise an error where Z is 0, which has no logarithm."""
+    if not sum_q > 0:
+        raise ValueError(
+            f"Y must have two points so near each other that w is above 1e-308, got Z = {sum_q} at dof = {dof:g}"
+        )
 
 
 def entropy_of(values: FloatArray) -> float:
@@ -249,6 +267,7 @@ def tsne_loss(
     _, sum_q = repulsive_forces(
         positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
     )
+    _check_sum(sum_q, dof)
     parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
     log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, resolve_threads(n_threads))
@@ -294,6 +313,7 @@ def point_kl(
         positions if exact else Y, method="exact" if exact else method, theta=theta, tolerance=tolerance, dof=dof,
         n_threads=n_threads,
     )  # fmt: skip
+    _check_sum(sum_q, dof)
     values, columns, row_starts = check_affinities(P, "P", len(positions), np.float64)
     terms = np.empty_like(values)
     rows = np.repeat(np.arange(len(positions)), np.diff(row_starts))

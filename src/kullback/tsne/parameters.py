@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array
 
 from .._checks.data import check_positions
-from .._checks.scalars import check_callback, check_choice, check_integer, check_real
+from .._checks.scalars import check_callback, check_choice, check_dof, check_integer, check_real
 from .._threads import resolve_threads
 from .repulsion import METHODS, check_method, choose_accuracy
 from .schedules import Schedules
@@ -33,7 +33,7 @@ def check_parameters(model: TSNE) -> int:
     check_integer(model.max_iter, "max_iter", low=1)
     check_integer(model.n_iter_without_progress, "n_iter_without_progress", low=0)
     check_real(model.angle, "angle", low=0, high=1)
-    check_real(model.dof, "dof", low=0, open_low=True)
+    check_dof(model.dof)
     if isinstance(model.early_exaggeration_iter, str):
         check_choice(model.early_exaggeration_iter, "early_exaggeration_iter", ("auto",))
     else:

@@ -18,11 +18,12 @@ from .. import _kernels
 from .._arrays import FloatArray
 from .._checks.data import check_positions
 from .._checks.outputs import check_positions_out
+from .._checks.scalars import check_dof
 from .._kernels import attraction, descent, placement
 from .._threads import resolve_threads
 from ..divergence import Decomposition
 from . import affinities
-from .fft_repulsion import FFTRepulsion, Spline
+from .fft_repulsion import MOST_NODES, FFTRepulsion, Spline, grid_nodes, kernel_width, self_force
 from .gradient import tsne_loss
 from .initialization import START_STD
 from .neighbors import Graph, NeighborIndex
@@ -73,7 +74,7 @@ class ReferenceMap:
         summed over all points of the map. Otherwise it is read off a grid. In `grow` it is the method of the descent.
     theta : float, default 0.5
         Accuracy of the descent in `grow`.
-    dof : float > 0, default 1
+    dof : float in [1e-6, 1e9], default 1
         Degrees of freedom of the map's kernel.
 
     Examples
@@ -102,7 +103,7 @@ class ReferenceMap:
         dof: float = 1.0,
     ) -> None:
         self.index, self.perplexity = index, min(perplexity, LARGEST_PERPLEXITY)
-        self.method, self.theta, self.dof = method, theta, dof
+        self.method, self.theta, self.dof = method, theta, check_dof(dof)
         self.positions = np.array(positions)  # its own, whatever becomes of the others
         self.n_neighbors = max(1, math.floor(min(3 * self.perplexity, index.shape[0])))
         counts = np.diff(neighbors.indptr)
@@ -212,7 +213,7 @@ class _Field:
 
     def __init__(self, positions: FloatArray, method: str, dof: float, n_threads: int) -> None:
         self.positions = np.ascontiguousarray(check_positions(positions, "positions"), dtype=np.float64)
-        n_points, n_components = self.positions.shape
+        n_points = len(self.positions)
         self.dof = dof
         low, high = self.positions.min(axis=0), self.positions.max(axis=0)
         self.tolerance = TOLERANCE * float((high - low).max())
@@ -222,13 +223,27 @@ class _Field:
             tolerance=1e-3, dof=dof, n_threads=n_threads,
         )  # fmt: skip
         sum_q = engine(self.positions, np.empty_like(self.positions))
-        self.mean_sum = max(sum_q, np.finfo(float).tiny) / n_points
+        self.mean_sum = max(sum_q / n_points, float(np.finfo(float).tiny))
         self.potential, self.spacing = np.empty((1, 1, 0)), 1.0
-        if method != "exact" and n_points > EXACT_POINTS and n_components <= 3:
-            spline = Spline(placement.SPLINE_ORDER, SPACING)
+        spacing = self._widest_spacing(dof)
+        if method != "exact" and n_points > EXACT_POINTS and spacing > 0:
+            spline = Spline(placement.SPLINE_ORDER, spacing)
             grid = FFTRepulsion(self.positions.shape, np.float64, spline, dof, n_threads)
             self.potential = grid.sum_potential(self.positions, *self.box)
             self.spacing = grid.spacing
+
+    def _widest_spacing(self, dof: float) -> float:
+        """Return the spacing of a grid that the map fits into, or 0 where none keeps an error of 1 % of the potential.
+
+        Then the repulsion of a new point is summed over all points.
+        """
+        spans = (self.box[1] - self.box[0]).tolist()
+        for spacing in (SPACING, 2 * SPACING) if len(spans) <= 3 else ():
+            between = spacing * kernel_width(dof)
+            thin = self_force(placement.SPLINE_ORDER, between, dof) > 0.01 * self.mean_sum
+            if grid_nodes(spans, between) <= MOST_NODES and not thin:
+                return spacing
+        return 0.0
 
     def place(
         self, conditional: FloatArray, graph: Graph, n_threads: int, *, start: FloatArray | None = None,
@@ -321,6 +336,8 @@ def grow(
     for _ in range(GROW_ITER):
         attraction.accumulate_attraction(values, columns, starts, positions, reference.dof, attracted, n_threads)
         sum_q = repel(positions, repelled)
+        if not sum_q > 0:
+            raise ArithmeticError(f"the points are so far apart that Z = {sum_q} at dof = {reference.dof:g}")
         rates = Rates(1.0, 1 / sum_q, n_old + n_new, momentum=GROW_MOMENTUM, max_step=GROW_MAX_STEP)
         centre = np.zeros(positions.shape[1])  # it must stay where it is
         descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, centre, sums, n_threads)

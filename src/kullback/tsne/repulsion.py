@@ -19,7 +19,7 @@ from .._checks.scalars import check_choice
 from .._kernels import repulsion_exact, repulsion_fft
 from .._threads import useful_threads
 from .barnes_hut import SORTED_PER_THREAD, BarnesHutRepulsion
-from .fft_repulsion import MOST_NODES, FFTRepulsion, Spline, grid_nodes
+from .fft_repulsion import MOST_NODES, FFTRepulsion, Spline, grid_nodes, kernel_width
 
 METHODS = ("auto", "exact", "barnes_hut", "fft")
 
@@ -82,7 +82,9 @@ class AutoRepulsion:
         self.make: dict[str, Callable[[], Repulsion]] = {
             "exact": lambda: ExactRepulsion(shape, dtype, dof, n_threads),
             "barnes_hut": lambda: BarnesHutRepulsion(shape, dtype, accuracy.theta, dof, n_threads),
-            "fft": lambda: FFTRepulsion(shape, dtype, accuracy.spline, dof, n_threads),
+            "fft": lambda: FFTRepulsion(
+                shape, dtype, accuracy.spline, dof, n_threads, accuracy.error, lambda: self.engine("barnes_hut")
+            ),
         }
         self.shape, self.accuracy, self.dof, self.n_threads = shape, accuracy, dof, n_threads
         self.n_bound_threads = useful_threads(n_threads, shape[0], SORTED_PER_THREAD)
@@ -94,9 +96,13 @@ class AutoRepulsion:
         repulsion_fft.bound_positions(positions, self.bounds, self.n_bound_threads)
         low, high = self.bounds[0].reshape(2, -1)
         method = cheapest_method(self.shape[0], (high - low).tolist(), self.accuracy, self.dof)
+        return self.engine(method)(positions, forces_out)
+
+    def engine(self, method: str) -> Repulsion:
+        """Return the engine for a method, which is made when it is first needed."""
         if method not in self.engines:
             self.engines[method] = self.make[method]()
-        return self.engines[method](positions, forces_out)
+        return self.engines[method]
 
 
 class Accuracy(NamedTuple):
@@ -104,6 +110,8 @@ class Accuracy(NamedTuple):
 
     theta: float
     spline: Spline
+    error: float
+    """The error that is asked for: a tolerance, or twice what a theta has on thin maps."""
 
 
 def choose_accuracy(theta: float, tolerance: float | None, n_components: int) -> Accuracy:
@@ -118,22 +126,23 @@ def choose_accuracy(theta: float, tolerance: float | None, n_components: int) ->
         else:
             spline = Spline(6, 0.45 * (tolerance / 0.02) ** (1 / 5))
         at_half, power = (0.045, 3.2) if n_components == 1 else (0.02, 2.7)
-        return Accuracy(min(0.5 * (tolerance / at_half) ** (1 / power), 0.6), spline)
+        return Accuracy(min(0.5 * (tolerance / at_half) ** (1 / power), 0.6), spline, 0.8 * tolerance)
     theta = min(theta, LARGEST_THETA)
+    error = 0.04 * (theta / 0.5) ** 2.7
     if theta >= 0.35:
-        return Accuracy(theta, Spline(4, 0.45 * (theta / 0.5) ** 0.7))
-    return Accuracy(theta, Spline(6, 0.45 * (theta / 0.33) ** 0.48))
+        return Accuracy(theta, Spline(4, 0.45 * (theta / 0.5) ** 0.7), error)
+    return Accuracy(theta, Spline(6, 0.45 * (theta / 0.33) ** 0.48), error)
 
 
 def cheapest_method(n_points: int, spans: list[float], accuracy: Accuracy, dof: float) -> str:
     """Return the engine that is predicted to take the least time on two cores; costs are in ns (docs/gradient.md)."""
     n_components = len(spans)
-    costs = {"exact": (0.12 if dof == 1 else 2.0) * float(n_points) ** 2}
-    theta, (order, spacing) = accuracy
+    costs = {"exact": (0.12 if dof == 1 else 3.0) * float(n_points) ** 2}
+    theta, (order, spacing), _ = accuracy
     if n_points > EXACT_POINTS and theta > 0 and n_components <= 3:
         base, steep = {1: (37, 0.3), 2: (50, 11), 3: (75, 160)}[n_components]
-        costs["barnes_hut"] = n_points * (base + steep / theta**2) * (1 if dof == 1 else 7)
-        nodes = max(grid_nodes(spans, spacing), (2.0 * FFTRepulsion.LEAST_NODES) ** n_components)
+        costs["barnes_hut"] = n_points * (base + steep / theta**2) * (1 if dof == 1 else 7 if dof < 1 else 15)
+        nodes = max(grid_nodes(spans, spacing * kernel_width(dof)), (2.0 * FFTRepulsion.LEAST_NODES) ** n_components)
         if nodes <= MOST_NODES:
             point = {4: (13, 16, 75), 6: (23, 55, 245)}[order][n_components - 1]
             costs["fft"] = 6e5 + n_points * point + 0.36 * nodes * log2(nodes)
