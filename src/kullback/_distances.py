@@ -107,13 +107,25 @@ def nearest_of(points: FloatArray, rows: FloatArray, columns: Indices, own: Indi
 
     def find(block: slice) -> Found:
         candidates = np.sort(columns[block], axis=1)
-        distances = measure_pairs(points, rows[block], candidates)
-        distances[candidates == own[block, None]] = np.nan  # sorted last, even after what is infinitely far
-        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(distances, order, axis=1)
+        return nearest_candidates(candidates, measure_pairs(points, rows[block], candidates), own[block], k)
 
     blocks = row_blocks(len(rows), SHARED_ELEMENTS, columns.shape[1] * rows.shape[1])
-    return _find_in_blocks(find, len(rows), k, blocks, n_threads)
+    return find_in_blocks(find, len(rows), k, blocks, n_threads)
+
+
+def nearest_candidates(candidates: Indices, distances: FloatArray, own: Indices, k: int) -> Found:
+    """Return the k nearest candidates of each row, sorted by distance and then by index.
+
+    Parameters
+    ----------
+    candidates, distances : ndarray of shape (n_rows, n_candidates)
+        Points, sorted by index, and the distances to them.
+    own, k
+        As in `nearest_of`.
+    """
+    distances = np.where(candidates == own[:, None], np.nan, distances)  # NaN is last, even after infinity
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
 
 def nearest_in_rows(distances: FloatArray, k: int, own: Indices) -> Found:
@@ -154,10 +166,10 @@ def search_all(points: FloatArray, rows: FloatArray, own: Indices, k: int, n_thr
     def find(block: slice) -> Found:
         return nearest_in_rows(measure_all(points, rows[block]), k, own[block])
 
-    return _find_in_blocks(find, len(rows), k, row_blocks(len(rows), COMPARED_ELEMENTS, len(points)), n_threads)
+    return find_in_blocks(find, len(rows), k, row_blocks(len(rows), COMPARED_ELEMENTS, len(points)), n_threads)
 
 
-def _find_in_blocks(
+def find_in_blocks(
     find: Callable[[slice], Found], n_rows: int, k: int, blocks: Iterable[slice], n_threads: int
 ) -> Found:
     """Return what ``find`` returns for blocks of rows, which are shared among threads."""

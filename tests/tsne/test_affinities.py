@@ -320,6 +320,9 @@ def test_a_graph_serves_every_function(digits):
         assert (found.neighbors != expected.neighbors).nnz == 0
     with pytest.raises(ValueError, match="perplexity must be less than n_points = 400"):
         affinities.perplexity(graph, 400)
+    found = affinities.perplexity(graph, 30)
+    for part in (found.neighbors.data, found.neighbors.indices, found.neighbors.indptr):
+        assert not any(np.may_share_memory(part, given) for given in graph)
 
 
 def test_a_ragged_graph_is_cut_row_by_row():

@@ -104,7 +104,7 @@ def test_early_stops(digits):
     """``min_grad_norm`` and ``n_iter_without_progress`` end the run at a check of the loss."""
     X, _ = digits
     assert kullback.TSNE(min_grad_norm=1e9, max_iter=400).fit(X).n_iter_ < 400
-    stalled = kullback.TSNE(n_iter_without_progress=0, learning_rate=1e-9, max_iter=600).fit(X)
+    stalled = kullback.TSNE(n_iter_without_progress=-1, learning_rate=1e-9, max_iter=600).fit(X)
     assert 250 < stalled.n_iter_ < 600
     assert stalled.n_iter_ == stalled.loss_.iteration[-1]
 

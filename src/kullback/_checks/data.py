@@ -15,6 +15,10 @@ EXACT_IN_FLOAT32 = tuple(map(np.dtype, ("bool", "int8", "uint8", "int16", "uint1
 """Types whose values are all float32. Data of these types take half the memory that they would take as float64."""
 
 
+ROUNDING = 2.0**-20
+"""A distance may be so much below 0, for the largest distance or 1: one minus a similarity is that in float32."""
+
+
 def float_types(X: Any) -> list[type]:
     """Return float32 and float64, first the one that data of any other type become: float32 if it holds them all."""
     types = [X.dtype] if hasattr(X, "dtype") else list(getattr(X, "dtypes", ()))
@@ -95,15 +99,19 @@ def check_samples(value: npt.ArrayLike, name: str, k: int) -> npt.NDArray[np.flo
     return array
 
 
-def check_rows_of_probabilities(rows: Any, name: str) -> FloatArray:
-    """Return dense rows that are not negative, each divided by its sum."""
-    array: FloatArray = rows if isinstance(rows, np.ndarray) else rows.toarray()
-    if array.min() < 0:
-        raise ValueError(f"{name} must hold probabilities of at least 0, got {array.min()}")
-    sums = array.sum(axis=1, keepdims=True)
+def check_rows_of_probabilities(rows: Any, name: str) -> Any:
+    """Return rows, dense or CSR, that are not negative, each divided by its sum."""
+    from scipy import sparse
+
+    values = rows.data if sparse.issparse(rows) else rows
+    if values.size and values.min() < 0:
+        raise ValueError(f"{name} must hold probabilities of at least 0, got {values.min()}")
+    sums = np.asarray(rows.sum(axis=1), dtype=rows.dtype)
     if not (np.isfinite(sums).all() and sums.all()):
         raise ValueError(f"{name} must have rows with a positive, finite sum, got {sums.min()} in row {sums.argmin()}")
-    return np.asarray(array / sums)
+    if not sparse.issparse(rows):
+        return rows / sums[:, None]
+    return sparse.csr_array((values / np.repeat(sums, np.diff(rows.indptr)), rows.indices, rows.indptr), rows.shape)
 
 
 # ---- Distances -----------------------------------------------------------------------------------
@@ -121,10 +129,13 @@ def check_distances(X: Any, name: str) -> Any:
 
 
 def check_distance_values(distances: FloatArray) -> FloatArray:
-    """Return the distances that a metric gave, none of which may be NaN."""
+    """Return the distances that a metric gave, none of which may be NaN or negative by more than rounding."""
     if np.isnan(distances).any():
         raise ValueError("metric must give a number for every two rows, got NaN")
-    return distances
+    least = distances.min(initial=0)
+    if least < -ROUNDING * max(1, distances.max(initial=0)):
+        raise ValueError(f"metric must give distances of at least 0, got {least}; a similarity is not a distance")
+    return np.maximum(distances, 0)
 
 
 # ---- Positions -----------------------------------------------------------------------------------

@@ -383,8 +383,8 @@ def _find_graph(X: Any, k: int, **options: Any) -> Graph:
         return neighbor_graph(X, k, **options)
     graph = Graph(*check_graph(*X, "X"))
     counts = np.diff(graph.row_starts)
-    if counts.max() <= k:
-        return graph
+    if counts.max() <= k:  # what is returned does not change with what was given
+        return Graph(graph.columns.copy(), graph.distances.copy(), graph.row_starts.copy())
     keep = np.arange(len(graph.columns)) - np.repeat(graph.row_starts[:-1], counts) < k  # rows are sorted by distance
     starts = np.concatenate([[0], np.cumsum(np.minimum(counts, k), dtype=np.int64)])
     return Graph(graph.columns[keep], graph.distances[keep], starts)

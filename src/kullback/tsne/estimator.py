@@ -60,7 +60,8 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     max_iter : int, default 1000
         Number of iterations in all.
     n_iter_without_progress : int, default 300
-        After early exaggeration, stop when the KL divergence has had no new minimum for so many iterations.
+        After early exaggeration, stop when the KL divergence has had no new minimum for so many iterations. -1 is
+        taken like 0, as in scikit-learn.
     min_grad_norm : float, default 1e-7
         Stop when the map has unfolded and the norm of the gradient is not above this value.
     tol : float, optional
@@ -351,7 +352,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if embedding.n_iter < self.max_iter and embedding.stop_reason not in ("callback", "interrupt"):
             embedding.optimize(
                 self.max_iter - embedding.n_iter, exaggeration=self.exaggeration, tol=self.tol,
-                n_iter_without_progress=self.n_iter_without_progress, **options,
+                n_iter_without_progress=max(0, self.n_iter_without_progress), **options,
             )  # fmt: skip
 
     def __sklearn_tags__(self) -> Tags:

@@ -20,13 +20,17 @@ from .._checks.graphs import check_neighbor_lists
 from .._checks.scalars import check_choice, check_flag, check_integer
 from .._search import DEFAULT_SEED
 from .._threads import resolve_threads
+from .all_pairs import AllPairsSearch
 from .equal_rows import EqualRows
 from .graphs import Graph, graph_of_dense, graph_of_found, graph_of_sparse
-from .metric_searches import EUCLIDEAN_METRICS, AllPairsSearch, EuclideanMetricSearch, Metric, MetricSearch
+from .metric_searches import EUCLIDEAN_METRICS, EuclideanMetricSearch, Metric, MetricSearch
 
 __all__ = ["METHODS", "Graph", "Metric", "NeighborIndex", "nearest_neighbors", "neighbor_graph"]
 
 METHODS = ("auto", "exact", "approximate")
+
+PLAIN_METRICS = ("inner_product", "hellinger", "jensen_shannon", "precomputed")
+"""Metrics without parameters, which scikit-learn does not know."""
 
 DENSE_ELEMENTS = 2**26
 """Sparse data of up to so many elements, which take 256 MB in float32, are searched as dense ones.
@@ -58,9 +62,10 @@ def nearest_neighbors(
         the largest product) and, for rows that are distributions, "hellinger". For all others, all distances are
         computed, block by block: "jensen_shannon" (the root of the divergence, in nats) and the metrics of
         `sklearn.metrics.pairwise_distances`, among them functions of two rows. "precomputed" sorts the distances that
-        are given.
+        are given. Every metric takes sparse data, of any size.
     metric_params : dict, optional
-        Further keyword arguments of the metric.
+        Further keyword arguments of the metric. "mahalanobis" takes V, the covariances, or VI, their inverse; without
+        them they are those of the data.
     method : {"auto", "exact", "approximate"}, default "auto"
         ``"approximate"`` searches 16 lists of an inverted file (faiss IVF), at a recall of about 0.99. ``"auto"`` does
         so above 10,000 rows of 50 features or an equal amount of work. Metrics that are not searched by faiss are
@@ -208,6 +213,8 @@ class NeighborIndex:
         }
         self._name = metric if isinstance(metric, str) else "callable"
         self._precomputed = self._name == "precomputed"
+        if self._params and self._name in PLAIN_METRICS:
+            raise ValueError(f"metric_params must be None for metric={self._name!r}, got {metric_params!r}")
         given, X = X, check_distances(X, "X") if self._precomputed else check_data(X, "X")
         self._dense = not sparse.issparse(X) or (not self._precomputed and math.prod(X.shape) <= DENSE_ELEMENTS)
         self._X = X.toarray() if self._dense and sparse.issparse(X) else X
@@ -333,7 +340,7 @@ class NeighborIndex:
         return graph_of_found(*self._search.of_new_rows(rows, k, n_threads))
 
     def _make_search(self, n_threads: int) -> MetricSearch:
-        if self._dense and not self._params and self._name in EUCLIDEAN_METRICS:
+        if not self._params and self._name in EUCLIDEAN_METRICS:
             return EuclideanMetricSearch(self._X, self._name, self._method, self._seed, n_threads)
         return AllPairsSearch(self._X, self._metric, self._params)
 

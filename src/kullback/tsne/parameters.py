@@ -31,7 +31,7 @@ def check_parameters(model: TSNE) -> int:
     check_real(model.perplexity, "perplexity", low=0, open_low=True)
     check_real(model.early_exaggeration, "early_exaggeration", low=1)
     check_integer(model.max_iter, "max_iter", low=1)
-    check_integer(model.n_iter_without_progress, "n_iter_without_progress", low=0)
+    patience = check_integer(model.n_iter_without_progress, "n_iter_without_progress", low=-1)
     check_real(model.angle, "angle", low=0, high=1)
     check_dof(model.dof)
     if isinstance(model.early_exaggeration_iter, str):
@@ -40,7 +40,7 @@ def check_parameters(model: TSNE) -> int:
         check_integer(model.early_exaggeration_iter, 'early_exaggeration_iter (a number or "auto")', low=0)
     # The number of points is of no account to these checks.
     Schedules(2, model.exaggeration, model.learning_rate, model.momentum, model.max_step)
-    StopRules(2, model.tol, model.n_iter_without_progress, model.min_grad_norm)
+    StopRules(2, model.tol, max(0, patience), model.min_grad_norm)
     check_callback(model.callback, "callback")
     check_integer(model.callback_every, "callback_every", low=1)
     if not isinstance(model.verbose, bool | np.bool_):

@@ -16,11 +16,17 @@ from scipy import sparse
 from .._arrays import FloatArray
 from .._checks.data import check_data, check_positions
 from .._checks.scalars import check_integer
+from .._distances import measure_all, measure_pairs
 from .._threads import resolve_threads
-from .neighbors import Metric, nearest_neighbors
+from .all_pairs import AllPairsSearch, to_dense
+from .metric_searches import EUCLIDEAN_METRICS, EuclideanForm, Metric
+from .neighbors import nearest_neighbors
 
 BLOCK_ELEMENTS = 2**22
 """Distances that are computed at a time. They take 32 MiB."""
+
+LOST_BELOW = 2.0**-22
+"""A squared distance that is a smaller share of the squared length of its row is measured again, by differences."""
 
 COUNTED_NEIGHBORS = 32
 """Up to so many neighbours are ranked by counting the points that are nearer, others by sorting the row.
@@ -49,7 +55,8 @@ def neighborhood_recall(
     n_neighbors : int >= 1, default 10
         Size of a neighbourhood.
     metric : str or callable, default "euclidean"
-        Distance between rows of the data. In the embedding it is Euclidean.
+        Distance between rows of the data, as in `kullback.neighbors.nearest_neighbors`. In the embedding it is
+        Euclidean.
     sample : int or None, default None
         Number of rows that the mean is taken over. None means all, as do lists of neighbours that are given.
     random_state : int, RandomState or None, default 0
@@ -116,7 +123,7 @@ def trustworthiness(
     n_neighbors : int, default 5
         Size k of a neighbourhood, below n_points / 2.
     metric : str or callable, default "euclidean"
-        Distance between rows of the data.
+        Distance between rows of the data, as in `kullback.neighbors.nearest_neighbors`.
     sample : int or None, default 2000
         Number of rows that the mean is taken over. None means all, which takes O(n^2) time.
     random_state : int, RandomState or None, default 0
@@ -209,7 +216,7 @@ def distance_correlation(
     embedding : array-like of shape (n_points, n_components)
         Positions.
     metric : str or callable, default "euclidean"
-        Distance between rows of the data.
+        Distance between rows of the data, as in `kullback.neighbors.nearest_neighbors`.
     sample : int, default 100,000
         Number of pairs of points. If there are no more, all pairs are taken.
     random_state : int, RandomState or None, default 0
@@ -340,39 +347,49 @@ def _excess_rank(distances: FloatArray, neighbors: npt.NDArray[Any], k: int) -> 
 
 def _distances_from(rows: Any, metric: Metric, n_threads: int) -> Callable[[npt.NDArray[Any]], FloatArray]:
     """Return a function that returns, for some rows, numbers in the order of their distances to all rows."""
-    if metric in ("euclidean", "l2") and not sparse.issparse(rows):
-        centred = np.asarray(rows, dtype=np.float64) / max(float(np.abs(rows).max()), np.finfo(float).tiny)
-        centred -= centred.mean(axis=0)
-        squared = np.einsum("ij,ij->i", centred, centred)
+    if metric not in EUCLIDEAN_METRICS:
+        search = AllPairsSearch(rows, metric, {})
+        return lambda block: search.from_rows(block, n_threads).astype(np.float64)
+    points, asking = _euclidean_rows(rows, str(metric))
+    scale = max(float(abs(points).max()), float(abs(asking).max()), np.finfo(float).tiny)
+    points, asking = points / scale, asking / scale
+    if sparse.issparse(points):
+        squared = points.power(2).sum(axis=1)
+        return lambda block: np.asarray(squared - 2 * (asking[block] @ points.T).toarray())
+    centre = points.mean(axis=0)
+    points, asking = points - centre, asking - centre
+    squared, squared_asking = (np.einsum("ij,ij->i", side, side) for side in (points, asking))
+
+    def find_order(block: npt.NDArray[Any]) -> FloatArray:
         # The squared distances without |x|^2 of the row itself, which does not change the order.
-        return lambda block: np.asarray(squared - 2 * (centred[block] @ centred.T))
+        order: FloatArray = squared - 2 * (asking[block] @ points.T)
+        nearest = _without_self(order, block).min(axis=1) + squared_asking[block]
+        lost = np.flatnonzero(nearest < LOST_BELOW * squared_asking[block])
+        if len(lost):
+            order[lost] = measure_all(points, asking[block[lost]])
+        return order
 
-    from sklearn.metrics import pairwise_distances
+    return find_order
 
-    return lambda block: np.asarray(
-        pairwise_distances(rows[block], rows, metric=metric, n_jobs=n_threads), dtype=np.float64
-    )
+
+def _euclidean_rows(rows: Any, metric: str) -> tuple[Any, Any]:
+    """Return the rows that are found, and those that ask, whose Euclidean distances have the order of the metric's."""
+    form, rows = EuclideanForm(rows, metric), rows.astype(np.float64)
+    points = form.derive(rows, asking=False)
+    return points, form.derive_asking(rows, points)
 
 
 def _pair_distances(
     rows: Any, metric: Metric, first: npt.NDArray[Any], second: npt.NDArray[Any]
 ) -> npt.NDArray[np.float64]:
-    """Return the distances of pairs of rows, block by block."""
-    from sklearn.metrics.pairwise import paired_distances
-
+    """Return numbers in the order of the distances of pairs of rows."""
+    if metric not in EUCLIDEAN_METRICS:
+        return AllPairsSearch(rows, metric, {}).of_pairs(first, second)
+    points, asking = _euclidean_rows(rows, str(metric))
     distances = np.empty(len(first))
-    step = max(1, BLOCK_ELEMENTS // rows.shape[1])
+    step = max(1, BLOCK_ELEMENTS // points.shape[1])
     for start in range(0, len(first), step):
-        a, b = rows[first[start : start + step]], rows[second[start : start + step]]
-        if metric in ("euclidean", "l2") and not sparse.issparse(rows):
-            difference = a.astype(np.float64) - b
-            distances[start : start + step] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
-        elif isinstance(metric, str) and metric not in ("euclidean", "l2", "manhattan", "cosine"):
-            from scipy.spatial.distance import cdist
-
-            if sparse.issparse(rows):
-                a, b = a.toarray(), b.toarray()
-            distances[start : start + step] = [cdist(x[None], y[None], metric)[0, 0] for x, y in zip(a, b, strict=True)]
-        else:
-            distances[start : start + step] = paired_distances(a, b, metric=metric)
+        block = slice(start, start + step)
+        a, b = to_dense(asking[first[block]]), to_dense(points[second[block]])
+        distances[block] = measure_pairs(b, a, np.arange(len(a))[:, None])[:, 0]
     return distances
