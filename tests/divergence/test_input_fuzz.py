@@ -101,7 +101,7 @@ def operands(draw):
     sides = []
     for _ in "pq":
         if kind == "logits":
-            values = rng.normal(size=(n_rows, n_columns)) * draw(st.sampled_from((1e-3, 1.0, 30.0)))
+            values = rng.normal(size=(n_rows, n_columns)) * draw(st.sampled_from((1e-3, 1.0, 8.0)))
         else:
             values = rng.random((n_rows, n_columns)) ** 3
             values[rng.random(values.shape) < share_of_zeros] = 0
