@@ -206,7 +206,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike, **options: Unpack[RowOptions]) -> 
         Distributions along ``axis``; p is the true or reference one. Their shapes broadcast, except along ``axis``.
         Integers are counts, which are divided by their sum, and so are booleans. Extended precision is rounded to
         float64. Masked elements are refused. The columns of frames, and the elements of series, are matched by name
-        where both have names; rows whose indexes differ are refused.
+        where both have names; rows whose indexes differ are refused. Sparse matrices of SciPy are rows, too.
     axis : int, tuple of int or None, default -1
         The axis along which each distribution lies. The result does not have it. Several axes are taken for one, and
         ``None`` stands for all axes.
