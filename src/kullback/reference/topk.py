@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .divergence import Array
-from .measures import as_probabilities
+from .divergence import Array, as_probabilities
 
 
 def kl_divergence_topk(
