@@ -355,15 +355,17 @@ def kl_divergence_topk(
 def _distances(x: npt.ArrayLike, y: npt.ArrayLike, k: int, skip: int) -> tuple[Array, Array]:
     """Return the distance from each row of x to its k-th neighbour in y after ``skip`` others, and its rank.
 
-    Where that distance is 0, the least one that is not 0 takes its place, with its own rank.
+    Where that distance is 0, the least one that is not 0 takes its place. The rank is (a + b + 1) / 2, where a others
+    are nearer and b are no farther; distances are equal to nine digits.
     """
     x, y = (np.asarray(z, dtype=np.float64).reshape(len(np.asarray(z)), -1) for z in (x, y))
-    ordered = np.sort(np.sqrt(((x[:, None] - y) ** 2).sum(axis=-1)), axis=1)
-    rank = np.full(len(x), k)
-    for i, row in enumerate(ordered):
-        if row[k + skip - 1] == 0 and row[-1] > 0:
-            rank[i] = np.argmax(row > 0) + 1 - skip
-    return ordered[np.arange(len(x)), rank + skip - 1], rank.astype(float)
+    distances = np.sqrt(((x[:, None] - y) ** 2).sum(axis=-1))
+    found = np.sort(distances, axis=1)[:, k + skip - 1]
+    least = np.where(distances > 0, distances, np.inf).min(axis=1)
+    found = np.where((found == 0) & (least < np.inf), least, found)
+    nearer = (distances <= found[:, None] * (1 - 1e-9)).sum(axis=1)
+    within = (distances <= found[:, None] * (1 + 1e-9)).sum(axis=1)
+    return found, (nearer + within + 1) / 2 - skip
 
 
 def kl_divergence_from_samples(
