@@ -96,7 +96,7 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, dou
     cdef int m
     cdef bint settled = True
     sums.alpha, sums.unit = job.alpha, job.unit
-    sums.precision = 2e-14 if job.wide else 1e-7
+    sums.precision, sums.wide = 2e-14 if job.wide else 1e-7, True
     sums.p, sums.q = state[0], state[1] if job.has_q else state[0]
     for m in range(job.n_measures):
         sums.total, sums.settled = state[TERMS + m], True
@@ -195,7 +195,7 @@ cdef inline void finish_row(const Job* job, Py_ssize_t row, const Region* region
     cdef Job second
     again.n = 0
     sums.alpha, sums.unit = job.alpha, job.unit
-    sums.precision = 2e-14 if job.wide else 5e-7
+    sums.precision, sums.wide = 2e-14 if job.wide else 5e-7, job.wide
     for m in range(job.n_measures):
         measure = job.measures[m]
         sums.settled = True
@@ -266,7 +266,7 @@ cdef inline void finish_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_row
             lanes = region.columns + r // LANES * column_sums(job)
             finish_kl_lanes(lanes + ROUGH * LANES, lanes + (ROUGH + 1) * LANES, lanes + TERMS * LANES, job.unit,
                             job.tolerances[0] if check else INFINITY, job.tolerances[1] if check else INFINITY,
-                            values, settled)
+                            job.wide, values, settled)
         if settled[r % LANES]:
             values_out[r] = values[r % LANES]
             continue

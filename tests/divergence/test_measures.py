@@ -267,7 +267,7 @@ def test_mutual_information():
     """Independent variables share nothing; a table agrees with its twin."""
     counts = np.random.default_rng(0).integers(0, 9, (3, 4, 5))
     np.testing.assert_allclose(kullback.mutual_information(counts), reference.mutual_information(counts), rtol=1e-10)
-    assert kullback.mutual_information(np.outer([1, 2, 3], [4, 5])) < 1e-16
+    assert kullback.mutual_information(np.outer([1, 2, 3], [4, 5])) == 0
 
 
 @settings(max_examples=60, deadline=None)

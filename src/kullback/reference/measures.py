@@ -265,12 +265,15 @@ def perplexity(p: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
 
 @show_options(TableOptions)
 def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return I = H(rows) + H(columns) - H(joint): Cover and Thomas (2006), eq. 2.45."""
+    """Return I = D(joint || rows columns): Cover and Thomas (2006), eq. 2.28.
+
+    Both sides are multiplied by the total, so that counts give them exactly.
+    """
     joint = np.asarray(counts, dtype=np.float64)
-    joint = joint / joint.sum(axis=(-2, -1), keepdims=True)
-    rows, columns = joint.sum(axis=-1), joint.sum(axis=-2)
-    value = plog(rows, rows).sum(axis=-1) + plog(columns, columns).sum(axis=-1) - plog(joint, joint).sum(axis=(-2, -1))
-    return finish(value, options)
+    rows, columns = joint.sum(axis=-1, keepdims=True), joint.sum(axis=-2, keepdims=True)
+    total = joint.sum(axis=(-2, -1), keepdims=True)
+    terms = kl_terms(joint * total, rows * columns)
+    return finish((terms / total**2).sum(axis=(-2, -1)), options)
 
 
 @show_options(SeveralOptions)
