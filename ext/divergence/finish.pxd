@@ -4,11 +4,11 @@ Terms are added of rows as they are. The formulas work the division by the rows'
 row has to be divided first.
 """
 
-from libc.math cimport INFINITY, M_LN2, M_LOG2E, NAN, exp, fabs, isfinite, log, log1p, pow, rint, sqrt
+from libc.math cimport INFINITY, M_LN2, M_LOG2E, NAN, exp, fabs, isfinite, log, log1p, rint, sqrt
 
 from divergence.terms cimport (
     AFFINITY, ALPHA, CHI2, CROSS, ENTROPY, ENTROPY_Q, HELLINGER, JEFFREYS, JENSEN_SHANNON, JENSEN_SHANNON_ROOT, KL,
-    MASS, MAX_RATIO, MIN_ENTROPY, PERPLEXITY, POWER, RENYI, RENYI_ENTROPY, REVERSE_KL, SUPPORT, TOP1, TOTAL_VARIATION,
+    MASS, MAX_RATIO, MIN_ENTROPY, PERPLEXITY, RENYI, RENYI_ENTROPY, REVERSE_KL, SUPPORT, TOP1, TOTAL_VARIATION,
     TSALLIS_ENTROPY, excess, has_unit, is_symmetric,
 )
 
@@ -25,6 +25,7 @@ cdef struct Sums:
     double precision  # the relative error that the terms may have: 5e-7 from float32, 2e-14 from float64
     double mass       # OUT: the logarithm of a sum that the value has a part of, whose error it shares
     bint wide         # whether terms are worked in float64
+    bint far          # set where the logarithms of powers must decide the value: see orders.pxd
     bint settled      # cleared where a second sweep, of rows divided by their sums, must decide the value
 
 
@@ -121,19 +122,37 @@ cdef inline double finish_hellinger(Sums* sums) noexcept nogil:
     return take_off(sums.total / scale, 0.5 * difference * difference / scale, sums)
 
 
-cdef inline double finish_power(int measure, Sums* sums, bint plain) noexcept nogil:
-    """Return the divergence of Renyi (1961) or Amari's alpha divergence.
-
-    Both come from the sum of p^alpha q^(1 - alpha) - alpha p - (1 - alpha) q, and neither takes sums other than one.
-    """
-    cdef double alpha = sums.alpha, total = sums.total
-    if not plain and (fabs(sums.p - 1) > 2e-14 or fabs(sums.q - 1) > 2e-14):
+cdef inline void ask_for_unit_sum(double mass, Sums* sums) noexcept nogil:
+    """Unsettle a value of an order alpha, which takes a sum of one, unless what the sum is off has no effect."""
+    if fabs(mass - 1) * min(max(fabs(sums.alpha), 1.0), 64.0) > 2e-14:
         sums.settled = False
-    if measure == ALPHA:
-        return total / (alpha * (alpha - 1))
+
+
+cdef inline double log_of_powers(double less_one, Sums* sums) noexcept nogil:
+    """Return the logarithm of a sum of powers that is given less one."""
+    sums.far = not -0.5 <= less_one < INFINITY
+    return log1p(less_one)
+
+
+cdef inline double finish_divergence_of_order(int measure, Sums* sums, bint plain) noexcept nogil:
+    """Return the divergence of Renyi (1961) or of Amari from the sum of the terms amari_term."""
+    cdef double alpha = sums.alpha, less_one = alpha * ((alpha - 1) * sums.total)
     if plain:
-        return log(total + alpha * sums.p + (1 - alpha) * sums.q) / (alpha - 1)
-    return max(log1p(total) / (alpha - 1), 0.0)
+        less_one += alpha * (sums.p - 1) + (1 - alpha) * (sums.q - 1)
+        return sums.total if measure == ALPHA else log_of_powers(less_one, sums) / (alpha - 1)
+    ask_for_unit_sum(sums.p, sums)
+    ask_for_unit_sum(sums.q, sums)
+    return sums.total if measure == ALPHA else max(log_of_powers(less_one, sums) / (alpha - 1), 0.0)
+
+
+cdef inline double finish_entropy_of_order(int measure, Sums* sums, bint plain) noexcept nogil:
+    """Return the entropy of Renyi (1961) or Tsallis (1988) from the sum of the terms tsallis_term."""
+    cdef double rest = 1 - sums.alpha, less_one = rest * sums.total
+    if plain:
+        less_one += sums.p - 1
+        return log_of_powers(less_one, sums) / rest if measure == RENYI_ENTROPY else less_one / rest
+    ask_for_unit_sum(sums.p, sums)
+    return max(log_of_powers(less_one, sums) / rest, 0.0) if measure == RENYI_ENTROPY else max(sums.total, 0.0)
 
 
 cdef inline double finish_normalised(int measure, Sums* sums) noexcept nogil:
@@ -164,17 +183,14 @@ cdef inline double finish_normalised(int measure, Sums* sums) noexcept nogil:
             return INFINITY
         return take_off(sums.total / p * (q / p), (difference / p) * (difference / p), sums)
     elif measure == RENYI or measure == ALPHA:
-        return finish_power(measure, sums, False)
-    elif measure == RENYI_ENTROPY:
-        return log(sums.total / pow(p, sums.alpha)) / (1 - sums.alpha)
-    elif measure == TSALLIS_ENTROPY:
-        return (sums.total / pow(p, sums.alpha) - 1) / (1 - sums.alpha)
+        return finish_divergence_of_order(measure, sums, False)
+    elif measure == RENYI_ENTROPY or measure == TSALLIS_ENTROPY:
+        return finish_entropy_of_order(measure, sums, False)
     elif measure == SUPPORT:
-        return -log(sums.total / q)
-    elif measure == POWER:
-        return log(sums.total / (pow(p, sums.alpha) * pow(q, 1 - sums.alpha))) / (sums.alpha - 1)
+        return max(-log_of_powers(-sums.total / q, sums), 0.0)
     elif measure == MAX_RATIO:
-        return max(log(sums.total * (q / p)), 0.0)
+        sums.far = not 2 < sums.total * (q / p) < INFINITY  # near rows need log1p
+        return log(sums.total * (q / p))
     elif measure == MIN_ENTROPY:
         return max(-log(sums.total / p), 0.0)
     return sums.total
@@ -184,24 +200,19 @@ cdef inline double finish_plain(int measure, Sums* sums) noexcept nogil:
     """Return the value, in nats, of the rows as they are."""
     cdef double total = sums.total
     if measure == RENYI or measure == ALPHA:
-        return finish_power(measure, sums, True)
-    elif measure == RENYI_ENTROPY:
-        return log(total) / (1 - sums.alpha)
-    elif measure == TSALLIS_ENTROPY:
-        return (total - 1) / (1 - sums.alpha)
-    elif measure == SUPPORT or measure == MIN_ENTROPY:
+        return finish_divergence_of_order(measure, sums, True)
+    elif measure == RENYI_ENTROPY or measure == TSALLIS_ENTROPY:
+        return finish_entropy_of_order(measure, sums, True)
+    elif measure == MIN_ENTROPY:
         return -log(total)
-    elif measure == MAX_RATIO:
-        return log(total)
-    elif measure == POWER:
-        return log(total) / (sums.alpha - 1)
+    sums.far = measure == SUPPORT or measure == MAX_RATIO
     return total
 
 
 cdef inline double finish_measure(int measure, int normalisation, Sums* sums) noexcept nogil:
     """Return one measure of a row in the asked unit; clear ``settled`` where a second sweep must decide."""
     cdef double value
-    sums.mass = 0
+    sums.mass, sums.far = 0, False
     if measure == MASS:
         return sums.p
     if measure == TOP1:

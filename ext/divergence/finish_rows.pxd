@@ -13,6 +13,7 @@ from divergence.job cimport (
     BEST_P, CENTRE, Job, MAX_GROUP, MAX_MEASURES, ROUGH, Region, SHIFT, STATE, TERMS, count_rows,
 )
 from divergence.logits cimport EXCESS, MASS_P, finish_logits, is_jensen_shannon
+from divergence.orders cimport far_value
 from divergence.passes cimport LANES, finish_kl_lanes
 from divergence.resweep cimport find_js, log_sum_exp, settle_mass, sweep_again
 from divergence.sweep cimport column_sums, unpack_column
@@ -87,7 +88,8 @@ cdef inline void find_offsets(const Job* job, Py_ssize_t row, const Region* regi
 # ---- Values of rows that are swept again -----------------------------------------------------------
 
 
-cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, double* offsets) noexcept nogil:
+cdef inline bint finish_swept(const Job* job, Py_ssize_t row, const Region* region, double* state,
+                              double* offsets) noexcept nogil:
     """Write the values of a row that was swept again; return whether all of them are settled.
 
     The row's offsets are corrected by how far its sums are off one.
@@ -101,7 +103,9 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, dou
     for m in range(job.n_measures):
         sums.total, sums.settled = state[TERMS + m], True
         value_of(job, m, row)[0] = finish_measure(job.measures[m], DIVIDE, &sums)
-        settled &= sums.settled
+        if sums.far:
+            value_of(job, m, row)[0] = far_value(job, job.measures[m], row, region, offsets, &sums)
+        settled &= sums.settled or sums.far
     for m in range(2):
         if job.logits:
             offsets[m] += log(sums.p if m == 0 else sums.q)
@@ -120,14 +124,14 @@ cdef inline void resweep_measures(const Job* job, Py_ssize_t row, Py_ssize_t n_r
     cdef bint[MAX_GROUP] settled
     sweep_again(job, row, n_rows, offsets, region, region.pieces)
     for r in range(n_rows):
-        settled[r] = finish_swept(job, row + r, region.pieces + r * STATE, offsets + 2 * r)
+        settled[r] = finish_swept(job, row + r, region, region.pieces + r * STATE, offsets + 2 * r)
     for r in range(n_rows):
         if settled[r]:
             first = r + 1
         elif r + 1 == n_rows or settled[r + 1]:  # rows first to r are not settled
             sweep_again(job, row + first, r + 1 - first, offsets + 2 * first, region, region.pieces)
             for k in range(first, r + 1):
-                finish_swept(job, row + k, region.pieces + (k - first) * STATE, offsets + 2 * k)
+                finish_swept(job, row + k, region, region.pieces + (k - first) * STATE, offsets + 2 * k)
 
 
 cdef inline void resweep_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
@@ -198,7 +202,7 @@ cdef inline void finish_row(const Job* job, Py_ssize_t row, const Region* region
     sums.precision, sums.wide = 2e-14 if job.wide else 5e-7, job.wide
     for m in range(job.n_measures):
         measure = job.measures[m]
-        sums.settled = True
+        sums.settled, sums.far = True, False
         masses = 0 if job.logits or needs_exact_masses(measure) else ROUGH
         sums.p, sums.q = state[masses], state[masses + 1] if job.has_q else state[masses]
         if not job.logits:
@@ -208,9 +212,11 @@ cdef inline void finish_row(const Job* job, Py_ssize_t row, const Region* region
             value = js_value(job, measure, js, state, &sums)
         else:
             value = logits_value(job, measure, state, offsets, &sums)
-        value_of(job, m, row)[0] = value
         if not sums.settled:
             select(job, m, &again)
+        elif sums.far:
+            value = far_value(job, measure, row, region, offsets, &sums)
+        value_of(job, m, row)[0] = value
     if again.n > 0:
         second = with_measures(job, &again)
         resweep_rows(&second, row, 1, region, offsets)

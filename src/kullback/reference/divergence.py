@@ -71,3 +71,11 @@ def plog(p: Array, q: Array) -> Array:
     """Return -p log q of each element, which is 0 where p = 0."""
     with np.errstate(all="ignore"):
         return np.where(p == 0, 0 * q, -p * np.log(q))
+
+
+def log_mean_power(p: Array, log_x: Array, power: float) -> Any:
+    """Return log sum p x^power for the logarithms of x, from its difference from 1 where that is small."""
+    with np.errstate(all="ignore"):
+        less_one = np.where(p > 0, p * np.expm1(power * log_x), 0).sum(axis=-1)
+        logarithm = np.logaddexp.reduce(np.where(p > 0, np.log(p) + power * log_x, -np.inf), axis=-1)
+    return np.where(np.abs(less_one) < 0.5, np.log1p(np.maximum(less_one, -0.5)), logarithm)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._options import Normalize, RowOptions, SeveralOptions, TableOptions, check_options, show_options
-from .divergence import Array, Decomposition, as_rows, elements_last, kl_terms, plog
+from .divergence import Array, Decomposition, as_rows, elements_last, kl_terms, log_mean_power, log_ratio, plog
 
 
 def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
@@ -221,8 +221,7 @@ def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
             return finish(np.log(np.where(p > 0, p / q, 0).max(axis=-1)), options)
         if alpha == 0:
             return finish(-np.log(np.where(p > 0, q, 0).sum(axis=-1)), options)
-        powers = np.where(p > 0, p**alpha * q ** (1 - alpha), 0)
-        return finish(np.log(powers.sum(axis=-1)) / (alpha - 1), options)
+        return finish(log_mean_power(p, log_ratio(p, q), alpha - 1) / (alpha - 1), options)
 
 
 @show_options(RowOptions)
@@ -244,7 +243,7 @@ def renyi_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOption
     p = as_probabilities(p, options)
     if alpha == np.inf:
         return finish(-np.log(p.max(axis=-1)), options)
-    return finish(np.log(np.where(p > 0, p**alpha, 0).sum(axis=-1)) / (1 - alpha), options)
+    return finish(log_mean_power(p, log_ratio(p, np.ones_like(p)), alpha - 1) / (1 - alpha), options)
 
 
 @show_options(RowOptions)
