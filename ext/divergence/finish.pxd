@@ -6,6 +6,7 @@ row has to be divided first.
 
 from libc.math cimport INFINITY, M_LN2, M_LOG2E, NAN, exp, fabs, isfinite, log, log1p, rint, sqrt
 
+from divergence.powers cimport log_ratio
 from divergence.terms cimport (
     AFFINITY, ALPHA, CHI2, CROSS, ENTROPY, ENTROPY_Q, HELLINGER, JEFFREYS, JENSEN_SHANNON, JENSEN_SHANNON_ROOT, KL,
     MASS, MAX_RATIO, MIN_ENTROPY, PERPLEXITY, RENYI, RENYI_ENTROPY, REVERSE_KL, SUPPORT, TOP1, TOTAL_VARIATION,
@@ -83,7 +84,7 @@ cdef inline double finish_kl(double p, double q, Sums* sums) noexcept nogil:
     """
     if sums.total == INFINITY or (q == 0 and p > 0):
         return INFINITY
-    return take_off(sums.total / p, excess((q - p) / p), sums)
+    return take_off(sums.total / p, excess((q - p) / p) if 0.5 * p < q < 2 * p else (q - p) / p - log_ratio(q, p), sums)
 
 
 cdef inline double finish_entropy(double p, Sums* sums) noexcept nogil:
@@ -155,9 +156,17 @@ cdef inline double finish_entropy_of_order(int measure, Sums* sums, bint plain) 
     return max(log_of_powers(less_one, sums) / rest, 0.0) if measure == RENYI_ENTROPY else max(sums.total, 0.0)
 
 
+cdef inline bint overflows(const Sums* sums) noexcept nogil:
+    """Whether sums are so large or small, or infinite without being near one, that the formulas leave their range."""
+    cdef bint near = 0.5 < sums.p < 2 and 0.5 < sums.q < 2
+    return not near and sums.q > 0 and not (isfinite(sums.total) and 1e-30 < sums.p < 1e30 and 1e-30 < sums.q < 1e30)
+
+
 cdef inline double finish_normalised(int measure, Sums* sums) noexcept nogil:
     """Return the value, in nats, of the rows divided by their sums."""
     cdef double p = sums.p, q = sums.q, difference = p - q
+    if overflows(sums):
+        sums.settled = False
     if measure == KL:
         return finish_kl(p, q, sums)
     elif measure == REVERSE_KL:

@@ -183,6 +183,15 @@ cdef inline double jensen_shannon_slow(double p, double q) noexcept nogil:
     return 0.5 * (larger * log1p(u) + smaller * log(2 * (smaller / total)))
 
 
+cdef inline double chi2_slow(double p, double q) noexcept nogil:
+    """Return (p - q)^2 / q, of which the quotient overflows by itself where q is subnormal."""
+    cdef double difference = fabs(p - q), ratio
+    if difference == 0 or q == 0:
+        return INFINITY if difference > 0 else 0
+    ratio = difference / q
+    return difference * ratio if ratio < INFINITY else difference * difference / q
+
+
 cdef inline double term_slow(int measure, double p, double q, double alpha) noexcept nogil:
     cdef double d
     if not (p >= 0 and q >= 0):
@@ -207,7 +216,7 @@ cdef inline double term_slow(int measure, double p, double q, double alpha) noex
     elif measure == TOTAL_VARIATION:
         return 0.5 * fabs(p - q)
     elif measure == CHI2:
-        return 0 if p == q else ((p - q) * ((p - q) / q) if q > 0 else INFINITY)
+        return chi2_slow(p, q)
     elif measure == JEFFREYS:
         return kl_slow(p, q) + kl_slow(q, p)
     elif measure == RENYI or measure == ALPHA:
