@@ -12,16 +12,19 @@
 
 /* Set `value` to the KL divergences of KB_LANES rows of probabilities from their sums, as divergence/finish.pxd has
    it: total / p less r - log(1 + r) with r = (q - p) / p, by its series. Clear `settled` where that does not hold:
-   where sums differ from 1 by more than the tolerances or from each other by 1e-4 of themselves, or where the two
-   parts cancel. */
+   where sums differ from 1 by more than the tolerances or from each other by 1e-4 of themselves, where the two parts
+   cancel, or where the value is near a multiple that finish.pxd looks for; `wide` says whether terms are float64.
+   Adding and taking off 1.5 2^52 rounds to an integer. */
 KB_STATIC void kb_finish_kl(const double *p, const double *q, const double *total, double unit, double tolerance_p,
-                            double tolerance_q, double *value, int64_t *settled) {
+                            double tolerance_q, int wide, double *value, int64_t *settled) {
+    const double factor = (unit == 1 ? 1.4426950408889634 : unit) * (wide ? 1048576 : 256), error = wide ? 2e-14 : 1e-6;
     KB_EACH_LANE {
         double r = (q[k] - p[k]) / p[k], ratio = total[k] / p[k];
         double excess = r * r * (0.5 - r * (1.0 / 3 - r * (0.25 - r * 0.2)));
+        double steps = (ratio - excess) * factor, near = (steps + 6755399441055744.0) - 6755399441055744.0;
         value[k] = (ratio - excess) * unit;
         settled[k] = (fabs(p[k] - 1) <= tolerance_p) & (fabs(q[k] - 1) <= tolerance_q) & (fabs(r) < 1e-4)
-            & (excess <= 0.75 * ratio) & (p[k] > 0);
+            & (excess <= 0.75 * ratio) & (p[k] > 0) & ((near == 0) | !(fabs(steps - near) <= error * steps));
     }
 }
 #endif

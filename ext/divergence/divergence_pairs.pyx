@@ -27,6 +27,7 @@ cdef double pair_value(const floating* p, const floating* q, Py_ssize_t n, int m
     cdef Sums sums
     cdef Groups groups = groups_of(p, LANES, q, LANES, n // LANES, True)
     sums.total, sums.p, sums.q, sums.alpha, sums.unit, sums.precision = 0, 1, 1, 0, unit, 1
+    sums.wide = floating is double
     if unusual:
         for i in range(n):
             sums.total += term_slow(measure, p[i], q[i], 0)

@@ -4,11 +4,12 @@ Terms are added of rows as they are. The formulas work the division by the rows'
 row has to be divided first.
 """
 
-from libc.math cimport INFINITY, NAN, exp, fabs, isfinite, log, log1p, pow, sqrt
+from libc.math cimport INFINITY, M_LN2, M_LOG2E, NAN, exp, fabs, isfinite, log, log1p, rint, sqrt
 
+from divergence.powers cimport log_ratio
 from divergence.terms cimport (
     AFFINITY, ALPHA, CHI2, CROSS, ENTROPY, ENTROPY_Q, HELLINGER, JEFFREYS, JENSEN_SHANNON, JENSEN_SHANNON_ROOT, KL,
-    MASS, MAX_RATIO, MIN_ENTROPY, PERPLEXITY, POWER, RENYI, RENYI_ENTROPY, REVERSE_KL, SUPPORT, TOP1, TOTAL_VARIATION,
+    MASS, MAX_RATIO, MIN_ENTROPY, PERPLEXITY, RENYI, RENYI_ENTROPY, REVERSE_KL, SUPPORT, TOP1, TOTAL_VARIATION,
     TSALLIS_ENTROPY, excess, has_unit, is_symmetric,
 )
 
@@ -23,6 +24,9 @@ cdef struct Sums:
     double alpha      # the order of the powers
     double unit       # 1 / log(base)
     double precision  # the relative error that the terms may have: 5e-7 from float32, 2e-14 from float64
+    double mass       # OUT: the logarithm of a sum that the value has a part of, whose error it shares
+    bint wide         # whether terms are worked in float64
+    bint far          # set where the logarithms of powers must decide the value: see orders.pxd
     bint settled      # cleared where a second sweep, of rows divided by their sums, must decide the value
 
 
@@ -32,6 +36,36 @@ cdef inline double log_mass(double x) noexcept nogil:
     if fabs(e) < 1e-4:  # the next term, e^5 / 5, is below 2e-21
         return e * (1 - e * (0.5 - e * (1.0 / 3 - e * 0.25)))
     return log(x)
+
+
+cdef inline bint is_near(double value, double near, double error) noexcept nogil:
+    """Whether a value is within an error of a number that is not 0."""
+    return near != 0 and fabs(value - near) <= error
+
+
+cdef inline double in_unit(int measure, double value, Sums* sums) noexcept nogil:
+    """Return a value, or one of nats in the asked unit, which is exact where counts and powers of two make it so.
+
+    Their values are multiples of 2^-20 of the unit, or of log 2 if that is natural. A value of float64 terms that
+    rounding cannot tell from a multiple is that multiple. One that the first sweep leaves in doubt is swept again,
+    which befalls 1 in 1,000 rows of float32.
+    """
+    cdef bint natural = has_unit(measure) and sums.unit == 1
+    cdef double factor = M_LOG2E if natural else (sums.unit if has_unit(measure) else 1.0)
+    cdef double scaled = value * factor, size = fabs(scaled) + fabs(sums.mass) * factor
+    cdef double steps = 1048576 if sums.wide else 256, step = 1.0 / 1048576 if sums.wide else 1.0 / 256
+    cdef double near = rint(scaled * steps) * step
+    if is_near(scaled, near, (2e-14 if sums.wide else 1e-6) * size) and size < 1e6:
+        if sums.wide and is_near(scaled, near, 1.8e-15 * size):
+            return near * M_LN2 if natural else near
+        sums.settled = False
+    return value if natural else scaled
+
+
+cdef inline double finish_perplexity(double entropy) noexcept nogil:
+    """Return exp(entropy), or the integer that it is but for rounding."""
+    cdef double value = exp(entropy), near = rint(value)
+    return near if is_near(value, near, 1.8e-15 * (1 + entropy) * value) else value
 
 
 cdef inline double take_off(double first, double second, Sums* sums) noexcept nogil:
@@ -51,7 +85,7 @@ cdef inline double finish_kl(double p, double q, Sums* sums) noexcept nogil:
     """
     if sums.total == INFINITY or (q == 0 and p > 0):
         return INFINITY
-    return take_off(sums.total / p, excess((q - p) / p), sums)
+    return take_off(sums.total / p, excess((q - p) / p) if 0.5 * p < q < 2 * p else (q - p) / p - log_ratio(q, p), sums)
 
 
 cdef inline double finish_entropy(double p, Sums* sums) noexcept nogil:
@@ -59,7 +93,17 @@ cdef inline double finish_entropy(double p, Sums* sums) noexcept nogil:
     cdef double mass = log_mass(p), value = sums.total / p + mass
     if fabs(mass) > 4 * fabs(value):
         sums.settled = False
+    sums.mass = mass
     return value if not value < 0 else 0.0
+
+
+cdef inline double finish_cross(Sums* sums) noexcept nogil:
+    """Return H(p, q) = total / sum p + log(sum q)."""
+    cdef double mass = log_mass(sums.q), value = sums.total / sums.p + mass
+    if fabs(mass) > 4 * fabs(value):
+        sums.settled = False
+    sums.mass = mass
+    return value if sums.total < INFINITY else sums.total
 
 
 cdef inline double finish_symmetric(Sums* sums) noexcept nogil:
@@ -80,24 +124,50 @@ cdef inline double finish_hellinger(Sums* sums) noexcept nogil:
     return take_off(sums.total / scale, 0.5 * difference * difference / scale, sums)
 
 
-cdef inline double finish_power(int measure, Sums* sums, bint plain) noexcept nogil:
-    """Return the divergence of Renyi (1961) or Amari's alpha divergence.
-
-    Both come from the sum of p^alpha q^(1 - alpha) - alpha p - (1 - alpha) q, and neither takes sums other than one.
-    """
-    cdef double alpha = sums.alpha, total = sums.total
-    if not plain and (fabs(sums.p - 1) > 2e-14 or fabs(sums.q - 1) > 2e-14):
+cdef inline void ask_for_unit_sum(double mass, Sums* sums) noexcept nogil:
+    """Unsettle a value of an order alpha, which takes a sum of one, unless what the sum is off has no effect."""
+    if fabs(mass - 1) * min(max(fabs(sums.alpha), 1.0), 64.0) > 2e-14:
         sums.settled = False
-    if measure == ALPHA:
-        return total / (alpha * (alpha - 1))
+
+
+cdef inline double log_of_powers(double less_one, Sums* sums) noexcept nogil:
+    """Return the logarithm of a sum of powers that is given less one."""
+    sums.far = not -0.5 <= less_one < INFINITY
+    return log1p(less_one)
+
+
+cdef inline double finish_divergence_of_order(int measure, Sums* sums, bint plain) noexcept nogil:
+    """Return the divergence of Renyi (1961) or of Amari from the sum of the terms amari_term."""
+    cdef double alpha = sums.alpha, less_one = alpha * ((alpha - 1) * sums.total)
     if plain:
-        return log(total + alpha * sums.p + (1 - alpha) * sums.q) / (alpha - 1)
-    return max(log1p(total) / (alpha - 1), 0.0)
+        less_one += alpha * (sums.p - 1) + (1 - alpha) * (sums.q - 1)
+        return sums.total if measure == ALPHA else log_of_powers(less_one, sums) / (alpha - 1)
+    ask_for_unit_sum(sums.p, sums)
+    ask_for_unit_sum(sums.q, sums)
+    return sums.total if measure == ALPHA else max(log_of_powers(less_one, sums) / (alpha - 1), 0.0)
+
+
+cdef inline double finish_entropy_of_order(int measure, Sums* sums, bint plain) noexcept nogil:
+    """Return the entropy of Renyi (1961) or Tsallis (1988) from the sum of the terms tsallis_term."""
+    cdef double rest = 1 - sums.alpha, less_one = rest * sums.total
+    if plain:
+        less_one += sums.p - 1
+        return log_of_powers(less_one, sums) / rest if measure == RENYI_ENTROPY else less_one / rest
+    ask_for_unit_sum(sums.p, sums)
+    return max(log_of_powers(less_one, sums) / rest, 0.0) if measure == RENYI_ENTROPY else max(sums.total, 0.0)
+
+
+cdef inline bint overflows(const Sums* sums) noexcept nogil:
+    """Whether sums are so large or small, or infinite without being near one, that the formulas leave their range."""
+    cdef bint near = 0.5 < sums.p < 2 and 0.5 < sums.q < 2
+    return not near and sums.q > 0 and not (isfinite(sums.total) and 1e-30 < sums.p < 1e30 and 1e-30 < sums.q < 1e30)
 
 
 cdef inline double finish_normalised(int measure, Sums* sums) noexcept nogil:
     """Return the value, in nats, of the rows divided by their sums."""
     cdef double p = sums.p, q = sums.q, difference = p - q
+    if overflows(sums):
+        sums.settled = False
     if measure == KL:
         return finish_kl(p, q, sums)
     elif measure == REVERSE_KL:
@@ -107,7 +177,7 @@ cdef inline double finish_normalised(int measure, Sums* sums) noexcept nogil:
     elif measure == ENTROPY_Q:
         return finish_entropy(q, sums)
     elif measure == CROSS:
-        return sums.total / p + log_mass(q) if sums.total < INFINITY else sums.total
+        return finish_cross(sums)
     elif measure == JENSEN_SHANNON or measure == JENSEN_SHANNON_ROOT or measure == JEFFREYS:
         return finish_symmetric(sums)
     elif measure == HELLINGER:
@@ -123,17 +193,14 @@ cdef inline double finish_normalised(int measure, Sums* sums) noexcept nogil:
             return INFINITY
         return take_off(sums.total / p * (q / p), (difference / p) * (difference / p), sums)
     elif measure == RENYI or measure == ALPHA:
-        return finish_power(measure, sums, False)
-    elif measure == RENYI_ENTROPY:
-        return log(sums.total / pow(p, sums.alpha)) / (1 - sums.alpha)
-    elif measure == TSALLIS_ENTROPY:
-        return (sums.total / pow(p, sums.alpha) - 1) / (1 - sums.alpha)
+        return finish_divergence_of_order(measure, sums, False)
+    elif measure == RENYI_ENTROPY or measure == TSALLIS_ENTROPY:
+        return finish_entropy_of_order(measure, sums, False)
     elif measure == SUPPORT:
-        return -log(sums.total / q)
-    elif measure == POWER:
-        return log(sums.total / (pow(p, sums.alpha) * pow(q, 1 - sums.alpha))) / (sums.alpha - 1)
+        return max(-log_of_powers(-sums.total / q, sums), 0.0)
     elif measure == MAX_RATIO:
-        return max(log(sums.total * (q / p)), 0.0)
+        sums.far = not 2 < sums.total * (q / p) < INFINITY  # near rows need log1p
+        return log(sums.total * (q / p))
     elif measure == MIN_ENTROPY:
         return max(-log(sums.total / p), 0.0)
     return sums.total
@@ -143,23 +210,19 @@ cdef inline double finish_plain(int measure, Sums* sums) noexcept nogil:
     """Return the value, in nats, of the rows as they are."""
     cdef double total = sums.total
     if measure == RENYI or measure == ALPHA:
-        return finish_power(measure, sums, True)
-    elif measure == RENYI_ENTROPY:
-        return log(total) / (1 - sums.alpha)
-    elif measure == TSALLIS_ENTROPY:
-        return (total - 1) / (1 - sums.alpha)
-    elif measure == SUPPORT or measure == MIN_ENTROPY:
+        return finish_divergence_of_order(measure, sums, True)
+    elif measure == RENYI_ENTROPY or measure == TSALLIS_ENTROPY:
+        return finish_entropy_of_order(measure, sums, True)
+    elif measure == MIN_ENTROPY:
         return -log(total)
-    elif measure == MAX_RATIO:
-        return log(total)
-    elif measure == POWER:
-        return log(total) / (sums.alpha - 1)
+    sums.far = measure == SUPPORT or measure == MAX_RATIO
     return total
 
 
 cdef inline double finish_measure(int measure, int normalisation, Sums* sums) noexcept nogil:
     """Return one measure of a row in the asked unit; clear ``settled`` where a second sweep must decide."""
     cdef double value
+    sums.mass, sums.far = 0, False
     if measure == MASS:
         return sums.p
     if measure == TOP1:
@@ -170,10 +233,11 @@ cdef inline double finish_measure(int measure, int normalisation, Sums* sums) no
         value = finish_normalised(measure, sums)
     else:
         return NAN
-    if measure == PERPLEXITY:
-        return exp(value)
     if measure == HELLINGER:
         return sqrt(value)
-    if measure == JENSEN_SHANNON_ROOT:
-        return sqrt(value * sums.unit)
-    return value * sums.unit if has_unit(measure) else value
+    value = in_unit(measure, value, sums)
+    if normalisation == PLAIN:
+        sums.settled = True  # a second sweep divides
+    if measure == PERPLEXITY:
+        return finish_perplexity(value)
+    return sqrt(value) if measure == JENSEN_SHANNON_ROOT else value

@@ -13,6 +13,7 @@ from divergence.job cimport (
     BEST_P, CENTRE, Job, MAX_GROUP, MAX_MEASURES, ROUGH, Region, SHIFT, STATE, TERMS, count_rows,
 )
 from divergence.logits cimport EXCESS, MASS_P, SHARP, finish_entropy_of_logits, finish_logits, is_jensen_shannon
+from divergence.orders cimport far_value
 from divergence.passes cimport LANES, finish_kl_lanes
 from divergence.resweep cimport (
     Frame, find_js, resweep_logits, settle_logits, settle_mass, sharp_entropy, shift_between, sweep_again,
@@ -85,7 +86,8 @@ cdef inline void find_frames(const Job* job, const double* state, Frame* frames_
 # ---- Values of rows that are swept again -----------------------------------------------------------
 
 
-cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, Frame* frames) noexcept nogil:
+cdef inline bint finish_swept(const Job* job, Py_ssize_t row, const Region* region, double* state,
+                              Frame* frames) noexcept nogil:
     """Write the values of a row that was swept again; return whether all of them are settled.
 
     The masses of the row's frames are corrected by how far its sums are off one.
@@ -94,12 +96,14 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, double* state, Fra
     cdef int m
     cdef bint settled = True
     sums.alpha, sums.unit = job.alpha, job.unit
-    sums.precision = 2e-14 if job.wide else 1e-7
+    sums.precision, sums.wide = 2e-14 if job.wide else 1e-7, True
     sums.p, sums.q = state[0], state[1] if job.has_q else state[0]
     for m in range(job.n_measures):
         sums.total, sums.settled = state[TERMS + m], True
         value_of(job, m, row)[0] = finish_measure(job.measures[m], DIVIDE, &sums)
-        settled &= sums.settled
+        if sums.far:
+            value_of(job, m, row)[0] = far_value(job, job.measures[m], row, region, frames, &sums)
+        settled &= sums.settled or sums.far
     frames[0].mass *= sums.p
     frames[1].mass *= sums.q
     return settled
@@ -115,14 +119,14 @@ cdef inline void resweep_measures(const Job* job, Py_ssize_t row, Py_ssize_t n_r
     cdef bint[MAX_GROUP] settled
     sweep_again(job, row, n_rows, frames, region, region.pieces)
     for r in range(n_rows):
-        settled[r] = finish_swept(job, row + r, region.pieces + r * STATE, frames + 2 * r)
+        settled[r] = finish_swept(job, row + r, region, region.pieces + r * STATE, frames + 2 * r)
     for r in range(n_rows):
         if settled[r]:
             first = r + 1
         elif r + 1 == n_rows or settled[r + 1]:  # rows first to r are not settled
             sweep_again(job, row + first, r + 1 - first, frames + 2 * first, region, region.pieces)
             for k in range(first, r + 1):
-                finish_swept(job, row + k, region.pieces + (k - first) * STATE, frames + 2 * k)
+                finish_swept(job, row + k, region, region.pieces + (k - first) * STATE, frames + 2 * k)
 
 
 cdef inline void resweep_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Region* region,
@@ -204,9 +208,9 @@ cdef inline void finish_row(Job* job, Py_ssize_t row, const Region* region, doub
     cdef Job second
     again.n = 0
     sums.alpha, sums.unit = job.alpha, job.unit
-    sums.precision = 2e-14 if job.wide else 5e-7
+    sums.precision, sums.wide = 2e-14 if job.wide else 5e-7, job.wide
     for m in range(job.n_measures):
-        sums.settled = True
+        sums.settled, sums.far = True, False
         masses = 0 if job.logits or needs_exact_masses(job.measures[m]) else ROUGH
         sums.p, sums.q = state[masses], state[masses + 1] if job.has_q else state[masses]
         value = first_value(job, m, row, region, state, frames, &sums)
@@ -217,6 +221,8 @@ cdef inline void finish_row(Job* job, Py_ssize_t row, const Region* region, doub
             value = first_value(job, m, row, region, state, frames, &sums)
         elif not sums.settled:
             select(job, m, &again)
+        elif sums.far:
+            value = far_value(job, job.measures[m], row, region, frames, &sums)
         value_of(job, m, row)[0] = value
     if again.n > 0:
         second = with_measures(job, &again)
@@ -290,7 +296,7 @@ cdef inline void finish_columns(const Job* job, Py_ssize_t row, Py_ssize_t n_row
             lanes = region.columns + r // LANES * column_sums(job)
             finish_kl_lanes(lanes + ROUGH * LANES, lanes + (ROUGH + 1) * LANES, lanes + TERMS * LANES, job.unit,
                             job.tolerances[0] if check else INFINITY, job.tolerances[1] if check else INFINITY,
-                            values, settled)
+                            job.wide, values, settled)
         if settled[r % LANES]:
             values_out[r] = values[r % LANES]
             continue

@@ -64,7 +64,6 @@ ROW(PERPLEXITY,    "perplexity_p",    ENTROPY,       KB_FAST, 2,        1,      
 ROW(SUPPORT,       "support",         SUPPORT,       KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q)                         \
 ROW(MAX_RATIO,     "max_ratio",       MAX_RATIO,     KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q | KB_LARGEST)            \
 ROW(MIN_ENTROPY,   "min_entropy",     MIN_ENTROPY,   KB_SLOW, KB_ALONE, KB_SWEEPS, KB_LARGEST)                        \
-ROW(POWER,         "power",           POWER,         KB_WIDE, KB_ALONE, KB_SWEEPS, KB_USES_Q)                         \
 ROW(MIXTURE,       "mixture",         MIXTURE,       KB_FAST, KB_ALONE, KB_SWEEPS, KB_SYMMETRIC | KB_EXACT)           \
 ROW(MASS,          "mass",            MASS,          KB_NONE, KB_ALONE, 0,         KB_UNITLESS)
 

@@ -41,7 +41,7 @@ cdef extern from "divergence/columns.h":
     void transpose_float "kb_transpose_f"(const float* x, Py_ssize_t row, Py_ssize_t n, float* out) noexcept nogil
     void transpose_double "kb_transpose_d"(const double* x, Py_ssize_t row, Py_ssize_t n, double* out) noexcept nogil
     void finish_kl_lanes "kb_finish_kl"(const double* p, const double* q, const double* total, double unit,
-                                        double tolerance_p, double tolerance_q, double* value,
+                                        double tolerance_p, double tolerance_q, bint wide, double* value,
                                         int64_t* settled) noexcept nogil
 
 

@@ -4,7 +4,9 @@ The vectorised terms are those of terms.h, which take 0 and normal numbers; thos
 Both follow scipy.special.rel_entr at zeros: p = 0 adds nothing, and p > 0 with q = 0 adds infinity.
 """
 
-from libc.math cimport INFINITY, M_LN2, NAN, exp, expm1, fabs, log, log1p, pow, sqrt
+from libc.math cimport INFINITY, M_LN2, NAN, fabs, log, log1p, sqrt
+
+from divergence.powers cimport amari_term, log_ratio, tsallis_term
 
 cdef enum:
     FAMILY_SIZE = 5  # places in the family, see measures.h
@@ -27,15 +29,14 @@ cdef extern from "divergence/measures.h":
         TOTAL_VARIATION "KB_VARIATION"    # |p - q| / 2
         CHI2 "KB_CHI2"                    # (p - q)^2 / q
         JEFFREYS "KB_JEFFREYS"            # (p - q) log(p / q)
-        RENYI "KB_RENYI"                  # p^alpha q^(1 - alpha) - alpha p - (1 - alpha) q
+        RENYI "KB_RENYI"                  # amari_term of powers.pxd
         ALPHA "KB_ALPHA"                  # the same; the row's value is Amari's divergence
-        RENYI_ENTROPY "KB_RENYI_ENTROPY"  # p^alpha
+        RENYI_ENTROPY "KB_RENYI_ENTROPY"  # tsallis_term of powers.pxd
         TSALLIS_ENTROPY "KB_TSALLIS"      # the same; the row's value is another
         PERPLEXITY "KB_PERPLEXITY"        # -p log p; the row's value is the exponential of the entropy
-        SUPPORT "KB_SUPPORT"              # q where p > 0: the Renyi divergence of order 0
+        SUPPORT "KB_SUPPORT"              # q where p = 0: the Renyi divergence of order 0
         MAX_RATIO "KB_MAX_RATIO"          # p / q, the largest of which counts: the Renyi divergence of order infinity
         MIN_ENTROPY "KB_MIN_ENTROPY"      # p, the largest of which counts
-        POWER "KB_POWER"                  # p^alpha q^(1 - alpha): Renyi divergences of rows that are far apart
         MIXTURE "KB_MIXTURE"              # -m log m, m = (p + q) / 2: pairwise Jensen-Shannon divergences
         TOP1 "KB_TOP1"                    # nothing; the value says whether the largest p and q share a place
         MASS "KB_MASS"                    # nothing; the value is the sum of p, or the log-sum-exp of logits
@@ -142,12 +143,6 @@ cdef inline double excess(double r) noexcept nogil:
         1 / 13. + z * (1 / 15. + z * (1 / 17. + z * (1 / 19. + z / 21.))))))))))
 
 
-cdef inline double log_ratio(double p, double q) noexcept nogil:
-    """Return log(p / q) of positive numbers whose quotient may leave the range of float64."""
-    cdef double ratio = p / q
-    return log(ratio) if 1e-300 < ratio < 1e300 else log(p) - log(q)
-
-
 cdef inline double kl_slow(double p, double q) noexcept nogil:
     if p < 0 or q < 0 or p != p or q != q:
         return NAN
@@ -170,25 +165,6 @@ cdef inline double mass_slow(double p) noexcept nogil:
     return p if p >= 0 else NAN
 
 
-cdef inline double power_term(double p, double q, double alpha) noexcept nogil:
-    """Return p^alpha q^(1 - alpha) - alpha p - (1 - alpha) q = q (expm1(alpha t) - alpha expm1(t)), t = log(p / q).
-
-    A zero makes the power 0 or infinite by the sign of its exponent, 0 where both are 0: van Erven
-    and Harremoes (2014), section II.
-    """
-    cdef double t
-    if p == 0 or q == 0:
-        if p == q:
-            return 0
-        if (p == 0 and alpha < 0) or (q == 0 and alpha > 1):
-            return INFINITY
-        return -alpha * p - (1 - alpha) * q
-    if fabs(p - q) < 0.5 * q:
-        t = log1p((p - q) / q)
-        return q * expm1(alpha * t) - alpha * (p - q)
-    return exp(alpha * log(p) + (1 - alpha) * log(q)) - alpha * p - (1 - alpha) * q
-
-
 cdef inline double jensen_shannon_slow(double p, double q) noexcept nogil:
     """Return a ((1 + u) log(1 + u) + (1 - u) log(1 - u)) / 4 with a = p + q and u = (p - q) / a.
 
@@ -205,6 +181,15 @@ cdef inline double jensen_shannon_slow(double p, double q) noexcept nogil:
     if smaller == 0:
         return 0.5 * total * M_LN2
     return 0.5 * (larger * log1p(u) + smaller * log(2 * (smaller / total)))
+
+
+cdef inline double chi2_slow(double p, double q) noexcept nogil:
+    """Return (p - q)^2 / q, of which the quotient overflows by itself where q is subnormal."""
+    cdef double difference = fabs(p - q), ratio
+    if difference == 0 or q == 0:
+        return INFINITY if difference > 0 else 0
+    ratio = difference / q
+    return difference * ratio if ratio < INFINITY else difference * difference / q
 
 
 cdef inline double term_slow(int measure, double p, double q, double alpha) noexcept nogil:
@@ -231,22 +216,19 @@ cdef inline double term_slow(int measure, double p, double q, double alpha) noex
     elif measure == TOTAL_VARIATION:
         return 0.5 * fabs(p - q)
     elif measure == CHI2:
-        return 0 if p == q else ((p - q) * ((p - q) / q) if q > 0 else INFINITY)
+        return chi2_slow(p, q)
     elif measure == JEFFREYS:
         return kl_slow(p, q) + kl_slow(q, p)
     elif measure == RENYI or measure == ALPHA:
-        return power_term(p, q, alpha)
+        return amari_term(p, q, alpha)
     elif measure == RENYI_ENTROPY or measure == TSALLIS_ENTROPY:
-        return pow(p, alpha) if p > 0 else 0
+        return tsallis_term(p, alpha)
     elif measure == SUPPORT:
-        return q if p > 0 else 0
+        return q if p == 0 else 0
     elif measure == MAX_RATIO:
         return 0 if p == 0 else (p / q if q > 0 else INFINITY)
     elif measure == MIN_ENTROPY:
         return p
-    elif measure == POWER:
-        return power_term(p, q, alpha) + alpha * p + (1 - alpha) * q if p == 0 or q == 0 \
-            else exp(alpha * log(p) + (1 - alpha) * log(q))
     elif measure == MIXTURE:
         return cross_slow(0.5 * (p + q), 0.5 * (p + q))
     return 0

@@ -103,7 +103,7 @@ KB_STATIC int KB(kb_found)(int zeros, const KB(kb_notes) *notes, const double *p
     int large = 0;
     if (zeros) {
         int found = KB(kb_found_with_zeros)(notes);
-        if (KB_REAL == 32 || found != KB_USUAL) return found;
+        if (found != KB_USUAL) return found;
     } else {
         KB(kb_extreme) low = notes->least[0];
         for (int k = 1; k < KB_LANES; k++) low = low < notes->least[k] ? low : notes->least[k];

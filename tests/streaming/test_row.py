@@ -282,3 +282,20 @@ def test_chunking_of_measures_that_sweep_logits_twice(name):
     for i in range(0, 30, 7):
         chunks.update(a[i : i + 7], b[i : i + 7])
     assert chunks == whole.update(a[:0], b[:0])
+
+
+def test_quantiles_lie_between_the_extremes():
+    """The middle of a bucket may lie beyond all of its values; with infinite rows the upper bound is infinite."""
+    p = np.random.default_rng(0).dirichlet(np.ones(5), 200)
+    probabilities = (0.0, 0.01, 0.5, 0.99, 1.0)
+    for q in (p, p[::-1], p[[0]].repeat(200, axis=0)):
+        accumulator = RowDivergence(("kl", "top1_agreement", "entropy_p"), quantiles=probabilities)
+        for statistics in accumulator.update(p, q).result().measures.values():
+            assert all(statistics.min <= value <= statistics.max for value in statistics.quantiles.values())
+    same = RowDivergence(("top1_agreement", "entropy_p"), quantiles=(0.5,)).update(p[:1], p[:1]).result()
+    assert same.top1_agreement.quantiles[0.5] == 1
+    assert same.entropy_p.quantiles[0.5] == same.entropy_p.min == same.entropy_p.max
+    q = p.copy()
+    q[:150, 0] = 0
+    infinite = RowDivergence(("kl",), quantiles=probabilities, normalize=True).update(p, q).result().kl
+    assert infinite.quantiles[0.99] == infinite.max == np.inf

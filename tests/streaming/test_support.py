@@ -189,3 +189,16 @@ def test_bad_values():
         acc.update(["a"], [0.5])
     assert acc == SupportDivergence()
     assert "SupportResult" in repr(acc.update([1.0], [1.0]).result())
+
+
+def test_near_logits_give_no_negative_divergence():
+    """The rounding of terms alone would make some of these values negative."""
+    rng = np.random.default_rng(0)
+    for scale in (1e-16, 1e-14, 1e-12, 1e-10, 1e-9):
+        for _ in range(40):
+            a = rng.normal(size=50)
+            b = a + scale * rng.normal(size=50)
+            accumulator = SupportDivergence(("kl", "reverse_kl", "entropy_p"), from_logits=True)
+            assert min(accumulator.update(a, b).result().measures.values()) >= 0
+            p, q = (np.exp(x) / np.exp(x).sum() for x in (a, b))
+            assert min(SupportDivergence(("kl", "reverse_kl")).update(p, q).result().measures.values()) >= 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Unpack, overload
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from .._checks.arrays import as_numbers
@@ -169,7 +171,8 @@ def mutual_information(counts: ArrayLike, **options: Unpack[RowOptions]) -> Any:
     Returns
     -------
     float64 array of shape (...), or scalar
-        The mutual information of each table in nats, or in the unit of ``base``.
+        The mutual information of each table in nats, or in the unit of ``base``. It is exactly 0 where each count is
+        the product of those of its row and of its column over the total.
 
     Raises
     ------
@@ -190,12 +193,23 @@ def mutual_information(counts: ArrayLike, **options: Unpack[RowOptions]) -> Any:
     tables = check_tables(counts, "counts")
     if is_sparse(tables):
         return row_value(*_cells(tables), "kl", {**options, "normalize": True})
-    rows, columns = tables.sum(axis=-1, keepdims=True), tables.sum(axis=-2, keepdims=True)
-    total = rows.sum(axis=-2, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        product = (rows / total) * (columns / total)
+    joint, product = _joint_and_product(tables)
     flat = (*tables.shape[:-2], tables.shape[-2] * tables.shape[-1])
-    return row_value(tables.reshape(flat), product.reshape(flat), "kl", {**options, "normalize": True})
+    return row_value(joint.reshape(flat), product.reshape(flat), "kl", {**options, "normalize": True})
+
+
+def _joint_and_product(tables: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return n_ij N and n_i n_j for tables n of total N, up to a power of two; they are equal where n is independent.
+
+    Counts and their sums are exact, so that both products are rounded alike. Other numbers have sums that are rounded,
+    and a difference that this explains is none.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        tables = np.ldexp(tables, -np.frexp(tables.max(axis=(-2, -1), keepdims=True, initial=0.0))[1])
+        rows, columns = tables.sum(axis=-1, keepdims=True), tables.sum(axis=-2, keepdims=True)
+        joint, product = tables * rows.sum(axis=-2, keepdims=True), rows * columns
+        error = (4 + math.sqrt(max(tables.shape[-2:]))) * np.finfo(np.float64).eps
+        return joint, np.where(np.abs(joint - product) <= error * product, joint, product)
 
 
 def _cells(table: Any) -> tuple[FloatArray, FloatArray]:

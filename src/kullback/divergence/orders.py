@@ -16,10 +16,9 @@ from .._options import (
     ReducedOptions,
     RowOptions,
     ScalarOptions,
-    check_options,
     show_options,
 )
-from ._rows import row_value, row_values
+from ._rows import row_value
 
 
 @overload
@@ -68,15 +67,7 @@ def renyi_divergence(p: ArrayLike, q: ArrayLike, *, alpha: float, **options: Unp
         return row_value(p, q, "max_ratio", options)
     if order in (0, 1):
         return row_value(p, q, "kl" if order else "support", options)
-    base = options.get("base")
-    factor = (order - 1) * (1.0 if base is None else float(np.log(base)))
-
-    def combine(values: list[Any]) -> list[Any]:
-        # Near rows need the difference of the sum from 1, and far rows the sum itself.
-        near, far = (np.asarray(value) for value in values)
-        return [np.where(far * factor < -0.5, far, near)[()]]
-
-    return row_values(p, q, ("renyi", "power"), **check_options(options), alpha=order, transform=combine)[0]
+    return row_value(p, q, "renyi", options, alpha=order)
 
 
 @overload

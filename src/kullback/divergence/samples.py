@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +56,9 @@ def kl_divergence_from_samples(
     neighbour among the other rows of x, and nu_i that to its k-th neighbour in y. A k-d tree finds the neighbours, or
     the library's exact search where there are more than ten features.
 
-    A point is tied when its k-th neighbour stands at the same place. It then uses its nearest distance that is not 0,
-    with the number of points within that distance in place of k, on both sides. A point that has no such distance is an
-    atom, and the divergence is infinite unless y has the atom too.
+    A point whose k-th neighbour stands at the same place uses its nearest distance that is not 0. Where points are tied
+    at a distance, as rounded data are, ranks of :func:`differential_entropy_from_samples` take the place of k, on both
+    sides. A point that has no distance but 0 is an atom, and the divergence is infinite unless y has the atom too.
 
     References
     ----------
@@ -80,6 +81,8 @@ def kl_divergence_from_samples(
     x, y = check_samples(x, "x", k), check_samples(y, "y", k - 1)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"x and y must have equally many features, got {x.shape[1]} and {y.shape[1]}")
+    exponent = max(_exponent_of(x), _exponent_of(y))
+    x, y = np.ldexp(x, -exponent), np.ldexp(y, -exponent)
     workers = resolve_threads(n_threads)
     rho, k_rho = _distances(x, x, k, workers, skip=1)
     nu, k_nu = _distances(x, y, k, workers, skip=0)
@@ -120,8 +123,10 @@ def differential_entropy_from_samples(
     Notes
     -----
     The estimate is ``psi(n) - mean psi(k_i) + log V_d + d / n sum log rho_i``. Here rho_i is the distance from x_i to
-    its k-th other sample, k_i is k, and V_d is the volume of the unit ball. Where the k-th sample stands at the same
-    place, rho_i is the nearest distance that is not 0, and k_i is the number of samples within it.
+    its k-th other sample, and V_d is the volume of the unit ball. Where the k-th sample stands at the same place, rho_i
+    is the nearest distance that is not 0. The rank k_i is k unless samples are tied. In general it is (a + b + 1) / 2,
+    where a other samples are nearer than rho_i and b are no farther: of those at the distance itself, half count as
+    within, so that rounding the samples to a grid moves the estimate little.
 
     References
     ----------
@@ -141,11 +146,17 @@ def differential_entropy_from_samples(
     k = check_integer(k, "k", low=1)
     x = check_samples(x, "x", k)
     n, d = x.shape
-    rho, k_rho = _distances(x, x, k, resolve_threads(n_threads), skip=1)
-    log_ball = 0.5 * d * math.log(math.pi) - float(gammaln(0.5 * d + 1))
+    exponent = _exponent_of(x)
+    rho, k_rho = _distances(np.ldexp(x, -exponent), np.ldexp(x, -exponent), k, resolve_threads(n_threads), skip=1)
+    log_ball = 0.5 * d * math.log(math.pi) - float(gammaln(0.5 * d + 1)) + d * exponent * math.log(2)
     with np.errstate(divide="ignore"):
         estimate = float(digamma(n) - np.mean(digamma(k_rho)) + log_ball + d * np.mean(np.log(rho)))
     return estimate / (1.0 if base is None else math.log(check_base(base)))
+
+
+def _exponent_of(x: npt.NDArray[np.float64]) -> int:
+    """Return the power of two that samples are divided by, so that no square of a distance leaves float64."""
+    return int(np.frexp(np.abs(x).max())[1])
 
 
 def _distances(
@@ -157,21 +168,44 @@ def _distances(
     """
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(y) if y.shape[1] <= TREE_FEATURES else None
-    if tree is None:
-        found = EuclideanSearch(y, exact=True, n_threads=workers).of_new_rows(x, k + skip, workers)[1][:, -1]
-    else:
-        found = tree.query(x, k=[k + skip], workers=workers)[0][:, 0]
     rank = np.full(len(x), float(k))
-    tied = np.flatnonzero(found == 0)
-    reach = k + skip
-    while tied.size and reach < len(y):
+    tree = None if y.shape[1] > TREE_FEATURES and len(y) > k + skip else cKDTree(y)
+    if tree is None:
+        distances = EuclideanSearch(y, exact=True, n_threads=workers).of_new_rows(x, k + skip + 1, workers)[1]
+        near = distances[:, max(k + skip - 2, 0) :]
+    else:
+        near = tree.query(x, k=np.arange(max(k + skip - 1, 1), k + skip + 2), workers=workers)[0]
+    found = near[:, -2].copy()
+    apart = found * 1e-9
+    tied = np.flatnonzero((near[:, -1] <= found + apart) | ((near[:, 0] >= found - apart) & (k + skip > 1)))
+    tied = np.union1d(tied, np.flatnonzero(found == 0))
+    if tied.size:
         tree = cKDTree(y) if tree is None else tree
-        reach = min(2 * reach, len(y))
-        wider = tree.query(x[tied], k=np.arange(1, reach + 1), workers=workers)[0]
-        first = np.argmax(wider > 0, axis=1)
-        done = wider[np.arange(len(tied)), first] > 0
-        found[tied[done]] = wider[done, first[done]]
-        rank[tied[done]] = first[done] + 1 - skip
-        tied = tied[~done]
+        found[tied] = _next_distances(tree, x[tied], found[tied], k + skip, workers)
+        rank[tied] = _ranks(tree, x[tied], found[tied], skip, workers)
     return found, rank
+
+
+def _next_distances(
+    tree: Any, x: npt.NDArray[np.float64], found: npt.NDArray[np.float64], reach: int, workers: int
+) -> npt.NDArray[np.float64]:
+    """Return distances that were found, and in place of those that are 0 the least one that is not, if there is any."""
+    found = found.copy()
+    left = np.flatnonzero(found == 0)
+    while left.size and reach < tree.n:
+        reach = min(2 * reach, tree.n)
+        wider = tree.query(x[left], k=np.arange(1, reach + 1), workers=workers)[0]
+        first = np.argmax(wider > 0, axis=1)
+        found[left] = wider[np.arange(len(left)), first]
+        left = left[found[left] == 0]
+    return found
+
+
+def _ranks(
+    tree: Any, x: npt.NDArray[np.float64], distances: npt.NDArray[np.float64], skip: int, workers: int
+) -> npt.NDArray[np.float64]:
+    """Return (a + b + 1) / 2, where a points are nearer than a distance and b are no farther, but for rounding."""
+    nearer = tree.query_ball_point(x, distances * (1 - 1e-9), return_length=True, workers=workers)
+    within = tree.query_ball_point(x, distances * (1 + 1e-9), return_length=True, workers=workers)
+    ranks: npt.NDArray[np.float64] = (nearer + within + 1) / 2 - skip
+    return ranks

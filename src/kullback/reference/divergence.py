@@ -160,3 +160,11 @@ def sum_plog(p: Array, logs: Array) -> Array:
     with np.errstate(invalid="ignore"):
         total: Array = np.where(p == 0, 0 * np.exp(logs), -p * logs).sum(axis=-1)
     return total
+
+
+def log_mean_power(p: Array, log_x: Array, power: float) -> Any:
+    """Return log sum p x^power for the logarithms of x, from its difference from 1 where that is small."""
+    with np.errstate(all="ignore"):
+        less_one = np.where(p > 0, p * np.expm1(power * log_x), 0).sum(axis=-1)
+        logarithm = np.logaddexp.reduce(np.where(p > 0, np.log(p) + power * log_x, -np.inf), axis=-1)
+    return np.where(np.abs(less_one) < 0.5, np.log1p(np.maximum(less_one, -0.5)), logarithm)

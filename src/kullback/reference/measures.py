@@ -20,8 +20,9 @@ from .divergence import (
     as_logs,
     as_probabilities,
     kl_terms,
+    log_mean_power,
+    log_ratio,
     pair,
-    plog,
     sum_kl_terms,
     sum_plog,
 )
@@ -199,8 +200,7 @@ def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
             return finish(np.log(np.where(p > 0, p / q, 0).max(axis=-1)), options)
         if alpha == 0:
             return finish(-np.log(np.where(p > 0, q, 0).sum(axis=-1)), options)
-        powers = np.where(p > 0, p**alpha * q ** (1 - alpha), 0)
-        return finish(np.log(powers.sum(axis=-1)) / (alpha - 1), options)
+        return finish(log_mean_power(p, log_ratio(p, q), alpha - 1) / (alpha - 1), options)
 
 
 @show_options(RowOptions)
@@ -222,7 +222,7 @@ def renyi_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOption
     p = as_probabilities(p, options)
     if alpha == np.inf:
         return finish(-np.log(p.max(axis=-1)), options)
-    return finish(np.log(np.where(p > 0, p**alpha, 0).sum(axis=-1)) / (1 - alpha), options)
+    return finish(log_mean_power(p, log_ratio(p, np.ones_like(p)), alpha - 1) / (1 - alpha), options)
 
 
 @show_options(RowOptions)
@@ -242,12 +242,15 @@ def perplexity(p: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
 
 @show_options(TableOptions)
 def mutual_information(counts: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
-    """Return I = H(rows) + H(columns) - H(joint): Cover and Thomas (2006), eq. 2.45."""
+    """Return I = D(joint || rows columns): Cover and Thomas (2006), eq. 2.28.
+
+    Both sides are multiplied by the total, so that counts give them exactly.
+    """
     joint = np.asarray(counts, dtype=np.float64)
-    joint = joint / joint.sum(axis=(-2, -1), keepdims=True)
-    rows, columns = joint.sum(axis=-1), joint.sum(axis=-2)
-    value = plog(rows, rows).sum(axis=-1) + plog(columns, columns).sum(axis=-1) - plog(joint, joint).sum(axis=(-2, -1))
-    return finish(value, options)
+    rows, columns = joint.sum(axis=-1, keepdims=True), joint.sum(axis=-2, keepdims=True)
+    total = joint.sum(axis=(-2, -1), keepdims=True)
+    terms = kl_terms(joint * total, rows * columns)
+    return finish((terms / total**2).sum(axis=(-2, -1)), options)
 
 
 @show_options(SeveralOptions)
@@ -302,15 +305,17 @@ def pairwise_divergence(
 def _distances(x: npt.ArrayLike, y: npt.ArrayLike, k: int, skip: int) -> tuple[Array, Array]:
     """Return the distance from each row of x to its k-th neighbour in y after ``skip`` others, and its rank.
 
-    Where that distance is 0, the least one that is not 0 takes its place, with its own rank.
+    Where that distance is 0, the least one that is not 0 takes its place. The rank is (a + b + 1) / 2, where a others
+    are nearer and b are no farther; distances are equal to nine digits.
     """
     x, y = (np.asarray(z, dtype=np.float64).reshape(len(np.asarray(z)), -1) for z in (x, y))
-    ordered = np.sort(np.sqrt(((x[:, None] - y) ** 2).sum(axis=-1)), axis=1)
-    rank = np.full(len(x), k)
-    for i, row in enumerate(ordered):
-        if row[k + skip - 1] == 0 and row[-1] > 0:
-            rank[i] = np.argmax(row > 0) + 1 - skip
-    return ordered[np.arange(len(x)), rank + skip - 1], rank.astype(float)
+    distances = np.sqrt(((x[:, None] - y) ** 2).sum(axis=-1))
+    found = np.sort(distances, axis=1)[:, k + skip - 1]
+    least = np.where(distances > 0, distances, np.inf).min(axis=1)
+    found = np.where((found == 0) & (least < np.inf), least, found)
+    nearer = (distances <= found[:, None] * (1 - 1e-9)).sum(axis=1)
+    within = (distances <= found[:, None] * (1 + 1e-9)).sum(axis=1)
+    return found, (nearer + within + 1) / 2 - skip
 
 
 def kl_divergence_from_samples(

@@ -85,6 +85,8 @@ def summarise(
             deviation = square_root(spread / (w * w) * n)
     else:
         low = high = math.inf if n_infinite else math.nan
+    if n_infinite:
+        high = math.inf
     return RowStatistics(
         n_rows=n + n_infinite,
         n_zero=int(counts[ZERO]),
@@ -96,6 +98,7 @@ def summarise(
         standard_deviation=deviation,
         standard_error=math.nan if n_infinite else error,
         min=low,
-        max=math.inf if n_infinite else high,
-        quantiles=quantiles,
+        max=high,
+        # A quantile is the middle of a bucket, which may lie beyond all of its values.
+        quantiles={probability: min(max(value, low), high) for probability, value in quantiles.items()},
     )

@@ -128,7 +128,7 @@ class SupportDivergence(Accumulator):
     exact sum for each fixed window of 32 binary exponents, and whole windows are dropped where they lie
     below 2^-1216 of the largest. Both depend on the set of elements alone. The last steps are
     taken with 50 decimal digits, so the error is that of the terms: it is absolute, a few 1e-16 at
-    worst, and 0 for equal sides.
+    worst, and 0 for equal sides. A divergence that it would make negative is 0.
     """
 
     _format = "kullback.streaming.SupportDivergence"
@@ -305,6 +305,8 @@ class SupportDivergence(Accumulator):
         for name in self.measures:
             term = _LOGIT_TERM_OF[name] if self.from_logits else _TERM_OF[name]
             value = math.inf if infinite[term] else read(name)
+            if value < 0 and name != "cross_entropy" and (self.from_logits or self.normalize is not False):
+                value = 0.0  # by the rounding of terms
             values[name] = value / unit if name in _IN_NATS else value
         return SupportResult(values, self._n_elements, sum_p, sum_q)
 

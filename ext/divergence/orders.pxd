@@ -1,0 +1,80 @@
+"""Header-only: values of an order alpha from the logarithms of the powers, where sums of the powers themselves fail.
+
+Let e = log(p^alpha q^(1 - alpha)) of each pair, and E the largest e of a row. The divergence of Renyi is
+(E + log sum exp(e - E)) / (alpha - 1) and that of order infinity is the largest log(p / q). The entropy of Renyi has
+the same form without q. Rows are divided by their sums, or turned from logits into logarithms of probabilities, in two
+sweeps of their own.
+"""
+
+from libc.math cimport INFINITY, NAN, exp, log
+
+from divergence.blocks cimport pack_block
+from divergence.finish cimport PLAIN, Sums, in_unit
+from divergence.job cimport Job, Region
+from divergence.powers cimport log_power, log_power_of_logs
+from divergence.resweep cimport Frame, to_probabilities
+from divergence.terms cimport MAX_RATIO, RENYI_ENTROPY, SUPPORT
+
+
+cdef inline bint has_logs(const Job* job) noexcept nogil:
+    """Whether the logarithms of the probabilities are known without the probabilities."""
+    return job.logits and job.smoothing == 0
+
+
+cdef inline double power_at(const Job* job, Py_ssize_t i, double alpha, bint paired, const Region* region,
+                            const Frame* frames, const double* logs) noexcept nogil:
+    """Return e of one element of a packed block; without pairs q counts as 1. ``logs`` are those of the masses."""
+    cdef double p = region.wide_p[i], q = region.wide_q[i], scale = job.inverse_temperature
+    if has_logs(job):
+        p = (p - frames[0].origin) * scale - logs[0]
+        q = (q - frames[1].origin) * scale - logs[1] if paired else 0
+        return log_power_of_logs(p, q, alpha)
+    return log_power(p, q if paired else 1, alpha)
+
+
+cdef inline double log_sum_powers(const Job* job, Py_ssize_t row, double alpha, bint paired, const Region* region,
+                                  const Frame* frames) noexcept nogil:
+    """Return log sum exp(e) of a row, or the largest e for an infinite order."""
+    cdef Py_ssize_t i, n, start
+    cdef int sweep
+    cdef double largest = -INFINITY, total = 0
+    cdef double[2] logs
+    logs[0], logs[1] = log(frames[0].mass), log(frames[1].mass)
+    for sweep in range(2):
+        start = 0
+        while start < job.n:
+            n = min(job.block, job.n - start)
+            pack_block(job, &job.p, row, 1, start, n, region.wide_p)
+            if paired:
+                pack_block(job, &job.q, row, 1, start, n, region.wide_q)
+            if not has_logs(job):
+                to_probabilities(job, region.wide_p, n, frames)
+                if paired:
+                    to_probabilities(job, region.wide_q, n, frames + 1)
+            for i in range(n):
+                if sweep == 0:
+                    largest = max(largest, power_at(job, i, alpha, paired, region, frames, logs))
+                else:
+                    total += exp(power_at(job, i, alpha, paired, region, frames, logs) - largest)
+            start += n
+        if alpha == INFINITY or not -INFINITY < largest < INFINITY:
+            return largest
+    return largest + log(total)
+
+
+cdef inline double far_value(const Job* job, int measure, Py_ssize_t row, const Region* region, const Frame* frames,
+                             Sums* sums) noexcept nogil:
+    """Return a value of an order alpha, in the asked unit, of a row whose sums have given none."""
+    cdef double alpha = INFINITY if measure == MAX_RATIO else (0.0 if measure == SUPPORT else job.alpha), value
+    cdef Frame[2] divisors
+    if sums.p != sums.p or sums.q != sums.q:
+        return NAN
+    divisors[0], divisors[1] = frames[0], frames[1]
+    if job.normalisation == PLAIN and not job.logits:
+        divisors[0].mass = divisors[1].mass = 1
+    value = log_sum_powers(job, row, alpha, measure != RENYI_ENTROPY, region, divisors)
+    if measure == RENYI_ENTROPY:
+        value /= 1 - alpha
+    elif alpha < INFINITY:
+        value /= alpha - 1
+    return in_unit(measure, max(value, 0.0) if job.normalisation != PLAIN else value, sums)
