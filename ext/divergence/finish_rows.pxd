@@ -259,9 +259,10 @@ cdef inline void finish_rows(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
     for m in range(job.n_measures):
         select(job, m, &later if needs_probabilities(job, job.measures[m]) else &now)
     part = with_measures(job, &now)
-    other = exchange_sides(&part)
+    if job.exchange:
+        other = exchange_sides(&part)
     for r in range(n_rows):
-        if comes_later(job, row + r, region):
+        if job.exchange and comes_later(job, row + r, region):
             begin_row(&other, row + r, region, states + r * STATE, &frames[2 * r])
             frames[2 * r], frames[2 * r + 1] = frames[2 * r + 1], frames[2 * r]
             if job.status[row + r]:  # it names the sides as they were exchanged

@@ -27,11 +27,11 @@ cdef struct Frame:  # what makes a row a distribution: p = x / mass, or exp((x -
 cdef inline void to_probabilities(const Job* job, double* x, Py_ssize_t n, const Frame* frame) noexcept nogil:
     """Replace a packed block by probabilities."""
     cdef Py_ssize_t i
-    cdef double scale = job.inverse_temperature, origin = frame.origin, mass = frame.mass
+    cdef double scale = job.inverse_temperature, origin = frame.origin, mass = frame.mass, part = 1 / mass
     if job.logits:
         for i in range(n):
             x[i] = (x[i] - origin) * scale
-            x[i] = exp_double(x[i]) / mass if x[i] > -746 else 0
+            x[i] = (exp_double(x[i]) if x[i] > -746 else 0) * part
         if job.smoothing != 0:
             for i in range(n):
                 x[i] = (x[i] + job.smoothing) / (1 + job.n * job.smoothing)
