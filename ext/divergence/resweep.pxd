@@ -9,7 +9,7 @@ from libc.math cimport INFINITY, NAN, exp, fabs, log, log1p
 
 from common.exp_log cimport exp_double
 from divergence.blocks cimport add_block, fold, max_of, pack_block, tile_of
-from divergence.job cimport CENTRE, Job, Operand, ROUGH, Region, SHIFT, STATE, row_data
+from divergence.job cimport CENTRE, Job, Operand, ROUGH, Region, SHIFT, STATE
 from divergence.logits cimport (
     EXCESS, FORWARD, Logits, MASS_P, MIXED, Next, SWEPT, X_ALONE, add_logit_lanes, add_logits, add_logits_js,
     logits_of, near_js,

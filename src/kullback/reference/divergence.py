@@ -81,12 +81,6 @@ def kl_terms_of_logs(a: Array, b: Array) -> Array:
         return np.where(p == 0, q, np.where(np.abs(t) < 0.5, p * series, p * t - p + q))
 
 
-def plog(p: Array, q: Array) -> Array:
-    """Return -p log q of each element, which is 0 where p = 0."""
-    with np.errstate(all="ignore"):
-        return np.where(p == 0, 0 * q, -p * np.log(q))
-
-
 def as_probabilities(x: npt.ArrayLike, options: RowOptions) -> Array:
     """Return the rows of x as probabilities in float64, with ``axis`` last.
 
