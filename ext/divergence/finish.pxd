@@ -56,16 +56,20 @@ cdef inline double in_unit(int measure, double value, Sums* sums) noexcept nogil
     cdef double steps = 1048576 if sums.wide else 256, step = 1.0 / 1048576 if sums.wide else 1.0 / 256
     cdef double near = rint(scaled * steps) * step
     if is_near(scaled, near, (2e-14 if sums.wide else 1e-6) * size) and size < 1e6:
-        if sums.wide and is_near(scaled, near, 1.8e-15 * size):
+        if sums.wide and is_near(scaled, near, 4e-15 * size):
             return near * M_LN2 if natural else near
         sums.settled = False
     return value if natural else scaled
 
 
-cdef inline double finish_perplexity(double entropy) noexcept nogil:
-    """Return exp(entropy), or the integer that it is but for rounding."""
+cdef inline double finish_perplexity(double entropy, Sums* sums) noexcept nogil:
+    """Return exp(entropy), or the integer that it is but for rounding, which float32 leaves in doubt."""
     cdef double value = exp(entropy), near = rint(value)
-    return near if is_near(value, near, 1.8e-15 * (1 + entropy) * value) else value
+    if is_near(value, near, (1.8e-15 if sums.wide else 1e-6) * (1 + entropy) * value):
+        if sums.wide:
+            return near
+        sums.settled = sums.settled and value > 128  # larger ones are near an integer too often
+    return value
 
 
 cdef inline double take_off(double first, double second, Sums* sums) noexcept nogil:
@@ -239,5 +243,5 @@ cdef inline double finish_measure(int measure, int normalisation, Sums* sums) no
     if normalisation == PLAIN:
         sums.settled = True  # a second sweep divides
     if measure == PERPLEXITY:
-        return finish_perplexity(value)
+        return finish_perplexity(value, sums)
     return sqrt(value) if measure == JENSEN_SHANNON_ROOT else value
