@@ -27,6 +27,7 @@ cdef struct Sums:
     double mass       # OUT: the logarithm of a sum that the value has a part of, whose error it shares
     bint wide         # whether terms are worked in float64
     bint far          # set where the logarithms of powers must decide the value: see orders.pxd
+    bint sharp        # set where one element has nearly all of a row, which must be known better: see sharp.pxd
     bint settled      # cleared where a second sweep, of rows divided by their sums, must decide the value
 
 
@@ -223,10 +224,18 @@ cdef inline double finish_plain(int measure, Sums* sums) noexcept nogil:
     return total
 
 
+cdef inline bint is_sharp(int measure, double value, const Sums* sums) noexcept nogil:
+    """Whether the rounding of the row's sum may show in an entropy, of which a sure row has none."""
+    if not value < (1e-3 if sums.wide else 1e-8) or (sums.total == 0 and sums.mass == 0 and measure != CROSS):
+        return False
+    return measure == ENTROPY or measure == ENTROPY_Q or measure == CROSS or measure == RENYI_ENTROPY \
+        or measure == TSALLIS_ENTROPY or measure == MIN_ENTROPY
+
+
 cdef inline double finish_measure(int measure, int normalisation, Sums* sums) noexcept nogil:
     """Return one measure of a row in the asked unit; clear ``settled`` where a second sweep must decide."""
     cdef double value
-    sums.mass, sums.far = 0, False
+    sums.mass, sums.far, sums.sharp = 0, False, False
     if measure == MASS:
         return sums.p
     if measure == TOP1:
@@ -235,6 +244,7 @@ cdef inline double finish_measure(int measure, int normalisation, Sums* sums) no
         value = finish_plain(measure, sums)
     elif sums.p > 0 and isfinite(sums.p) and isfinite(sums.q) and (sums.q > 0 or not is_symmetric(measure)):
         value = finish_normalised(measure, sums)
+        sums.sharp = is_sharp(measure, value, sums)
     else:
         return NAN
     if measure == HELLINGER:

@@ -375,6 +375,8 @@ cdef inline double finish_logits(const Job* job, int measure, const double* stat
         if not job.wide and entropy >= SHARP:  # rounding of t spoils the weights of q
             value = fabs(state[SHIFT]) + finish_backward(state, sums)
             sums.settled = not value > 6 * min(entropy, 1.0)
+        elif state[SWEPT] == 0:  # and in float64 where the offset is large
+            sums.settled = not 1.1e-16 * fabs(state[SHIFT]) > 1e-13 * min(entropy, 1.0)
         return max(entropy, 0.0)
     value = 0 if measure == REVERSE_KL else finish_forward(state, sums)
     if measure == REVERSE_KL or measure == JEFFREYS:
