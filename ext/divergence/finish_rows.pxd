@@ -95,19 +95,23 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, const Region* regi
     """
     cdef Sums sums
     cdef int m
+    cdef double value, other
     cdef bint settled = True
     sums.alpha, sums.unit = job.alpha, job.unit
     sums.precision, sums.wide = 2e-14 if job.wide else 1e-7, True
     sums.p, sums.q = state[0], state[1] if job.has_q else state[0]
     for m in range(job.n_measures):
         sums.total, sums.settled = state[TERMS + m], True
-        value_of(job, m, row)[0] = finish_measure(job.measures[m], DIVIDE, &sums)
-        if job.measures[m] == CHI2 and has_logs(job):  # quotients of probabilities may be too coarse or too large
-            sums.far = state[FARTHEST] != 0 or not value_of(job, m, row)[0] < 1e15
+        value = finish_measure(job.measures[m], DIVIDE, &sums)
         if sums.far:
-            value_of(job, m, row)[0] = far_value(job, job.measures[m], row, region, frames, &sums)
+            value = far_value(job, job.measures[m], row, region, frames, &sums)
         elif sums.sharp:
-            value_of(job, m, row)[0] = sharp_value(job, job.measures[m], row, region, frames, &sums)
+            value = sharp_value(job, job.measures[m], row, region, frames, &sums)
+        elif job.measures[m] == CHI2 and has_logs(job) and (state[FARTHEST] != 0 or not value < 1e15):
+            other = far_value(job, CHI2, row, region, frames, &sums)
+            if not other < 1e-4:  # else the sums are better, because it is a difference from 1
+                value, sums.far = other, True
+        value_of(job, m, row)[0] = value
         settled &= sums.settled or sums.far
     frames[0].mass *= sums.p
     frames[1].mass *= sums.q
