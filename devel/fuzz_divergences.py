@@ -289,7 +289,7 @@ def compare_with(
                 rtol = max(rtol, 1e-9)
             if name.startswith("entropy"):
                 atol = 6e-7 if logits and not exact else 1e-280
-            elif name in ("hellinger", "total_variation") or (name == "js" and logits):
+            elif name in ("hellinger", "total_variation") or (logits and name in ("js", "chi2")):
                 atol = 1e-15
             else:  # what near rows differ by is rounded where their sums or offsets differ
                 rounds = 0 if name == "cross_entropy" else 1e-15

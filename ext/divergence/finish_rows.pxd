@@ -109,7 +109,7 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, const Region* regi
             value = sharp_value(job, job.measures[m], row, region, frames, &sums)
         elif job.measures[m] == CHI2 and has_logs(job) and (state[FARTHEST] != 0 or not value < 1e15):
             other = far_value(job, CHI2, row, region, frames, &sums)
-            if not other < 1e-4:  # else the sums are better, because it is a difference from 1
+            if not other < 1e-4 or value > 1:  # else the sums are better, because it is a difference from 1
                 value, sums.far = other, True
         value_of(job, m, row)[0] = value
         settled &= sums.settled or sums.far
