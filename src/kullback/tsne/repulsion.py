@@ -183,7 +183,8 @@ def choose_accuracy(theta: float, tolerance: float | None, n_components: int) ->
     """Return the parameters of Barnes-Hut and FFT for a tolerance, or for Barnes-Hut's theta.
 
     The errors were measured on thirty-two maps in one to three dimensions (docs/gradient.md). A tolerance is held on
-    the worst of them. A theta gives both engines the same error in the middle of a run on MNIST: 1.5 % at 0.5.
+    the worst of them; `CheckedRepulsion` looks after other maps. A theta gives both engines the same error in the
+    middle of a run on MNIST: 1.5 % at 0.5.
     """
     if tolerance is not None:
         if tolerance >= 0.008:
