@@ -27,6 +27,7 @@ cdef struct Sums:
     double mass       # OUT: the logarithm of a sum that the value has a part of, whose error it shares
     bint wide         # whether terms are worked in float64
     bint far          # set where the logarithms of powers must decide the value: see orders.pxd
+    bint sharp        # set where one element has nearly all of a row, which must be known better: see sharp.pxd
     bint settled      # cleared where a second sweep, of rows divided by their sums, must decide the value
 
 
@@ -56,16 +57,20 @@ cdef inline double in_unit(int measure, double value, Sums* sums) noexcept nogil
     cdef double steps = 1048576 if sums.wide else 256, step = 1.0 / 1048576 if sums.wide else 1.0 / 256
     cdef double near = rint(scaled * steps) * step
     if is_near(scaled, near, (2e-14 if sums.wide else 1e-6) * size) and size < 1e6:
-        if sums.wide and is_near(scaled, near, 1.8e-15 * size):
+        if sums.wide and is_near(scaled, near, 4e-15 * size):
             return near * M_LN2 if natural else near
         sums.settled = False
     return value if natural else scaled
 
 
-cdef inline double finish_perplexity(double entropy) noexcept nogil:
-    """Return exp(entropy), or the integer that it is but for rounding."""
+cdef inline double finish_perplexity(double entropy, Sums* sums) noexcept nogil:
+    """Return exp(entropy), or the integer that it is but for rounding, which float32 leaves in doubt."""
     cdef double value = exp(entropy), near = rint(value)
-    return near if is_near(value, near, 1.8e-15 * (1 + entropy) * value) else value
+    if is_near(value, near, (1.8e-15 if sums.wide else 1e-6) * (1 + entropy) * value):
+        if sums.wide:
+            return near
+        sums.settled = sums.settled and value > 128  # larger ones are near an integer too often
+    return value
 
 
 cdef inline double take_off(double first, double second, Sums* sums) noexcept nogil:
@@ -219,10 +224,18 @@ cdef inline double finish_plain(int measure, Sums* sums) noexcept nogil:
     return total
 
 
+cdef inline bint is_sharp(int measure, double value, const Sums* sums) noexcept nogil:
+    """Whether the rounding of the row's sum may show in an entropy, of which a sure row has none."""
+    if not value < (1e-3 if sums.wide else 1e-8) or (sums.total == 0 and sums.mass == 0 and measure != CROSS):
+        return False
+    return measure == ENTROPY or measure == ENTROPY_Q or measure == CROSS or measure == RENYI_ENTROPY \
+        or measure == TSALLIS_ENTROPY or measure == MIN_ENTROPY
+
+
 cdef inline double finish_measure(int measure, int normalisation, Sums* sums) noexcept nogil:
     """Return one measure of a row in the asked unit; clear ``settled`` where a second sweep must decide."""
     cdef double value
-    sums.mass, sums.far = 0, False
+    sums.mass, sums.far, sums.sharp = 0, False, False
     if measure == MASS:
         return sums.p
     if measure == TOP1:
@@ -231,6 +244,7 @@ cdef inline double finish_measure(int measure, int normalisation, Sums* sums) no
         value = finish_plain(measure, sums)
     elif sums.p > 0 and isfinite(sums.p) and isfinite(sums.q) and (sums.q > 0 or not is_symmetric(measure)):
         value = finish_normalised(measure, sums)
+        sums.sharp = is_sharp(measure, value, sums)
     else:
         return NAN
     if measure == HELLINGER:
@@ -239,5 +253,5 @@ cdef inline double finish_measure(int measure, int normalisation, Sums* sums) no
     if normalisation == PLAIN:
         sums.settled = True  # a second sweep divides
     if measure == PERPLEXITY:
-        return finish_perplexity(value)
+        return finish_perplexity(value, sums)
     return sqrt(value) if measure == JENSEN_SHANNON_ROOT else value

@@ -8,20 +8,21 @@ sweep from better sums changes last bits.
 from libc.math cimport INFINITY, fabs, log, sqrt
 from libc.stdint cimport int64_t
 
-from divergence.finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure
+from divergence.finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure, in_unit
 from divergence.job cimport (
-    BEST_P, CENTRE, Job, MAX_GROUP, MAX_MEASURES, ROUGH, Region, SHIFT, STATE, TERMS, count_rows,
+    BEST_P, CENTRE, FARTHEST, Job, MAX_GROUP, MAX_MEASURES, ROUGH, Region, SHIFT, STATE, TERMS, count_rows,
 )
 from divergence.logits cimport EXCESS, MASS_P, SHARP, finish_entropy_of_logits, finish_logits, is_jensen_shannon
-from divergence.orders cimport far_value
+from divergence.orders cimport far_value, has_logs
 from divergence.passes cimport LANES, finish_kl_lanes
 from divergence.resweep cimport (
-    Frame, find_js, resweep_logits, settle_logits, settle_mass, sharp_entropy, shift_between, sweep_again,
+    Frame, find_js, resweep_logits, settle_logits, settle_mass, shift_between, sweep_again,
 )
+from divergence.sharp cimport sharp_entropy, sharp_value
 from divergence.sweep cimport column_sums, comes_later, exchange_sides, unpack_column
 from divergence.terms cimport (
-    ENTROPY_Q, JEFFREYS, JENSEN_SHANNON_ROOT, KL, MASS, REVERSE_KL, TOP1, has_one_sweep, has_unit, inner_sums_of,
-    is_symmetric, needs_exact_masses,
+    CHI2, ENTROPY_Q, JEFFREYS, JENSEN_SHANNON_ROOT, KL, MASS, PERPLEXITY, REVERSE_KL, TOP1, has_one_sweep,
+    inner_sums_of, is_symmetric, needs_exact_masses,
 )
 
 cdef enum:             # why a row fails the check
@@ -101,8 +102,12 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, const Region* regi
     for m in range(job.n_measures):
         sums.total, sums.settled = state[TERMS + m], True
         value_of(job, m, row)[0] = finish_measure(job.measures[m], DIVIDE, &sums)
+        if job.measures[m] == CHI2 and has_logs(job):  # quotients of probabilities may be too coarse or too large
+            sums.far = state[FARTHEST] != 0 or not value_of(job, m, row)[0] < 1e15
         if sums.far:
             value_of(job, m, row)[0] = far_value(job, job.measures[m], row, region, frames, &sums)
+        elif sums.sharp:
+            value_of(job, m, row)[0] = sharp_value(job, job.measures[m], row, region, frames, &sums)
         settled &= sums.settled or sums.far
     frames[0].mass *= sums.p
     frames[1].mass *= sums.q
@@ -164,18 +169,20 @@ cdef inline double js_value(const Job* job, int measure, double js, const Frame*
     """Return the divergence in the asked unit or its root, the distance."""
     # Rounding moves x - y by up to 2^-24 |c| in t ~ sqrt(8 JS), as in finish_logits.
     sums.settled = not 1.2e-7 * fabs(shift_between(job, frames)) > 1e-6 * sqrt(8 * js)
-    return sqrt(js * sums.unit) if measure == JENSEN_SHANNON_ROOT else js * sums.unit
+    js = in_unit(measure, js, sums)
+    return sqrt(js) if measure == JENSEN_SHANNON_ROOT else js
 
 
 cdef inline double logits_value(const Job* job, int measure, Py_ssize_t row, const Region* region,
                                 const double* state, Sums* sums) noexcept nogil:
     """Return a measure that one sweep over logits gives."""
-    cdef double entropy = 0
+    cdef double entropy = 0, value
     if inner_sums_of(measure) > 0 and measure != REVERSE_KL and measure != JEFFREYS:
-        entropy = finish_entropy_of_logits(measure, state)
+        entropy = finish_entropy_of_logits(measure, state, sums)
         if entropy < SHARP:
             entropy = sharp_entropy(job, &job.q if measure == ENTROPY_Q else &job.p, row, region)
-    return finish_logits(job, measure, state, entropy, sums) * (sums.unit if has_unit(measure) else 1)
+    value = finish_logits(job, measure, state, entropy, sums)
+    return value if measure == PERPLEXITY else in_unit(measure, value, sums)
 
 
 cdef inline double first_value(const Job* job, int m, Py_ssize_t row, const Region* region, const double* state,
@@ -210,19 +217,21 @@ cdef inline void finish_row(Job* job, Py_ssize_t row, const Region* region, doub
     sums.alpha, sums.unit = job.alpha, job.unit
     sums.precision, sums.wide = 2e-14 if job.wide else 5e-7, job.wide
     for m in range(job.n_measures):
-        sums.settled, sums.far = True, False
+        sums.settled, sums.far, sums.sharp, sums.mass = True, False, False, 0
         masses = 0 if job.logits or needs_exact_masses(job.measures[m]) else ROUGH
         sums.p, sums.q = state[masses], state[masses + 1] if job.has_q else state[masses]
         value = first_value(job, m, row, region, state, frames, &sums)
         if not sums.settled and job.logits and not is_jensen_shannon(job.measures[m]):
             if not swept:
                 resweep_logits(job, row, region, state)
-            swept = job.wide = sums.settled = True
+            swept = job.wide = sums.settled = sums.wide = True
             value = first_value(job, m, row, region, state, frames, &sums)
         elif not sums.settled:
             select(job, m, &again)
         elif sums.far:
             value = far_value(job, job.measures[m], row, region, frames, &sums)
+        elif sums.sharp:
+            value = sharp_value(job, job.measures[m], row, region, frames, &sums)
         value_of(job, m, row)[0] = value
     if again.n > 0:
         second = with_measures(job, &again)

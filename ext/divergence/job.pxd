@@ -29,7 +29,8 @@ cdef enum:              # the sums of a row, its state: one double each
     CENTRE = 28         # of logits: the largest x so far
     SHIFT = 29          # of logits: the offset of p against q that the terms take off
     MODE = 30           # of logits: how the last block was worked
-    FARTHEST = 31       # of logits: the largest |t| of blocks that were worked in vectors, see logits.pxd
+    FARTHEST = 31       # of logits: the largest |t| of blocks that were worked in vectors, see logits.pxd; or whether a
+                        # probability made of them may have few digits, see resweep.pxd
     STATE = 32          # how many doubles a state has
 
 cdef struct Operand:

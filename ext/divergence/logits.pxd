@@ -18,7 +18,7 @@ from libc.math cimport INFINITY, NAN, exp, expm1, fabs, log, log1p, sqrt
 from libc.string cimport memset
 
 from divergence.blocks cimport fold, max_of, note_best
-from divergence.finish cimport Sums, excess, take_off
+from divergence.finish cimport Sums, excess, finish_perplexity, take_off
 from divergence.job cimport BEST_P, CENTRE, FARTHEST, Job, MODE, Region, SHIFT
 from divergence.passes cimport LANES
 from divergence.terms cimport (
@@ -344,12 +344,13 @@ cdef inline bint is_rounded(const Job* job, const double* state, double value) n
         or state[FARTHEST] > NEAR_LIMIT and job.n * exp(state[FARTHEST] - 87) > 1e-8 * value
 
 
-cdef inline double finish_entropy_of_logits(int measure, const double* state) noexcept nogil:
+cdef inline double finish_entropy_of_logits(int measure, const double* state, Sums* sums) noexcept nogil:
     """Return the entropy of q, or of p for all other measures."""
-    cdef double q = state[MASS_P] + state[EXCESS]
+    cdef double mass = state[MASS_P], inner = state[INNER_P]
     if measure == ENTROPY_Q:
-        return log(q) - state[INNER_Q] / q
-    return log(state[MASS_P]) - state[INNER_P] / state[MASS_P]
+        mass, inner = state[MASS_P] + state[EXCESS], state[INNER_Q]
+    sums.mass = log(mass)
+    return sums.mass - inner / mass
 
 
 cdef extern from *:
@@ -369,11 +370,13 @@ cdef inline double finish_logits(const Job* job, int measure, const double* stat
     if measure == ENTROPY:
         return max(entropy, 0.0)
     if measure == PERPLEXITY:
-        return exp(max(entropy, 0.0))
+        return finish_perplexity(max(entropy, 0.0), sums)
     if measure == ENTROPY_Q:
         if not job.wide and entropy >= SHARP:  # rounding of t spoils the weights of q
             value = fabs(state[SHIFT]) + finish_backward(state, sums)
             sums.settled = not value > 6 * min(entropy, 1.0)
+        elif state[SWEPT] == 0:  # and in float64 where the offset is large
+            sums.settled = not 1.1e-16 * fabs(state[SHIFT]) > 1e-13 * min(entropy, 1.0)
         return max(entropy, 0.0)
     value = 0 if measure == REVERSE_KL else finish_forward(state, sums)
     if measure == REVERSE_KL or measure == JEFFREYS:

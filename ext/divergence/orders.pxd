@@ -6,14 +6,15 @@ the same form without q. Rows are divided by their sums, or turned from logits i
 sweeps of their own.
 """
 
-from libc.math cimport INFINITY, NAN, exp, log
+from libc.math cimport INFINITY, NAN, exp, expm1, log
 
 from divergence.blocks cimport pack_block
 from divergence.finish cimport PLAIN, Sums, in_unit
 from divergence.job cimport Job, Region
 from divergence.powers cimport log_power, log_power_of_logs
 from divergence.resweep cimport Frame, to_probabilities
-from divergence.terms cimport MAX_RATIO, RENYI_ENTROPY, SUPPORT
+from divergence.sharp cimport sharp_value
+from divergence.terms cimport CHI2, MAX_RATIO, RENYI_ENTROPY, SUPPORT
 
 
 cdef inline bint has_logs(const Job* job) noexcept nogil:
@@ -62,10 +63,20 @@ cdef inline double log_sum_powers(const Job* job, Py_ssize_t row, double alpha, 
     return largest + log(total)
 
 
+cdef inline double order_of(const Job* job, int measure) noexcept nogil:
+    """Return the order of a measure whose value is that of some order."""
+    if measure == MAX_RATIO:
+        return INFINITY
+    return 0 if measure == SUPPORT else 2 if measure == CHI2 else job.alpha
+
+
 cdef inline double far_value(const Job* job, int measure, Py_ssize_t row, const Region* region, const Frame* frames,
                              Sums* sums) noexcept nogil:
-    """Return a value of an order alpha, in the asked unit, of a row whose sums have given none."""
-    cdef double alpha = INFINITY if measure == MAX_RATIO else (0.0 if measure == SUPPORT else job.alpha), value
+    """Return a value of an order alpha, in the asked unit, of a row whose sums have given none.
+
+    The chi-squared divergence is exp(D) - 1, where D is the divergence of Renyi of order 2.
+    """
+    cdef double alpha = order_of(job, measure), value
     cdef Frame[2] divisors
     if sums.p != sums.p or sums.q != sums.q:
         return NAN
@@ -75,6 +86,10 @@ cdef inline double far_value(const Job* job, int measure, Py_ssize_t row, const 
     value = log_sum_powers(job, row, alpha, measure != RENYI_ENTROPY, region, divisors)
     if measure == RENYI_ENTROPY:
         value /= 1 - alpha
+        if value < 1e-3 and job.normalisation != PLAIN:
+            return sharp_value(job, measure, row, region, divisors, sums)
     elif alpha < INFINITY:
         value /= alpha - 1
+    if measure == CHI2:
+        value = expm1(value)
     return in_unit(measure, max(value, 0.0) if job.normalisation != PLAIN else value, sums)

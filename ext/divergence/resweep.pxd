@@ -8,13 +8,11 @@ swept as logits again, from origins that suit the row, where one sweep gives the
 from libc.math cimport INFINITY, NAN, exp, fabs, log, log1p
 
 from common.exp_log cimport exp_double
-from divergence.blocks cimport add_block, fold, max_of, pack_block, tile_of
-from divergence.job cimport CENTRE, Job, Operand, ROUGH, Region, SHIFT, STATE
+from divergence.blocks cimport add_block, max_of, pack_block, tile_of
+from divergence.job cimport CENTRE, FARTHEST, Job, Operand, ROUGH, Region, SHIFT, STATE
 from divergence.logits cimport (
-    EXCESS, FORWARD, Logits, MASS_P, MIXED, Next, SWEPT, X_ALONE, add_logit_lanes, add_logits, add_logits_js,
-    logits_of, near_js,
+    EXCESS, FORWARD, MASS_P, MIXED, Next, SWEPT, add_logits, add_logits_js, near_js,
 )
-from divergence.passes cimport LANES
 from divergence.sweep cimport clear_state, next_block
 
 cdef struct Frame:  # what makes a row a distribution: p = x / mass, or exp((x - origin) / temperature) / mass of logits
@@ -24,27 +22,37 @@ cdef struct Frame:  # what makes a row a distribution: p = x / mass, or exp((x -
 # ---- Probabilities that sum to one -----------------------------------------------------------------
 
 
-cdef inline void to_probabilities(const Job* job, double* x, Py_ssize_t n, const Frame* frame) noexcept nogil:
-    """Replace a packed block by probabilities."""
+cdef inline bint to_probabilities(const Job* job, double* x, Py_ssize_t n, const Frame* frame) noexcept nogil:
+    """Replace a packed block by probabilities; return whether some of them may have few digits in float64."""
     cdef Py_ssize_t i
+    cdef int far = 0, coarse = 0  # whether exponentials are too small for exp_double, and yet not none
     cdef double scale = job.inverse_temperature, origin = frame.origin, mass = frame.mass, part = 1 / mass
     if job.logits:
         for i in range(n):
             x[i] = (x[i] - origin) * scale
-            x[i] = (exp_double(x[i]) if x[i] > -746 else 0) * part
+            far |= x[i] < -700
+        if far:
+            for i in range(n):
+                coarse |= -1500 < x[i] < -700
+                x[i] = exp(x[i]) * part
+                x[i] = x[i] if x[i] > 1e-323 else 0  # what float64 has no digit for has no weight
+        else:
+            for i in range(n):
+                x[i] = exp_double(x[i]) * part
         if job.smoothing != 0:
             for i in range(n):
                 x[i] = (x[i] + job.smoothing) / (1 + job.n * job.smoothing)
     else:
         for i in range(n):
             x[i] = (x[i] + job.smoothing) / mass
+    return coarse != 0
 
 
 cdef inline void sweep_again(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, const Frame* frames,
                              const Region* region, double* states) noexcept nogil:
     """Set ``states`` to the sums of rows of probabilities that are normalised element by element in float64.
 
-    ``frames`` holds two for each row, of p and of q.
+    ``frames`` holds two for each row, of p and of q. FARTHEST says whether some q of the row may have few digits.
     """
     cdef Job plain = job[0]
     cdef Py_ssize_t r, n, start = 0
@@ -52,6 +60,7 @@ cdef inline void sweep_again(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
     plain.top1 = False
     for r in range(n_rows):
         clear_state(&plain, states + r * STATE)
+        states[r * STATE + FARTHEST] = 0
     while start < job.n:
         n = min(job.block, job.n - start)
         pack_block(job, &job.p, row, n_rows, start, n, region.p)
@@ -60,7 +69,8 @@ cdef inline void sweep_again(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
         if job.has_q:
             pack_block(job, &job.q, row, n_rows, start, n, region.q)
             for r in range(n_rows):
-                to_probabilities(job, region.q + r * n, n, frames + 2 * r + 1)
+                if to_probabilities(job, region.q + r * n, n, frames + 2 * r + 1):
+                    states[r * STATE + FARTHEST] = 1
         for r in range(n_rows):
             add_block[double](&plain, region.p + r * n, (region.q if job.has_q else region.p) + r * n, n, region,
                               NULL, states + r * STATE)
@@ -95,34 +105,6 @@ cdef inline Frame frame_of(const Job* job, const Operand* x, Py_ssize_t row, con
                 frame.mass += exp((region.wide_p[i] - frame.origin) * job.inverse_temperature)
         start += n
     return frame
-
-
-cdef inline double sharp_entropy(const Job* job, const Operand* x, Py_ssize_t row,
-                                 const Region* region) noexcept nogil:
-    """Return the entropy of one row of logits, the largest of which has nearly all of the mass.
-
-    What the others add to the mass is summed without the largest, because it would lose its digits beside it. The pass
-    takes a weight of 1e-307 for none; so an entropy below 1e-290 is 0.
-    """
-    cdef Py_ssize_t i, n, start = 0
-    cdef double origin = largest_of(job, x, row, region), n_largest = 0, rest = 0, inner = 0
-    cdef double[2] mode
-    cdef Logits block
-    cdef Next next
-    mode[0] = mode[1] = 0
-    while start < job.n:
-        n = min(job.block, job.n - start)
-        pack_block(job, x, row, 1, start, n, region.wide_p)
-        for i in range(n):
-            n_largest += region.wide_p[i] == origin
-            region.wide_p[i] = -INFINITY if region.wide_p[i] == origin else region.wide_p[i]
-        next = next_block(job, row, start + n)
-        block = logits_of(job, region.wide_p, region.wide_p, n, origin, 0, &next)
-        add_logit_lanes(X_ALONE, False, &block, n % LANES, region.lanes, mode, <double*>NULL)
-        rest += fold(region.lanes)
-        inner += fold(region.lanes + 3 * LANES)
-        start += n
-    return log(n_largest) + log1p(rest / n_largest) - inner / (n_largest + rest) if rest > 1e-290 else log(n_largest)
 
 
 cdef inline void take_off_origin(double* x, Py_ssize_t n, double origin) noexcept nogil:

@@ -56,6 +56,28 @@ def test_uniform_rows_are_exact(at_level, size, count, dtype):
     assert kullback.entropy(np.tile(row, (3, 1)), **options).tolist() == [bits] * 3
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("size", [2, 8, 32, 1024, 4096])
+@pytest.mark.parametrize("logit", [0.0, 3.0, -1000.0])
+def test_equal_logits_are_exact(at_level, size, logit, dtype):
+    """Every entropy of them is the logarithm of how many there are, and so is the KL of a sure outcome from them."""
+    row, sure = np.full(size, logit, dtype), np.full(size, -np.inf, dtype)
+    sure[-1] = 7
+    bits, options = np.log2(size), {"from_logits": True, "base": 2}
+    assert kullback.entropy(row, **options) == bits
+    assert kullback.entropy(row, from_logits=True) == bits * np.log(2)
+    assert kullback.cross_entropy(np.array([sure]), row, **options)[0] == bits
+    assert kullback.kl_divergence(sure, row, **options) == bits
+    left, right = np.append(row, sure), np.append(sure, row)
+    left[size:], right[:size] = -np.inf, -np.inf
+    assert kullback.jensen_shannon_divergence(left, right, **options) == 1
+    assert kullback.entropy(np.tile(row, (3, 1)), **options).tolist() == [bits] * 3
+    if size <= 128 or dtype == np.float64:
+        assert kullback.perplexity(row, from_logits=True) == size
+    found = kullback.compare(sure, row, ("kl", "cross_entropy", "entropy_p"), **options)
+    assert list(found.values()) == [bits, bits, 0]
+
+
 def test_what_anyone_tries_first():
     """The values of SciPy's entropy for small examples."""
     assert kullback.entropy([4, 4], base=2) == 1

@@ -64,7 +64,7 @@ def log_ratio(p: Array, q: Array) -> Array:
 def kl_terms(p: Array, q: Array) -> Array:
     """Return p log(p / q) - p + q of each element, the terms of the generalised KL divergence of Csiszár (1991)."""
     with np.errstate(all="ignore"):
-        terms = p * log_ratio(p, q) - p + q
+        terms = p * log_ratio(p, q) - (p - q)
     return np.where(p == 0, q, np.where((q == 0) & (p > 0), np.inf, np.maximum(terms, 0)))
 
 
@@ -125,12 +125,25 @@ def are_logits(options: RowOptions) -> bool:
 
 
 def as_logs(x: npt.ArrayLike, options: RowOptions) -> Array:
-    """Return the logarithms of the probabilities, which float64 may not hold where x are logits."""
+    """Return the logarithms of the probabilities, which float64 may not hold where x are logits.
+
+    That of the largest probability of a row comes from the sum of the others, beside which it would hide them.
+    """
     if are_logits(options):
         check_options(options)
         return log_softmax(x, options.get("axis", -1), options.get("temperature", 1.0))
+    p = as_probabilities(x, options)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(as_probabilities(x, options))
+        logs: Array = np.log(p)
+    if options.get("normalize", "check") is False:
+        return logs
+    place = p.argmax(axis=-1)[..., None]
+    others = p.copy()
+    np.put_along_axis(others, place, 0, axis=-1)
+    rest = others.sum(axis=-1, keepdims=True)
+    largest = np.where(rest < 0.5, np.log1p(-np.minimum(rest, 0.5)), np.take_along_axis(logs, place, axis=-1))
+    np.put_along_axis(logs, place, largest, axis=-1)
+    return logs
 
 
 def pair(p: npt.ArrayLike, q: npt.ArrayLike, options: RowOptions) -> tuple[Array, Array]:
@@ -162,3 +175,16 @@ def log_mean_power(p: Array, log_x: Array, power: float) -> Any:
         less_one = np.where(p > 0, p * np.expm1(power * log_x), 0).sum(axis=-1)
         logarithm = np.logaddexp.reduce(np.where(p > 0, np.log(p) + power * log_x, -np.inf), axis=-1)
     return np.where(np.abs(less_one) < 0.5, np.log1p(np.maximum(less_one, -0.5)), logarithm)
+
+
+def sum_amari_terms(p: Array, q: Array, alpha: float) -> Array:
+    """Return the sum of (p^alpha q^(1 - alpha) - alpha p - (1 - alpha) q) / (alpha (alpha - 1)) of each pair of rows.
+
+    Exchanging p with q and alpha with 1 - alpha changes nothing, so that the order can be 1/2 or more.
+    """
+    if alpha < 0.5:
+        p, q, alpha = q, p, 1 - alpha
+    with np.errstate(all="ignore"):
+        terms = (p * np.expm1((alpha - 1) * log_ratio(p, q)) / (alpha - 1) - (p - q)) / alpha
+    total: Array = np.where(p == 0, q / alpha, terms).sum(axis=-1)
+    return total

@@ -17,12 +17,14 @@ from .._options import Normalize, RowOptions, SeveralOptions, TableOptions, show
 from .divergence import (
     Array,
     Decomposition,
+    are_logits,
     as_logs,
     as_probabilities,
     kl_terms,
     log_mean_power,
     log_ratio,
     pair,
+    sum_amari_terms,
     sum_kl_terms,
     sum_plog,
 )
@@ -182,8 +184,10 @@ def total_variation_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpa
 def chi2_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
     """Return sum (p - q)^2 / q: Pearson (1900)."""
     p, q = pair(p, q, options)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return finish(np.where(p == q, 0, (p - q) ** 2 / np.abs(q)).sum(axis=-1), options, unit=False)
+    difference = np.abs(p - q)
+    with np.errstate(all="ignore"):
+        terms = np.where(p == q, 0, difference * (difference / np.abs(q)))
+        return finish(terms.sum(axis=-1), options, unit=False)
 
 
 @show_options(RowOptions)
@@ -200,7 +204,13 @@ def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
             return finish(np.log(np.where(p > 0, p / q, 0).max(axis=-1)), options)
         if alpha == 0:
             return finish(-np.log(np.where(p > 0, q, 0).sum(axis=-1)), options)
-        return finish(log_mean_power(p, log_ratio(p, q), alpha - 1) / (alpha - 1), options)
+        mass = 0.0
+        if options.get("normalize", "check") is False and not are_logits(options):
+            mass = alpha * (p.sum(axis=-1) - 1) + (1 - alpha) * (q.sum(axis=-1) - 1)
+        less_one = alpha * (alpha - 1) * sum_amari_terms(p, q, alpha) + mass
+        near = np.log1p(np.clip(less_one, -0.5, 0.5))
+        far = log_mean_power(p, log_ratio(p, q), alpha - 1)
+        return finish(np.where(np.abs(less_one) < 0.5, near, far) / (alpha - 1), options)
 
 
 @show_options(RowOptions)
@@ -208,10 +218,7 @@ def alpha_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
     """Return (sum p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1)), or its limit: Cichocki and Amari (2010), eq. 4."""
     if alpha in (0, 1):
         return kl_divergence(*((p, q) if alpha else (q, p)), **options)
-    p, q = pair(p, q, options)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        powers = np.where((p == 0) & (q == 0), 0, p**alpha * q ** (1 - alpha))
-    return finish((powers.sum(axis=-1) - 1) / (alpha * (alpha - 1)), options, unit=False)
+    return finish(sum_amari_terms(*pair(p, q, options), alpha), options, unit=False)
 
 
 @show_options(RowOptions)
@@ -219,10 +226,10 @@ def renyi_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOption
     """Return log(sum p^alpha) / (1 - alpha), or its limit: Rényi (1961), eq. 1.21."""
     if alpha == 1:
         return entropy(p, **options)
-    p = as_probabilities(p, options)
+    logs, p = as_logs(p, options), as_probabilities(p, options)
     if alpha == np.inf:
-        return finish(-np.log(p.max(axis=-1)), options)
-    return finish(log_mean_power(p, log_ratio(p, np.ones_like(p)), alpha - 1) / (1 - alpha), options)
+        return finish(-logs.max(axis=-1), options)
+    return finish(log_mean_power(p, logs, alpha - 1) / (1 - alpha), options)
 
 
 @show_options(RowOptions)
@@ -230,8 +237,11 @@ def tsallis_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOpti
     """Return (1 - sum p^alpha) / (alpha - 1), or its limit: Tsallis (1988), eq. 1."""
     if alpha == 1:
         return entropy(p, **options)
-    p = as_probabilities(p, options)
-    return finish((1 - np.where(p > 0, p**alpha, 0).sum(axis=-1)) / (alpha - 1), options, unit=False)
+    logs, p = as_logs(p, options), as_probabilities(p, options)
+    with np.errstate(all="ignore"):
+        terms = np.where(p > 0, p * np.expm1((alpha - 1) * logs), 0)
+    mass = 1 - p.sum(axis=-1) if options.get("normalize", "check") is False else 0
+    return finish((mass - terms.sum(axis=-1)) / (alpha - 1), options, unit=False)
 
 
 @show_options(RowOptions)
