@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .._arrays import FloatArray
 from .arrays import as_array, check_dtype, check_finite_values, refuse_masked, widen_bfloat16
-from .sparse import check_sparse
+from .sparse import as_sorted_rows, check_sparse
 
 EXACT_IN_FLOAT32 = tuple(map(np.dtype, ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")))
 """Types whose values are all float32. Data of these types take half the memory that they would take as float64."""
@@ -27,7 +27,10 @@ def float_types(X: Any) -> list[type]:
 
 
 def check_data(X: Any, name: str) -> Any:
-    """Return data as a contiguous, finite float32 or float64 array of at least 2 rows, or as CSR."""
+    """Return data as a contiguous, finite float32 or float64 array of at least 2 rows, or as CSR.
+
+    Elements of a sparse matrix that stand at one place are added up, as everywhere in SciPy.
+    """
     refuse_masked(X, name)
     from scipy import sparse
 
@@ -38,7 +41,10 @@ def check_data(X: Any, name: str) -> Any:
     if array.shape[0] >= 2**30:
         raise ValueError(f"{name} must have fewer than 2**30 rows, got {array.shape[0]}")
     dtype = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
-    array = array.astype(dtype, copy=False) if sparse.issparse(array) else np.ascontiguousarray(array, dtype=dtype)
+    if sparse.issparse(array):
+        array = as_sorted_rows(array.astype(dtype, copy=False), name)
+    else:
+        array = np.ascontiguousarray(array, dtype=dtype)
     check_finite_values(array.data if sparse.issparse(array) else array, name)
     return array
 
@@ -52,14 +58,12 @@ def check_new_data(rows: Any, name: str, n_features: int, dtype: npt.DTypeLike, 
     check_dtype(array, name, "fiub")
     if array.ndim != 2 or array.shape[1] != n_features:
         raise ValueError(f"{name} must have shape (n_rows, {n_features}), got shape {array.shape}")
-    if dense:
-        array = array.toarray() if sparse.issparse(array) else array
-        with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(array, dtype=dtype)
-    elif sparse.issparse(array):
+    with np.errstate(over="ignore"):  # before anything else, because SciPy has no functions for float16
         array = array.astype(dtype, copy=False)
+    if dense:
+        array = np.ascontiguousarray(array.toarray() if sparse.issparse(array) else array)
     else:
-        array = sparse.csr_array(np.asarray(array, dtype=dtype))
+        array = as_sorted_rows(array, name) if sparse.issparse(array) else sparse.csr_array(array)
     values = np.asarray(array.data) if sparse.issparse(array) else array
     check_finite_values(values, name)
     if distances and values.size and values.min() < 0:

@@ -10,10 +10,13 @@ import numpy.typing as npt
 from .._arrays import FloatArray
 from .arrays import check_dtype, check_finite_values
 from .data import check_distances, shares_memory
-from .sparse import check_sparse
+from .sparse import as_sorted_rows
 
 SparseParts = tuple[FloatArray, npt.NDArray[np.int32], npt.NDArray[np.int64]]
 """The parts of a CSR matrix: values, columns and row starts."""
+
+ASYMMETRY = 1e-3
+"""Largest norm of P - P^T, beside that of P, of a P that counts as symmetric. The gradient errs by no more."""
 
 
 def check_neighbor_lists(lists: tuple[Any, ...], name: str) -> Any:
@@ -72,24 +75,22 @@ def check_graph(
 
 
 def check_affinities(
-    affinities: Any, name: str, n_points: int, dtype: npt.DTypeLike, *, copy: bool = False
+    affinities: Any, name: str, n_points: int, dtype: npt.DTypeLike, *, copy: bool = False, symmetric: bool = False
 ) -> SparseParts:
     """Return the CSR parts of a joint distribution P of pairs of points.
 
     P is square and not negative, has an empty diagonal, and sums to 1 within sqrt(eps) of float32. With ``copy``, the
-    parts share no memory with what was given.
+    parts share no memory with what was given. With ``symmetric``, P has to be its own transpose.
     """
     from scipy import sparse
 
-    if not sparse.issparse(affinities):
-        affinities = np.asarray(affinities)
-        check_dtype(affinities, name, "fiu")
-    if affinities.shape != (n_points, n_points):
-        raise ValueError(f"{name} must have shape ({n_points}, {n_points}), got {affinities.shape}")
-    matrix = check_sparse(affinities, name) if sparse.issparse(affinities) else sparse.csr_array(affinities)
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
+    matrix = affinities if sparse.issparse(affinities) else np.asarray(affinities)
+    check_dtype(matrix, name, "fiu")
+    if matrix.shape != (n_points, n_points):
+        raise ValueError(f"{name} must have shape ({n_points}, {n_points}), got {matrix.shape}")
+    if matrix.dtype not in (np.float32, np.float64):  # SciPy has no functions for float16
+        matrix = matrix.astype(np.float64)
+    matrix = as_sorted_rows(matrix, name) if sparse.issparse(matrix) else sparse.csr_array(matrix)
     if not (np.isfinite(matrix.data).all() and (matrix.data >= 0).all()):
         raise ValueError(
             f"{name} must hold finite, non-negative probabilities, got {matrix.data.min()} as its smallest"
@@ -99,10 +100,28 @@ def check_affinities(
     total = float(matrix.data.sum(dtype=np.float64))
     if not abs(total - 1) <= np.finfo(np.float32).eps ** 0.5:
         raise ValueError(f"{name} must sum to 1, got {total}")
+    if symmetric:
+        _refuse_asymmetric(matrix, name)
     if copy and shares_memory(matrix, affinities):
         matrix = matrix.copy()
     return (
         np.ascontiguousarray(matrix.data, dtype=dtype),
         np.ascontiguousarray(matrix.indices, dtype=np.int32),
         np.ascontiguousarray(matrix.indptr, dtype=np.int64),
+    )
+
+
+def _refuse_asymmetric(matrix: Any, name: str) -> None:
+    """Raise where a CSR matrix P is farther from its transpose than `ASYMMETRY`.
+
+    A vector s of random signs spares the transpose: the expected square of P s - P^T s is that of P - P^T.
+    """
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], matrix.dtype), matrix.shape[0])
+    if np.linalg.norm(matrix @ signs - matrix.T @ signs) <= ASYMMETRY * np.linalg.norm(matrix.data):
+        return
+    differences = abs(matrix - matrix.T).tocoo()
+    i, j = (int(places[differences.data.argmax()]) for places in (differences.row, differences.col))
+    raise ValueError(
+        f"{name} must be symmetric, got {matrix[i, j]} at ({i}, {j}) and {matrix[j, i]} at ({j}, {i}); "
+        "kullback.affinities.given makes any matrix a joint distribution"
     )

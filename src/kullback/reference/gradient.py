@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float64]
 
 def _dense(P: Any) -> Array:
     """Return P, sparse or not, as a dense array."""
-    return np.asarray(P.todense() if hasattr(P, "todense") else P, dtype=np.float64)
+    return np.asarray(P.astype(np.float64).todense() if hasattr(P, "todense") else P, dtype=np.float64)
 
 
 def _pairs(Y: npt.ArrayLike, dof: float) -> tuple[Array, Array]:

@@ -115,7 +115,7 @@ class Embedding:
         }  # fmt: skip
         self._repulsion = make_repulsion(start.shape, start.dtype, n_threads=self._n_threads, **self._options)
         P = P.P if isinstance(P, Affinities) else P
-        self._affinities = check_affinities(P, "P", n_points, start.dtype, copy=True)
+        self._affinities = check_affinities(P, "P", n_points, start.dtype, copy=True, symmetric=True)
         self._entropy = entropy_of(self._affinities[0])
         self._order = np.arange(n_points, dtype=np.int32)
         # The points of a small map are all near each other in memory, whatever their order.

@@ -26,7 +26,6 @@ from .._checks.scalars import check_dof, check_integer, check_real, check_tolera
 from .._kernels import attraction
 from .._threads import resolve_threads
 from ..divergence import Decomposition
-from .barnes_hut import WIDEST_SINGLE
 from .repulsion import METHODS, ExactRepulsion, repel_once
 
 __all__ = [
@@ -35,6 +34,9 @@ __all__ = [
 
 EXACT_SUM_POINTS = 100_000
 """Up to so many points, `gradient_error` sums Z over all pairs, which takes seconds."""
+
+LEAST_SINGLE_SUM = 1e-15
+"""Z below which forces are taken in float64, because those that are not yet divided by Z would underflow in float32."""
 
 BLOCK_PAIRS = 2**18
 """Pairs that `point_kl` works on at a time, so that their arrays stay in the cache."""
@@ -65,8 +67,9 @@ def repulsive_forces(
         which the kernel changes: ``sqrt(distance^2 + dof / 2)`` for dof up to 1. Values above 0.8 count as 0.8, and 0
         gives the exact sum. The FFT takes a grid with the same error.
     tolerance : float in (0, 1], optional
-        Relative error of the repulsion, which replaces theta. It sets theta, the order of the splines and the spacing
-        of the grid, as measured on the worst of thirty-two maps.
+        Largest relative error of the forces, ``||f - f_exact|| / ||f_exact||``, and of Z, which replaces theta. Up to
+        1,000 points the sum is exact, whatever the method. Above, the engine is set for the tolerance, the forces at a
+        sample of points are compared with the exact ones, and where they err by more, a finer sum takes their place.
     dof : float in [1e-6, 1e9], default 1
         Degrees of freedom of the kernel. As they grow, it tends to ``exp(-|y_i - y_j|^2)``.
     n_threads : int, optional
@@ -196,16 +199,18 @@ def tsne_gradient(
     """
     exaggeration = check_real(exaggeration, "exaggeration", low=0, open_low=True)
     positions = check_positions(Y, "Y")
-    dtype = positions.dtype
-    if dtype == np.float32 and float(positions.max()) - float(positions.min()) > WIDEST_SINGLE:
-        positions = positions.astype(np.float64)  # forces that are not yet divided by Z would underflow
-    forces, sum_q = repulsive_forces(
-        positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
-    )
+    parts = check_affinities(P, "P", len(positions), positions.dtype, symmetric=True)
+    options: dict[str, Any] = {
+        "method": method, "theta": theta, "tolerance": tolerance, "dof": check_dof(dof), "n_threads": n_threads
+    }  # fmt: skip
+    forces, sum_q = repulsive_forces(positions, **options)
+    if positions.dtype == np.float32 and sum_q < LEAST_SINGLE_SUM:
+        return tsne_gradient(P, positions.astype(np.float64), exaggeration=exaggeration, **options).astype(np.float32)
     _check_sum(sum_q, dof)
-    attracted = attractive_forces(P, positions, dof=dof, n_threads=n_threads)
+    attracted = np.empty_like(positions)
+    attraction.accumulate_attraction(*parts, positions, options["dof"], attracted, resolve_threads(n_threads))
     gradient: FloatArray = 4 * (exaggeration * attracted - forces / sum_q)
-    return gradient.astype(dtype, copy=False)
+    return gradient
 
 
 def _check_sum(sum_q: float, dof: float) -> None:
@@ -239,7 +244,7 @@ def tsne_loss(
     Parameters
     ----------
     P : sparse matrix, sparse array or array-like of shape (n_points, n_points)
-        Joint probabilities: symmetric, non-negative, with an empty diagonal and a sum of 1.
+        Joint probabilities: non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding.
     method, theta, tolerance, dof, n_threads
@@ -264,11 +269,11 @@ def tsne_loss(
     positions = check_positions(Y, "Y")
     if exact:
         positions, method = positions.astype(np.float64), "exact"
+    parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
     _, sum_q = repulsive_forces(
         positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
     )
     _check_sum(sum_q, dof)
-    parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
     log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, resolve_threads(n_threads))
     return loss_of(entropy_of(parts[0]), log_affinity, sum_q)
@@ -309,12 +314,12 @@ def point_kl(
     array([0.072, 0.04 , 0.032])
     """
     positions = check_positions(Y, "Y").astype(np.float64)
+    values, columns, row_starts = check_affinities(P, "P", len(positions), np.float64)
     _, sum_q = repulsive_forces(
         positions if exact else Y, method="exact" if exact else method, theta=theta, tolerance=tolerance, dof=dof,
         n_threads=n_threads,
     )  # fmt: skip
     _check_sum(sum_q, dof)
-    values, columns, row_starts = check_affinities(P, "P", len(positions), np.float64)
     terms = np.empty_like(values)
     rows = np.repeat(np.arange(len(positions)), np.diff(row_starts))
     for start in range(0, len(values), BLOCK_PAIRS):

@@ -156,8 +156,9 @@ def spectral(P: Any, n_components: int = 2, *, random_state: Any = None) -> Floa
     n_components = check_integer(n_components, "n_components", low=1)
     P = P.P if isinstance(P, Affinities) else P
     n_points = P.shape[0] if hasattr(P, "shape") else len(P)
-    values, columns, row_starts = check_affinities(P, "P", n_points, np.float64)
+    values, columns, row_starts = check_affinities(P, "P", n_points, np.float64, copy=True, symmetric=True)
     graph = sparse.csr_array((values, columns, row_starts), shape=(n_points, n_points))
+    graph.eliminate_zeros()  # for SciPy a pair of weight 0 is an edge
     n_parts, part_of = sparse.csgraph.connected_components(graph, directed=False)
     if n_parts == 1:
         return rescale(_eigenmap(graph, n_components), random_state=random_state)
@@ -273,6 +274,8 @@ def _eigenmap(graph: Any, n_components: int) -> FloatArray:
     The largest eigenvalue is 1, and its eigenvector is known. It is subtracted, so that it is not searched for.
     """
     n_points = graph.shape[0]
+    if n_points == 1:
+        return np.zeros((1, n_components))
     root = np.sqrt(graph.sum(axis=1))
     scale = sparse.diags_array(1 / root)
     normalised = scale @ graph @ scale

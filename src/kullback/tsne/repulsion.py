@@ -8,7 +8,7 @@ i != j.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log2
+from math import inf, log2
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from .._arrays import FloatArray, aligned_empty
 from .._checks.scalars import check_choice
 from .._kernels import repulsion_exact, repulsion_fft
 from .._threads import useful_threads
-from .barnes_hut import SORTED_PER_THREAD, BarnesHutRepulsion
+from .barnes_hut import LEAST_MEAN_SUM, SORTED_PER_THREAD, WIDEST_SINGLE, BarnesHutRepulsion
 from .fft_repulsion import MOST_NODES, FFTRepulsion, Spline, grid_nodes, kernel_width
 
 METHODS = ("auto", "exact", "barnes_hut", "fft")
@@ -32,11 +32,20 @@ POINTS_PER_THREAD = 512
 LARGEST_THETA = 0.8
 """Larger values of theta count as this one, because the expansions of neighbouring cells would hardly converge."""
 
-LEAST_SINGLE = 1e-20
-"""Largest force below which the exact sum is taken in float64, because squares of w may have underflowed in float32."""
-
 IDLE_SIZE = 2**21
 """Most points or grid nodes for which `repel_once` keeps the scratch memory, which is then some 100 MB."""
+
+
+LEAST_SAMPLE, SAMPLED_PAIRS = 64, 2**19
+"""Least number of points at which a tolerance is checked, and the pairs that the check takes if they are more points.
+They cost 0.3 ms on one core."""
+
+SURE = 0.8
+"""Share of a tolerance that the error of a sample may have. It is that of all points within a tenth, nine times of ten
+(devel/gradient.md)."""
+
+REFINEMENT = 2
+"""Factor by which a tolerance is divided where its check has failed."""
 
 
 class Repulsion(Protocol):
@@ -57,10 +66,9 @@ class ExactRepulsion:
         self.sums = np.empty(-(-n_points // repulsion_exact.BLOCK_POINTS) * (n_components + 3))
 
     def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """Write the forces and return Z; see `Repulsion`."""
-        sum_q = self.repel(self.rows, positions, forces_out)
-        if positions.dtype != np.float32 or np.abs(forces_out).max() > LEAST_SINGLE:
-            return sum_q
+        """Write the forces and return Z; see `Repulsion`. In float32, squares of w would underflow in wide maps."""
+        if positions.dtype != np.float32 or float(positions.max()) - float(positions.min()) <= WIDEST_SINGLE:
+            return self.repel(self.rows, positions, forces_out)
         wide = ExactRepulsion(positions.shape, np.float64, self.dof, self.n_threads)
         forces = np.empty(positions.shape)
         sum_q = wide(positions.astype(np.float64), forces)
@@ -105,6 +113,63 @@ class AutoRepulsion:
         return self.engines[method]
 
 
+class CheckedRepulsion(AutoRepulsion):
+    """An engine whose forces are compared with the exact ones at a sample of points.
+
+    Where they err by more than the tolerance, Barnes-Hut repeats them at smaller ones, in float64, until they hold or
+    the exact sum costs less.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], dtype: npt.DTypeLike, method: str, tolerance: float, dof: float, n_threads: int
+    ) -> None:
+        super().__init__(shape, dtype, choose_accuracy(0, tolerance, shape[1]), dof, n_threads)
+        self.method, self.tolerance = method, tolerance
+        self.exact = ExactRepulsion(shape, np.float64, dof, n_threads)
+
+    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
+        """Write the forces and return Z; see `Repulsion`."""
+        engine = super().__call__ if self.method == "auto" else self.engine(self.method)
+        sum_q = engine(positions, forces_out)
+        wide = np.asarray(positions, np.float64)
+        if self._holds(wide, forces_out, sum_q):
+            return sum_q
+        tolerance, forces = self.tolerance, np.empty(self.shape)
+        while True:
+            tolerance /= REFINEMENT
+            accuracy = choose_accuracy(0, tolerance, self.shape[1])
+            # A map that is infinitely wide has no grid: one that has failed would fail again.
+            method = cheapest_method(self.shape[0], [inf] * self.shape[1], accuracy, self.dof)
+            finer = AutoRepulsion(self.shape, np.float64, accuracy, self.dof, self.n_threads).engine(method)
+            sum_q = finer(wide, forces)
+            if method == "exact" or self._holds(wide, forces, sum_q):
+                forces_out[:] = forces
+                return sum_q
+
+    def _holds(self, positions: FloatArray, forces: FloatArray, sum_q: float) -> bool:
+        """Return whether the forces keep the tolerance at a sample of points, and Z keeps it beside its rounding.
+
+        Half of the sample are points that are drawn by the square of their force, and half are any points.
+        """
+        n_points, largest = len(forces), float(np.abs(forces).max())
+        with_self_terms = sum_q >= LEAST_MEAN_SUM[forces.itemsize] * n_points
+        if with_self_terms and 8 * float(np.finfo(forces.dtype).eps) * n_points > self.tolerance * sum_q:
+            return False
+        scaled = np.asarray(forces, np.float64) / (largest or 1.0)
+        squares = np.einsum("ij,ij->i", scaled, scaled)
+        total = float(squares.sum())
+        shares = 0.5 / n_points + 0.5 * squares / total if total > 0 else np.full(n_points, 1 / n_points)
+        size = max(LEAST_SAMPLE, min(n_points, SAMPLED_PAIRS // n_points))
+        # One point of each stratum, at a place that the golden ratio spreads.
+        quantiles = (np.arange(size) + np.arange(size) * 0.6180339887498949 % 1) / size
+        rows = np.minimum(np.searchsorted(np.cumsum(shares), quantiles), n_points - 1)
+        expected = np.empty((size, forces.shape[1]))
+        self.exact.repel(rows.astype(np.int32), positions, expected)
+        errors = scaled[rows] - expected / (largest or 1.0)
+        squared_error = np.mean(np.einsum("ij,ij->i", errors, errors) / shares[rows])
+        return bool(squared_error <= (SURE * self.tolerance) ** 2 * total)
+
+
 class Accuracy(NamedTuple):
     """What a theta or a tolerance means for each engine."""
 
@@ -118,7 +183,8 @@ def choose_accuracy(theta: float, tolerance: float | None, n_components: int) ->
     """Return the parameters of Barnes-Hut and FFT for a tolerance, or for Barnes-Hut's theta.
 
     The errors were measured on thirty-two maps in one to three dimensions (docs/gradient.md). A tolerance is held on
-    the worst of them. A theta gives both engines the same error in the middle of a run on MNIST: 1.5 % at 0.5.
+    the worst of them; `CheckedRepulsion` looks after other maps. A theta gives both engines the same error in the
+    middle of a run on MNIST: 1.5 % at 0.5.
     """
     if tolerance is not None:
         if tolerance >= 0.008:
@@ -196,10 +262,13 @@ def make_repulsion(
     accuracy = choose_accuracy(theta, tolerance, shape[1])
     n_threads = useful_threads(n_threads, shape[0], POINTS_PER_THREAD)
     check_method(method, shape[1], accuracy)
+    small = shape[0] <= EXACT_POINTS or shape[1] > 3
+    if method == "exact" or (small and (method == "auto" or tolerance is not None)):
+        return ExactRepulsion(shape, dtype, dof, n_threads)
+    if tolerance is not None:
+        return CheckedRepulsion(shape, dtype, method, tolerance, dof, n_threads)
     engine = AutoRepulsion(shape, dtype, accuracy, dof, n_threads)
-    if method == "auto" and shape[0] > EXACT_POINTS and shape[1] <= 3:
-        return engine
-    return engine.make["exact" if method == "auto" else method]()
+    return engine if method == "auto" else engine.make[method]()
 
 
 _idle: dict[tuple[object, ...], Repulsion] = {}
