@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ._cli_tables import Layout, Table, is_csv, read_csv, read_parquet, to_labels
-from ._outputs import is_stream
+from ._outputs import find_target, is_stream
 
 if TYPE_CHECKING:
     from .readers import Source
@@ -228,14 +228,8 @@ def check_targets(output: Path, plot: Path | None, inputs: Sequence[str]) -> Non
     if plot is not None and os.path.realpath(output) == os.path.realpath(plot):
         raise ValueError(f"{output}: -o and --plot must be different files")
     for path in paths:
-        if path.is_dir():
-            raise ValueError(f"{path}: is a directory")
         if not is_stream(path):
-            folder = Path(os.path.realpath(path)).parent
-            if not folder.is_dir():
-                raise ValueError(f"{path}: its directory does not exist")
-            if not os.access(folder, os.W_OK):
-                raise ValueError(f"{path}: its directory cannot be written to")
+            find_target(path)
         option = "-o" if path is output else "--plot"
         for name in inputs:
             if path.is_file() and _is_file_of(name, path):

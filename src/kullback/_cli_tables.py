@@ -200,14 +200,17 @@ def is_csv(name: str) -> bool:
     return name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
-def write_csv(file: IO[bytes], name: str, embedding: npt.NDArray[Any], index: tuple[str, Sequence[Any]] | None) -> None:
-    """Write positions with the fewest digits that are read back alike, beside the index of the input if it has one."""
+def format_csv(name: str, embedding: npt.NDArray[Any], index: tuple[str, Sequence[Any]] | None) -> bytes:
+    """Return positions with the fewest digits that are read back alike, beside the index of the input if it has one.
+
+    The name of the file says what separates the cells, and whether all is packed by gzip.
+    """
     suffixes = name.lower().split(".")
-    packed: Any = gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) if suffixes[-1] == "gz" else file
-    text = io.TextIOWrapper(packed, encoding="utf-8", newline="")
+    text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter="\t" if "tsv" in suffixes[-2:] else ",", lineterminator="\n")
     head = [f"tsne_{axis}" for axis in range(1, embedding.shape[1] + 1)]
     writer.writerow(head if index is None else [index[0], *head])
     for row, cells in enumerate(embedding.astype(str).tolist()):
         writer.writerow(cells if index is None else [index[1][row], *cells])
-    text.detach().close() if packed is not file else text.detach()
+    content = text.getvalue().encode()
+    return gzip.compress(content, mtime=0) if suffixes[-1] == "gz" else content
