@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from ._cli_files import (
     INPUT_HELP,
@@ -266,16 +267,19 @@ def _divergence(arguments: argparse.Namespace) -> None:
     read = [read_rows(name, layout) for name in (arguments.p, arguments.q)]
     for name, data in zip((arguments.p, arguments.q), read, strict=True):
         _tell_left_out(name, data)
-    p, q = read[0].X, _in_order_of(read[0], read[1], arguments.p, arguments.q)
+    p: Any = read[0].X
+    q: Any = _in_order_of(read[0], read[1], arguments.p, arguments.q)
     if p.shape != q.shape:
         raise ValueError(f"{arguments.q}: must have the shape of {arguments.p}, {p.shape}, got {q.shape}")
+    if sparse.issparse(p) != sparse.issparse(q):
+        p, q = (side.toarray() if sparse.issparse(side) else side for side in (p, q))
 
     from . import decompose
 
     normalize: Any = {"check": "check", "true": True, "false": False}[arguments.normalize]
     result = decompose(p, q, base=arguments.base, normalize=normalize, n_threads=arguments.n_jobs)
     unit = {None: "nats", 2.0: "bits"}.get(arguments.base, f"in base {arguments.base}")
-    n_rows = len(p)
+    n_rows = p.shape[0]
     lines = [f"{n_rows:,} {'row' if n_rows == 1 else 'rows'} of {p.shape[1]:,}, mean +- standard error"]
     rows = (("H(p)", result.entropy), ("H(p, q)", result.cross_entropy), ("KL(p || q)", result.kl_divergence))
     for name, values in rows:
