@@ -80,8 +80,10 @@ def run_format(name: str, seeds: range) -> tuple[Counter[str], list[str]]:
         child = os.fork()
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            read_mutations(fuzz, part, writer)
-            os._exit(0)
+            try:
+                read_mutations(fuzz, part, writer)
+            finally:
+                os._exit(0)
         os.close(writer)
         with os.fdopen(reader) as lines:
             told = lines.read().splitlines()

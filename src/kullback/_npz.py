@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ._checks.sparse import check_sparse
 from ._npy import MOST_PACKED, read_array
 
 _END_BYTES = 22
@@ -89,6 +90,10 @@ def _check_member(member: zipfile.ZipInfo, names: Counter[str]) -> None:
 # ---- Sparse matrices -----------------------------------------------------------------------------
 
 
+_INDICES = {"indices", "indptr", "row", "col", "coords", "offsets"}
+"""The arrays of sparse matrices that are places in it."""
+
+
 def is_sparse_archive(archive: Archive) -> bool:
     """Return whether the arrays are those of a sparse matrix that SciPy saved."""
     return {"format", "shape", "data"} <= set(archive.names)
@@ -101,6 +106,9 @@ def read_sparse(archive: Archive, n_bytes: int) -> sparse.csr_array:
     kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
     if len(shape) != 2 or not all(isinstance(length, int) and length >= 0 for length in shape):
         raise ValueError(f"its shape must be two whole numbers, got {shape}")
+    for name in _INDICES & set(arrays):
+        if arrays[name].dtype.kind not in "iu":
+            raise ValueError(f"its {name} must be whole numbers, got {arrays[name].dtype}")
     if 8 * max(shape[0], shape[1] if kind == "csc" else 0) > MOST_PACKED * n_bytes:
         raise ValueError(f"its shape {shape} is too large for its {n_bytes} bytes")
     try:
@@ -112,21 +120,17 @@ def read_sparse(archive: Archive, n_bytes: int) -> sparse.csr_array:
 
 
 def _build(kind: str, values: NDArray[Any], arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> Any:
-    """Return a matrix in CSR from the arrays of another format, whose indices are checked first."""
+    """Return a matrix in CSR from the arrays of another format, once its indices are known to lie in it."""
     if kind in ("csr", "csc", "bsr"):
         made: Any = getattr(sparse, f"{kind}_array")((values, arrays["indices"], arrays["indptr"]), shape=shape)
-        made.check_format(full_check=True)  # kernels of SciPy trust indices, and end the process where they lie
     elif kind == "coo":
         pair = tuple(arrays["coords"]) if "coords" in arrays else (arrays["row"], arrays["col"])
-        for index, length in zip(pair, shape, strict=True):
-            if index.dtype.kind not in "iu" or (index.size and not 0 <= index.min() <= index.max() < length):
-                raise ValueError(f"its indices must lie within its shape {shape}")
         made = sparse.coo_array((values, pair), shape=shape)
     elif kind == "dia":
         offsets = arrays["offsets"]
-        if offsets.dtype.kind != "i" or (offsets.size and np.abs(offsets.astype(float)).max() > max(shape)):
+        if offsets.size and np.abs(offsets.astype(float)).max() > max(shape):
             raise ValueError(f"its diagonals must lie within its shape {shape}")
         made = sparse.dia_array((values, offsets), shape=shape)
     else:
         raise ValueError(f"it is a sparse matrix of an unknown format, {kind!r}")
-    return sparse.csr_array(made)
+    return check_sparse(made, "it")

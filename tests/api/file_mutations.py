@@ -6,6 +6,7 @@ The test `test_file_fuzz.py` tries a few mutations of each format, and `devel/fu
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import re
@@ -22,7 +23,7 @@ from scipy import sparse
 
 from kullback import affinities, cli, evaluate
 from kullback.readers import open_source
-from kullback.streaming import RowDivergence
+from kullback.streaming import HistogramDivergence, RowDivergence
 from kullback.tsne import Embedding
 
 RNG = np.random.default_rng(0)
@@ -51,6 +52,7 @@ class Format:
     make: Callable[[Path], None]
     read: Callable[[str], Any]
     is_checked: bool = False
+    damage: Callable[[bytes, np.random.Generator], bytes] | None = None
 
 
 # ---- Making --------------------------------------------------------------------------------------
@@ -110,6 +112,21 @@ def make_embedding(path):
     """Write a small map."""
     X = np.random.default_rng(1).normal(size=(20, 3))
     Embedding(affinities.perplexity(X, 4), X[:, :2].astype(np.float32), n_threads=1).optimize(3).save(path)
+
+
+def make_sparse(path):
+    """Write a sparse matrix."""
+    sparse.save_npz(path, sparse.csr_array(P))
+
+
+def make_state(path):
+    """Write statistics of rows."""
+    RowDivergence(quantiles=(0.5,), groups=True).update(P, Q, group=np.arange(40) % 3).save(path)
+
+
+def make_histogram(path):
+    """Write histograms."""
+    HistogramDivergence(edges=[0.1, 0.3], n_features=6).update(P, Q).save(path)
 
 
 def make_checkpoint(path):
@@ -174,14 +191,76 @@ def read_rows(path):
         source.close()
 
 
+def read_state(path):
+    """Return statistics of rows."""
+    return repr(RowDivergence.load(path).result().to_dict())
+
+
+def read_histogram(path):
+    """Return divergences of histograms."""
+    return repr(HistogramDivergence.load(path).result())
+
+
 def resume(path):
     """Return the result of an evaluation that goes on from a checkpoint."""
     return repr(evaluate(P, Q, checkpoint=path, progress=False, n_threads=1).to_dict())
 
 
-def load_embedding(path):
+def read_embedding(path):
     """Return the positions after one more step."""
     return Embedding.load(path, n_threads=1).optimize(1).positions.tobytes()
+
+
+NUMBERS = [-1, 0, 1, 7, 10**9, 10**15, 2**31 - 1, -(2**31), 2**62, 2**63 - 1, -(2**63), 1e30, 1e300, np.nan, np.inf]
+NAMES = ["header", "counts", "surplus", "positions", "grid", "labels"]
+
+
+def rewrite(good: bytes, rng: np.random.Generator) -> bytes:
+    """Return a whole npz file, with right checksums, in which one array or the header is another."""
+    with np.load(io.BytesIO(good)) as file:
+        arrays = {name: file[name] for name in file.files}
+    name = str(rng.choice(list(arrays)))
+    array = arrays[name]
+    kind = int(rng.integers(12))
+    if name == "header" or (kind < 3 and "header" in arrays):
+        header = json.loads(str(arrays["header"]))
+        replace_value(header, rng)
+        arrays["header"] = np.array(json.dumps(header))
+    elif kind == 0:
+        del arrays[name]
+    elif kind == 1:
+        arrays[NAMES[int(rng.integers(len(NAMES)))]] = array
+    elif kind == 2 and array.dtype.kind in "iuf":
+        arrays[name] = array.astype(str(rng.choice(["i1", "i4", "i8", "u8", "f4", "f8", "c16", "U3", ">f8"])))
+    elif kind == 3 and array.ndim:
+        arrays[name] = array[: len(array) // 2] if rng.random() < 0.5 else np.concatenate([array, array])
+    elif kind == 4:
+        arrays[name] = array[..., ::-1].copy() if array.ndim else array[None]
+    elif array.size and array.dtype.kind in "iuf":
+        array = array.copy()
+        places = rng.integers(array.size, size=1 if rng.random() < 0.8 else array.size)
+        with np.errstate(all="ignore"):
+            array.reshape(-1)[places] = np.float64(NUMBERS[int(rng.integers(len(NUMBERS)))]).astype(array.dtype)
+        arrays[name] = array
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def replace_value(header: Any, rng: np.random.Generator) -> None:
+    """Put another value, or another name, somewhere into the header."""
+    inside = header
+    while True:
+        keys = list(inside) if isinstance(inside, dict) else list(range(len(inside)))
+        key = keys[int(rng.integers(len(keys)))]
+        if not isinstance(inside[key], dict | list) or not inside[key] or rng.random() < 0.1:
+            break
+        inside = inside[key]
+    if isinstance(inside, dict) and rng.random() < 0.1:
+        inside[str(rng.choice(["surplus", "measures", "n_features", "base"]))] = inside.pop(key)
+    else:
+        others: list[Any] = [None, True, "", "kl", [], {}, [[]], [1e300], "x" * 1000, *NUMBERS]
+        inside[key] = others[int(rng.integers(len(others)))]
 
 
 CLI = on_command_line("divergence", "FILE", "q.npy", "--n-jobs", "1")
@@ -192,7 +271,7 @@ FORMATS = {
     "npy on the command line": Format(".npy", lambda path: np.save(path, P), CLI),
     "npz": Format(".npz", lambda path: np.savez_compressed(path, x=P), CLI, is_checked=True),
     "npz, stored": Format(".npz", lambda path: np.savez(path, x=P), CLI, is_checked=True),
-    "npz of a sparse matrix": Format(".npz", lambda path: sparse.save_npz(path, sparse.csr_array(P)), CLI, True),
+    "npz of a sparse matrix": Format(".npz", make_sparse, CLI, is_checked=True),
     "csv": Format(".csv", lambda path: np.savetxt(path, P, delimiter=",", header="a,b,c,d,e,f", comments=""), CLI),
     "csv.gz": Format(".csv.gz", lambda path: np.savetxt(path, P, delimiter=","), CLI, is_checked=True),
     "parquet on the command line": Format(".parquet", make_parquet, CLI),
@@ -204,12 +283,14 @@ FORMATS = {
     "llama.cpp on the command line": Format(".kld", make_llama, LOGITS),
     "safetensors on the command line": Format(".safetensors:rows", lambda path: make_safetensors(path, L), LOGITS),
     "hdf5 on the command line": Format(".h5:rows", lambda path: make_hdf5(path, L), LOGITS),
-    "state": Format(
-        ".npz", lambda path: RowDivergence(quantiles=(0.5,)).update(P, Q).save(path),
-        in_python(lambda path: repr(RowDivergence.load(path).result().to_dict())), is_checked=True,
-    ),
-    "embedding": Format(".npz", make_embedding, in_python(load_embedding), is_checked=True),
+    "state": Format(".npz", make_state, in_python(read_state), is_checked=True),
+    "embedding": Format(".npz", make_embedding, in_python(read_embedding), is_checked=True),
     "checkpoint": Format(".npz", make_checkpoint, in_python(resume), is_checked=True),
+    "sparse matrix, rewritten": Format(".npz", make_sparse, CLI, damage=rewrite),
+    "histogram, rewritten": Format(".npz", make_histogram, in_python(read_histogram), damage=rewrite),
+    "state, rewritten": Format(".npz", make_state, in_python(read_state), damage=rewrite),
+    "embedding, rewritten": Format(".npz", make_embedding, in_python(read_embedding), damage=rewrite),
+    "checkpoint, rewritten": Format(".npz", make_checkpoint, in_python(resume), damage=rewrite),
 }  # fmt: skip
 
 
@@ -279,7 +360,7 @@ class Fuzz:
         for path, content in self.files.items():
             path.write_bytes(content)
         path = list(self.files)[int(rng.integers(len(self.files)))]
-        path.write_bytes(mutate(self.files[path], rng))
+        path.write_bytes((self.format.damage or mutate)(self.files[path], rng))
 
     def check(self) -> bool:
         """Read the file, and return whether it was accepted; raise an AssertionError where that was wrong."""
