@@ -58,11 +58,13 @@ def name_path(error: OSError, path: str | os.PathLike[str]) -> OSError:
     return OSError(error.errno or errno.EIO, reason, os.fspath(path))
 
 
-class _Writer(io.BufferedWriter):
-    """A file that NumPy writes to as to any other, as its own way to write forgets why the system refused to."""
+class _Writer:
+    """A file that NumPy does not know as one, as its own way to write to files forgets why the system refused to."""
 
-    def fileno(self) -> int:
-        raise io.UnsupportedOperation("fileno")
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write, self.flush = file.write, file.flush
+        self.seek, self.tell = file.seek, file.tell
+        self.read = file.read  # NumPy takes what has none for a path
 
 
 def _replace(target: Path, mode: int | None, write: Callable[[IO[bytes]], object]) -> None:
@@ -73,11 +75,10 @@ def _replace(target: Path, mode: int | None, write: Callable[[IO[bytes]], object
         return os.open(name, flags, NEW_MODE if mode is None else mode)  # never more open than what it replaces
 
     try:
-        raw = io.FileIO(partial, "xb", opener=open_private)
-        with _Writer(raw) as file:
-            write(file)
+        with open(partial, "xb", opener=open_private) as file:
+            write(_Writer(file))  # type: ignore[arg-type]
             file.flush()
-            os.fsync(raw.fileno())  # so that no name stands for an empty file after the power was cut
+            os.fsync(file.fileno())  # so that no name stands for an empty file after the power was cut
         if mode is not None:
             os.chmod(partial, mode)
         os.replace(partial, target)
