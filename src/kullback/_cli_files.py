@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,9 @@ import numpy.typing as npt
 from scipy import sparse
 
 from ._cli_tables import Layout, Table, is_csv, read_csv, read_parquet, to_labels
-from ._outputs import is_stream
+from ._npy import read_array
+from ._npz import Archive, is_sparse_archive, read_sparse
+from ._outputs import find_target, is_stream, name_path
 
 if TYPE_CHECKING:
     from .readers import Source
@@ -28,10 +29,12 @@ INPUT_HELP = (
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error without line breaks."""
+    """Return the message of an error without line breaks and without what a terminal would obey."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 # ---- Input ---------------------------------------------------------------------------------------
@@ -60,16 +63,16 @@ def read_data(name: str, layout: Layout) -> Data:
 
 
 def read_matrix(name: str, layout: Layout | None = None) -> npt.NDArray[Any]:
-    """Return a matrix of finite numbers; a vector is taken as its only row."""
-    return read_rows(name, layout).X  # type: ignore[no-any-return]
+    """Return a dense matrix of finite numbers; a vector is taken as its only row."""
+    matrix = read_rows(name, layout).X
+    if sparse.issparse(matrix):
+        raise ValueError(f"{name}: must be dense, got a sparse matrix")
+    return matrix  # type: ignore[no-any-return]
 
 
 def read_rows(name: str, layout: Layout | None = None) -> Data:
-    """Return a dense matrix of finite numbers with the names of its columns; a vector is taken as its only row."""
-    data = _read_matrix(name, layout or Layout(), vectors=True)
-    if sparse.issparse(data.X):
-        data.X = data.X.toarray()
-    return data
+    """Return a matrix of finite numbers with the names of its columns; a vector is taken as its only row."""
+    return _read_matrix(name, layout or Layout(), vectors=True)
 
 
 def _read_matrix(name: str, layout: Layout, *, vectors: bool = False) -> Data:
@@ -175,48 +178,55 @@ def _table_kind(path: str) -> str:
 def _read(name: str, layout: Layout) -> Any:
     """Return the array, sparse or not, or the table that a file or standard input holds."""
     path, key = _part_name(name)
-    content: Any = path
-    if name == "-":
+    try:
+        if name != "-":
+            suffix, kind = Path(path).suffix.lower(), _table_kind(path)
+            if suffix not in (".npy", ".npz") and not kind:
+                raise ValueError(f"{name}: must be {INPUT_HELP}")
+            with open(path, "rb") as file:
+                content = io.BytesIO(file.read()) if is_stream(path) else file
+                return _read_file(name, path, key, content, suffix, layout)
         data = sys.stdin.buffer.read()
-        heads = ((b"\x93NUMPY", ".npy"), (b"PK", ".npz"), (b"PAR1", ".parquet"))
-        suffix = next((kind for head, kind in heads if data.startswith(head)), ".csv")
-        kind, size, content, name = _table_kind(suffix), len(data), io.BytesIO(data), "standard input"
-    else:
-        suffix, kind = Path(path).suffix.lower(), _table_kind(path)
-        if suffix not in (".npy", ".npz") and not kind:
-            raise ValueError(f"{name}: must be {INPUT_HELP}")
-        size = Path(path).stat().st_size or is_stream(path)
-    if not size:
+    except OSError as error:
+        raise name_path(error, path) from None
+    except MemoryError as error:
+        raise MemoryError(f"{name}: does not fit into memory: {one_line(error)}") from None
+    heads = ((b"\x93NUMPY", ".npy"), (b"PK", ".npz"), (b"PAR1", ".parquet"))
+    suffix = next((kind for head, kind in heads if data.startswith(head)), ".csv")
+    return _read_file("standard input", suffix, key, io.BytesIO(data), suffix, layout)
+
+
+def _read_file(name: str, path: str, key: str, content: Any, suffix: str, layout: Layout) -> Any:
+    """Return what an open file of a known kind holds."""
+    n_bytes = content.seek(0, os.SEEK_END)
+    content.seek(0)
+    if not n_bytes:
         raise ValueError(f"{name}: is empty")
+    kind = _table_kind(path)
     if kind == "csv":
         return read_csv(name, content, "\t" if ".tsv" in path.lower()[-7:] else ",", layout)
     if kind == "parquet":
         return read_parquet(name, content, layout)
     layout.check_absent(name)
     try:
-        return _load(name, content, suffix, key)
+        return read_array(content, n_bytes) if suffix == ".npy" else _read_archive(name, path, key, content, n_bytes)
     except KeyError as error:
         raise ValueError(error.args[0]) from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise ValueError(f"{name}: not a readable {suffix} file: {one_line(error)}") from None
 
 
-def _load(name: str, content: Any, suffix: str, key: str) -> Any:
-    """Return the array of a file .npy, or of one array of a file .npz, which may be that of a sparse matrix."""
-    loaded = np.load(content, allow_pickle=False)
-    if suffix == ".npy":
-        return np.asarray(loaded)
-    with loaded:
-        if not key and {"format", "shape", "data"} <= set(loaded.files):
-            if hasattr(content, "seek"):
-                content.seek(0)
-            return sparse.csr_array(sparse.load_npz(content))
-        if not key and len(loaded.files) == 1:
-            key = loaded.files[0]
-        if key not in loaded.files:
-            path = content if isinstance(content, str) else "FILE.npz"
-            raise KeyError(f"{name}: name one of its arrays as {path}:KEY, from {', '.join(loaded.files)}")
-        return np.asarray(loaded[key])
+def _read_archive(name: str, path: str, key: str, content: Any, n_bytes: int) -> Any:
+    """Return one array of a file .npz, or all of them as the sparse matrix that they make."""
+    archive = Archive(content)
+    if not key and is_sparse_archive(archive):
+        return read_sparse(archive, n_bytes)
+    if not key and len(archive.names) == 1:
+        key = archive.names[0]
+    if key not in archive.names:
+        path = "FILE.npz" if path == ".npz" else path
+        raise KeyError(f"{name}: name one of its arrays as {path}:KEY, from {', '.join(archive.names)[:200]}")
+    return archive.read(key)
 
 
 # ---- Output --------------------------------------------------------------------------------------
@@ -228,14 +238,8 @@ def check_targets(output: Path, plot: Path | None, inputs: Sequence[str]) -> Non
     if plot is not None and os.path.realpath(output) == os.path.realpath(plot):
         raise ValueError(f"{output}: -o and --plot must be different files")
     for path in paths:
-        if path.is_dir():
-            raise ValueError(f"{path}: is a directory")
         if not is_stream(path):
-            folder = Path(os.path.realpath(path)).parent
-            if not folder.is_dir():
-                raise ValueError(f"{path}: its directory does not exist")
-            if not os.access(folder, os.W_OK):
-                raise ValueError(f"{path}: its directory cannot be written to")
+            find_target(path)
         option = "-o" if path is output else "--plot"
         for name in inputs:
             if path.is_file() and _is_file_of(name, path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any
@@ -12,8 +13,17 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from ._npy import MOST_PACKED
+
 MISSING = ("", "NA", "NaN", "nan", "<NA>", "None")
 """Cells that hold no label: what R and pandas write where a value is missing."""
+
+
+_MOST_PACKED_TEXT = 100
+"""How many bytes of text one byte of a gzip file may stand for; numbers take a tenth or more of their text."""
+
+_FREE_BYTES = 1 << 26
+"""How much any table may unpack to, however well it is packed."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +129,11 @@ def to_float(cell: Any) -> float | None:
 # ---- Reading -------------------------------------------------------------------------------------
 
 
-def read_csv(source: str, content: str | IO[bytes], separator: str, layout: Layout) -> Table:
+def read_csv(source: str, content: IO[bytes], separator: str, layout: Layout) -> Table:
     """Return the table of a file of separated values, whose first line may hold the names of the columns."""
     try:
         lines = _split(content, layout.separator or separator)
-    except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile) as error:
+    except (ValueError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{source}: not a readable .csv file: {error}") from None
     rows = [row for _, row in lines]
     names = None
@@ -139,15 +149,31 @@ def read_csv(source: str, content: str | IO[bytes], separator: str, layout: Layo
     return Table(source, names, list(zip(*rows, strict=True)), [number for number, _ in lines], layout)
 
 
-def _split(content: str | IO[bytes], separator: str) -> list[tuple[int, list[str]]]:
+def _split(content: IO[bytes], separator: str) -> list[tuple[int, list[str]]]:
     """Return the lines that are not blank, with their numbers; the content may be packed by gzip."""
-    with open(content, "rb") if isinstance(content, str) else content as file:
-        head = file.read(2)
-        file.seek(0)
-        plain: Any = gzip.GzipFile(fileobj=file) if head == b"\x1f\x8b" else file
-        text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
+    is_packed = content.read(2) == b"\x1f\x8b"
+    content.seek(0)
+    plain = _unpack(content) if is_packed else content
+    text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
+    try:
         reader = csv.reader(text, delimiter=separator)
         return [(number, row) for number, row in enumerate(reader, 1) if any(map(str.strip, row))]
+    finally:
+        text.detach()
+
+
+def _unpack(content: IO[bytes]) -> io.BytesIO:
+    """Return text that gzip packed, unless it is too long for its packed size to be a table."""
+    most = _FREE_BYTES + _MOST_PACKED_TEXT * content.seek(0, io.SEEK_END)
+    content.seek(0)
+    text = io.BytesIO()
+    with gzip.GzipFile(fileobj=content) as packed:
+        while piece := packed.read(1 << 20):
+            text.write(piece)
+            if text.tell() > most:
+                raise ValueError(f"it unpacks to more than {most} bytes; unpack it by gunzip if that is meant")
+    text.seek(0)
+    return text
 
 
 def _holds_names(rows: list[list[str]]) -> bool:
@@ -174,22 +200,39 @@ def _is_number_below(rows: list[list[str]]) -> bool:
     return len(rows) > 1 and bool(rows[1]) and to_float(rows[1][0]) is not None
 
 
-def read_parquet(source: str, content: str | IO[bytes], layout: Layout) -> Table:
+def read_parquet(source: str, content: IO[bytes], layout: Layout) -> Table:
     """Return the columns of a Parquet file."""
     from .readers._formats import import_library
 
-    arrow, parquet = import_library("pyarrow", "parquet"), import_library("pyarrow.parquet", "parquet")
+    import_library("pyarrow", "parquet")
+    parquet = import_library("pyarrow.parquet", "parquet")
     try:
-        found = parquet.read_table(content)
-    except arrow.ArrowException as error:
+        with parquet.ParquetFile(content, page_checksum_verification=True) as file:
+            _check_size(file.metadata, content.seek(0, io.SEEK_END))
+            found = file.read()
+        found.validate(full=True)
+        names = list(found.column_names)
+        cells: list[Sequence[Any]] = [column.to_pylist() for column in found.columns]
+    except MemoryError:
+        raise
+    except Exception as error:  # the library raises ValueError, OSError, KeyError and others for what is damaged
         raise ValueError(f"{source}: not a readable .parquet file: {error}") from None
-    names = list(found.column_names)
-    cells: list[Sequence[Any]] = [column.to_pylist() for column in found.columns]
     if "__index_level_0__" in names:  # pandas puts its index last
         place = names.index("__index_level_0__")
         names.insert(0, names.pop(place))
         cells.insert(0, cells.pop(place))
     return Table(source, names, cells, range(1, found.num_rows + 1), layout)
+
+
+def _check_size(metadata: Any, n_bytes: int) -> None:
+    """Raise where columns unpack to too much for the size of the file to be a table."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    columns = [group.column(j) for group in groups for j in range(group.num_columns)]
+    n_cells = max(metadata.num_rows * metadata.num_columns, sum(column.num_values for column in columns))
+    claimed = max(8 * n_cells, sum(column.total_uncompressed_size for column in columns))
+    most = _FREE_BYTES + MOST_PACKED * n_bytes
+    if claimed > most:
+        raise ValueError(f"it claims to unpack to {claimed} bytes, at most {most} are read")
 
 
 # ---- Writing -------------------------------------------------------------------------------------
@@ -200,14 +243,17 @@ def is_csv(name: str) -> bool:
     return name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
-def write_csv(file: IO[bytes], name: str, embedding: npt.NDArray[Any], index: tuple[str, Sequence[Any]] | None) -> None:
-    """Write positions with the fewest digits that are read back alike, beside the index of the input if it has one."""
+def format_csv(name: str, embedding: npt.NDArray[Any], index: tuple[str, Sequence[Any]] | None) -> bytes:
+    """Return positions with the fewest digits that are read back alike, beside the index of the input if it has one.
+
+    The name of the file says what separates the cells, and whether all is packed by gzip.
+    """
     suffixes = name.lower().split(".")
-    packed: Any = gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) if suffixes[-1] == "gz" else file
-    text = io.TextIOWrapper(packed, encoding="utf-8", newline="")
+    text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter="\t" if "tsv" in suffixes[-2:] else ",", lineterminator="\n")
     head = [f"tsne_{axis}" for axis in range(1, embedding.shape[1] + 1)]
     writer.writerow(head if index is None else [index[0], *head])
     for row, cells in enumerate(embedding.astype(str).tolist()):
         writer.writerow(cells if index is None else [index[1][row], *cells])
-    text.detach().close() if packed is not file else text.detach()
+    content = text.getvalue().encode()
+    return gzip.compress(content, mtime=0) if suffixes[-1] == "gz" else content

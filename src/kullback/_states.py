@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import struct
-import zipfile
-import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._npy import read_header
+from ._npz import Archive
 from ._outputs import write_file
 
 Arrays = dict[str, NDArray[Any]]
-
-MAX_STATE_BYTES = 1 << 33
-"""The largest state that is unpacked. A file that claims to hold more is refused before it is read."""
-
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, MemoryError)
 
 
 def save_state(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays, *, compress: bool = True) -> None:
@@ -32,43 +22,24 @@ def save_state(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arr
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the arrays that ``save_state`` wrote, and the header under "header"; anything else raises a ValueError."""
-    content = Path(path).read_bytes()
-    state: dict[str, Any] = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            if sum(member.file_size for member in members) > MAX_STATE_BYTES:
-                raise ValueError(f"it claims to hold more than {MAX_STATE_BYTES} bytes")
-            for member in members:
-                if not member.filename.endswith(".npy"):
-                    raise ValueError(f"it holds {member.filename!r}, which is not an array")
-                with archive.open(member) as file:
-                    state[member.filename.removesuffix(".npy")] = _read_array(file, member)
-    except _DAMAGE as error:
-        raise ValueError(f"it is damaged or no npz file ({error})") from None
+    """Return the arrays that ``save_state`` wrote, and the header under "header"; anything else raises a ValueError.
+
+    Memory is at most `MOST_PACKED` times the size of the file, and for what is not packed its size.
+    """
+    with open(path, "rb") as file:
+        archive = Archive(file)
+        state: dict[str, Any] = {name: archive.read(name) for name in archive.names}
+    for name, array in state.items():
+        if array.dtype.kind not in "iufU":
+            raise ValueError(f"its array {name!r} must hold numbers or strings, got {array.dtype}")
     header = state.get("header")
     if header is None or header.shape != () or header.dtype.kind != "U":
         raise ValueError("it has no header")
     try:
         state["header"] = json.loads(str(header))
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise ValueError("its header is not JSON") from None
     return state
-
-
-def _read_array(file: Any, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """Read one npy member. Its declared shape must fit its size, so that no header makes us allocate more."""
-    shape, fortran, dtype = read_header(file)
-    size = 1
-    for length in shape:
-        size *= length
-    if dtype.kind not in "iufU" or fortran or size * dtype.itemsize != member.file_size - file.tell():
-        raise ValueError(f"{member.filename} is no plain array, or its header does not fit its size")
-    data = file.read()
-    if len(data) != size * dtype.itemsize:
-        raise ValueError(f"{member.filename} is truncated")
-    return np.frombuffer(data, dtype=dtype).reshape(shape).copy()
 
 
 def take(arrays: Arrays, name: str, dtype: str, shape: tuple[int | None, ...]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from ._cli_files import (
     INPUT_HELP,
@@ -28,11 +30,15 @@ from ._cli_files import (
     read_labels,
     read_rows,
 )
-from ._cli_tables import Layout, is_csv, write_csv
-from ._outputs import write_file
+from ._cli_tables import Layout, format_csv, is_csv
+from ._outputs import name_path, write_file
 
 if TYPE_CHECKING:
     from .tsne import TSNE
+
+
+class _OutputClosedError(Exception):
+    """Nobody reads standard output any more, as after ``| head``: there is nobody to tell anything."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,8 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"kullback: interrupted, {str(stop) or 'nothing was written'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _OutputClosedError:
         return 0
     except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:
         print(f"kullback: error: {one_line(error)}", file=sys.stderr)
@@ -155,7 +160,8 @@ def _embed(arguments: argparse.Namespace) -> None:
     last = estimator.loss_[-1]
 
     if is_csv(output.name):
-        write_file(output, lambda file: write_csv(file, output.name, embedding, data.index))
+        content = format_csv(output.name, embedding, data.index)
+        write_file(output, lambda file: file.write(content))
     else:
         write_file(output, lambda file: np.save(file, embedding))
     if plot is not None:
@@ -165,15 +171,29 @@ def _embed(arguments: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"{output} was written, {plot} was not") from None
         except Exception as error:
-            raise ValueError(f"{plot}: {one_line(error)} (the map is whole, in {output})") from error
+            reason = one_line(error).removeprefix(f"{plot}: ")
+            raise ValueError(f"{plot}: {reason} (the map is whole, in {output})") from error
     if not arguments.quiet:
         size = f"{X.shape[0]:,} rows of {X.shape[1]:,}"
-        print(f"{arguments.input}: {size}, perplexity {arguments.perplexity:g}, "
-              f"{estimator.n_iter_} iterations, {seconds:.1f} s")  # fmt: skip
-        print(f"H(P)        {last.entropy:10.4f} nats   entropy: fixed by the data and the perplexity")
-        print(f"H(P, Q)     {last.cross_entropy:10.4f} nats   cross-entropy: what the descent lowers")
-        print(f"KL(P || Q)  {last.kl_divergence:10.4f} nats   = H(P, Q) - H(P)")
-        print(f"wrote {output}{f', {plot}' if plot else ''}")
+        _print_report([
+            f"{arguments.input}: {size}, perplexity {arguments.perplexity:g}, "
+            f"{estimator.n_iter_} iterations, {seconds:.1f} s",
+            f"H(P)        {last.entropy:10.4f} nats   entropy: fixed by the data and the perplexity",
+            f"H(P, Q)     {last.cross_entropy:10.4f} nats   cross-entropy: what the descent lowers",
+            f"KL(P || Q)  {last.kl_divergence:10.4f} nats   = H(P, Q) - H(P)",
+            f"wrote {output}{f', {plot}' if plot else ''}",
+        ])  # fmt: skip
+
+
+def _print_report(lines: list[str]) -> None:
+    """Print lines to standard output and see that they arrive, which otherwise shows when the process has ended."""
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written is given up
+        if isinstance(error, BrokenPipeError):
+            raise _OutputClosedError from None
+        raise name_path(error, "standard output") from None
 
 
 def _read_input(arguments: argparse.Namespace) -> Data:
@@ -210,8 +230,9 @@ def _draw(plot: Path, embedding: npt.NDArray[Any], labels: npt.NDArray[Any] | No
 
     title = title.replace("$", r"\$")  # the name of a file is no formula
     figure = plotting.scatter(embedding, labels, title=title, caption=caption)
-    kind = plot.suffix[1:].lower()
-    write_file(plot, lambda file: figure.savefig(file, format=kind))
+    picture = io.BytesIO()
+    figure.savefig(picture, format=plot.suffix[1:].lower())
+    write_file(plot, lambda file: file.write(picture.getbuffer()))
 
 
 def _make_estimator(arguments: argparse.Namespace) -> TSNE:
@@ -246,22 +267,26 @@ def _divergence(arguments: argparse.Namespace) -> None:
     read = [read_rows(name, layout) for name in (arguments.p, arguments.q)]
     for name, data in zip((arguments.p, arguments.q), read, strict=True):
         _tell_left_out(name, data)
-    p, q = read[0].X, _in_order_of(read[0], read[1], arguments.p, arguments.q)
+    p: Any = read[0].X
+    q: Any = _in_order_of(read[0], read[1], arguments.p, arguments.q)
     if p.shape != q.shape:
         raise ValueError(f"{arguments.q}: must have the shape of {arguments.p}, {p.shape}, got {q.shape}")
+    if sparse.issparse(p) != sparse.issparse(q):
+        p, q = (side.toarray() if sparse.issparse(side) else side for side in (p, q))
 
     from . import decompose
 
     normalize: Any = {"check": "check", "true": True, "false": False}[arguments.normalize]
     result = decompose(p, q, base=arguments.base, normalize=normalize, n_threads=arguments.n_jobs)
     unit = {None: "nats", 2.0: "bits"}.get(arguments.base, f"in base {arguments.base}")
-    n_rows = len(p)
-    print(f"{n_rows:,} {'row' if n_rows == 1 else 'rows'} of {p.shape[1]:,}, mean +- standard error")
+    n_rows = p.shape[0]
+    lines = [f"{n_rows:,} {'row' if n_rows == 1 else 'rows'} of {p.shape[1]:,}, mean +- standard error"]
     rows = (("H(p)", result.entropy), ("H(p, q)", result.cross_entropy), ("KL(p || q)", result.kl_divergence))
     for name, values in rows:
         mean, error = _mean_and_error(values)
         spread = "" if math.isnan(error) else f" +- {error:.3g}"
-        print(f"{name:<11} {mean:.10g}{spread} {unit}")
+        lines.append(f"{name:<11} {mean:.10g}{spread} {unit}")
+    _print_report(lines)
 
 
 def _in_order_of(p: Data, q: Data, name_p: str, name_q: str) -> npt.NDArray[Any]:
@@ -291,7 +316,7 @@ def _compare_logits(arguments: argparse.Namespace) -> None:
     if report.kl.n_nonfinite:
         raise ValueError(f"{arguments.q}: {report.kl.n_nonfinite} of {report.n_tokens} rows are no logits: "
                          "they hold NaN or inf, or nothing but -inf")  # fmt: skip
-    print(report)
+    _print_report([str(report)])
 
 
 def _mean_and_error(values: npt.NDArray[np.float64]) -> tuple[float, float]:

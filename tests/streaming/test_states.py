@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -178,7 +179,7 @@ def test_hostile_files(tmp_path):
         RowDivergence.load(path)
     for name, data, message in (
         ("evil.py", b"print(1)", "not an array"),
-        ("sums.npy", _npy("(99999999999, 9999999)"), "does not fit its size"),
+        ("sums.npy", _npy("(99999999999, 9999999)"), "its header speaks of"),
         ("header.npy", _npy("()", "'<i8'", b"\0" * 8), "no header"),
         ("sums.npy", b"\x93NUMPY\x09\x00", "npy version"),
     ):
@@ -189,6 +190,20 @@ def test_hostile_files(tmp_path):
     np.savez(path, header=np.array("[" * 100000))
     with pytest.raises(ValueError, match="not JSON"):
         RowDivergence.load(path)
+
+
+def test_features_that_a_file_only_claims(tmp_path):
+    """No memory is taken for features of which there are no counts."""
+    make("histogram").save(tmp_path / "x.npz")
+    arrays = dict(np.load(tmp_path / "x.npz"))
+    header = json.loads(str(arrays["header"]))
+    header["configuration"] |= {"n_features": 10_000_000, "edges": [0.5]}
+    np.savez(tmp_path / "x.npz", **arrays | {"header": np.array(json.dumps(header))})
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="must have a row for each of 10000000 features, got"):
+        HistogramDivergence.load(tmp_path / "x.npz")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def _npy(shape, dtype="'<i8'", data=b""):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import FloatArray
+from .._outputs import find_target
 
 
 def check_out(out: object, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
@@ -29,7 +30,8 @@ def check_positions_out(out: object, shape: tuple[int, int]) -> FloatArray:
 
 
 def check_folder_of(path: str | os.PathLike[str], name: str) -> None:
-    """Raise where a file cannot be written because its folder does not exist, before hours are spent on it."""
+    """Raise where a file cannot be written, as its folder does not exist or may not be changed, before any work."""
     folder = os.path.dirname(os.path.abspath(os.fspath(path)))
     if not os.path.isdir(folder) or os.path.isdir(path):
         raise ValueError(f"{name} must name a file in a folder that exists, got {os.fspath(path)!r}")
+    find_target(path)

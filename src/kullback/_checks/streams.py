@@ -86,6 +86,14 @@ def check_counts(
     return np.ascontiguousarray(array, np.int64)
 
 
+def check_claims(configuration: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Raise where a state claims features of which it has no counts, before memory is taken for each of them."""
+    n_features, counts = configuration.get("n_features", 1), arrays.get("counts_p")
+    shape = () if counts is None else counts.shape
+    if len(shape) != 2 or n_features != shape[0]:
+        raise ValueError(f"state['counts_p'] must have a row for each of {n_features!r} features, got {shape}")
+
+
 # ---- Supports ------------------------------------------------------------------------------------
 
 

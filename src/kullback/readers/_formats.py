@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
@@ -15,18 +13,11 @@ from numpy.typing import NDArray
 from .._checks.arrays import as_array, as_numbers
 from .._checks.names import axis_names, find_order, index_of_block
 from .._checks.sparse import as_sorted_rows, is_sparse
-from .._npy import read_header
+from ._damage import check_chunks, refuse_damage
 from ._source import Source
 
-_VIEW_BYTES = 16 << 20
+VIEW_BYTES = 16 << 20
 """Bytes of a block that is not copied: many, so that the fixed cost of a block is small beside its reduction."""
-
-_SAFETENSORS_DTYPES = {
-    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "BOOL": "bool",
-    "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
-    "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
-}  # fmt: skip
-"""Names of dtypes in safetensors files, and NumPy's names of them."""
 
 
 def import_library(module: str, extra: str) -> Any:
@@ -38,7 +29,7 @@ def import_library(module: str, extra: str) -> Any:
         raise ImportError(f"reading this needs {package}: pip install 'kullback[{extra}]'") from None
 
 
-def _two_axes(shape: tuple[int, ...], what: str) -> tuple[int, int]:
+def two_axes(shape: tuple[int, ...], what: str) -> tuple[int, int]:
     """Return the numbers of rows and of columns."""
     if len(shape) != 2:
         raise ValueError(f"{what} must have two axes, rows and columns, got shape {shape}")
@@ -49,7 +40,7 @@ class ArraySource(Source):
     """An array in memory; every axis but the last counts rows."""
 
     concurrent = True
-    block_bytes = _VIEW_BYTES
+    block_bytes = VIEW_BYTES
 
     def __init__(self, array: NDArray[Any]) -> None:
         if array.ndim < 1:
@@ -66,7 +57,7 @@ class SparseSource(Source):
     """A sparse matrix in memory, whose blocks are sparse, too."""
 
     concurrent = True
-    block_bytes = _VIEW_BYTES
+    block_bytes = VIEW_BYTES
     takes_buffer = False
 
     def __init__(self, matrix: Any) -> None:
@@ -83,117 +74,33 @@ class SparseSource(Source):
         return self._rows[start:stop]
 
 
-class NpySource(Source):
-    """An .npy file that is mapped into memory: rows are reduced in the system's own pages and let go afterwards.
+class SliceSource(Source):
+    """Anything that has a shape and a dtype and can be sliced, such as zarr arrays and h5py datasets.
 
-    A file that has become shorter is an error at the next block. One that becomes shorter while a block is reduced
-    kills the process, as it does with every memory map.
+    ``path`` is that of the file where it was opened here; errors then name it.
     """
 
-    concurrent = True
-    block_bytes = _VIEW_BYTES
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
-        with open(path, "rb") as file:
-            try:
-                shape, fortran, dtype = read_header(file)
-            except ValueError as error:
-                raise ValueError(f"{self._path!r} is no npy file that can be read: {error}") from None
-            self._offset = file.tell()
-            if dtype.hasobject:
-                raise ValueError(f"{self._path!r} holds Python objects, which are not read")
-            if fortran and len(shape) > 1:
-                raise ValueError(f"{self._path!r} is in Fortran order, its rows are scattered; save it in C order")
-            if not shape:
-                raise ValueError(f"{self._path!r} holds a scalar, not rows")
-            self.n_columns = int(shape[-1])
-            self.n_rows = int(np.prod(shape[:-1], dtype=object))
-            self.dtype = dtype
-            self._row_bytes = self.n_columns * dtype.itemsize
-            self._size = self._offset + self.n_rows * self._row_bytes
-            size = os.fstat(file.fileno()).st_size
-            if size != self._size:
-                raise ValueError(f"{self._path!r} has {size} bytes, but its header speaks of {self._size}")
-            self._map: mmap.mmap | None = mmap.mmap(file.fileno(), self._size, access=mmap.ACCESS_READ)
-            self._descriptor = os.dup(file.fileno())
-
-    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
-        assert self._map is not None and self.dtype is not None
-        assert self.n_rows is not None and self.n_columns is not None
-        if os.fstat(self._descriptor).st_size < self._size:
-            raise OSError(f"{self._path!r} ended early: it was cut while it was read")
-        stop = min(stop, self.n_rows)
-        first, n_bytes = self._offset + start * self._row_bytes, (stop - start) * self._row_bytes
-        if hasattr(os, "posix_fadvise"):  # the system reads the block after the next while we compute
-            os.posix_fadvise(self._descriptor, first + 2 * n_bytes, n_bytes, os.POSIX_FADV_WILLNEED)
-        rows = np.frombuffer(self._map, np.uint8, n_bytes, first).view(self.dtype)
-        # A header of odd length leaves the numbers unaligned, and kernels must not read those: "A" copies them.
-        return np.require(rows.reshape(stop - start, self.n_columns), requirements="A")
-
-    def release(self, start: int, stop: int) -> None:
-        if self._map is not None and hasattr(self._map, "madvise"):
-            first = self._offset + start * self._row_bytes
-            first -= first % mmap.PAGESIZE
-            n_bytes = self._offset + stop * self._row_bytes - first
-            self._map.madvise(mmap.MADV_DONTNEED, first, n_bytes)  # a page that is still needed is read again
-
-    def close(self) -> None:
-        if self._map is not None:
-            self._map = None  # the map is closed when the last rows that lie in it are gone
-            os.close(self._descriptor)
-
-
-class SliceSource(Source):
-    """Anything that has a shape and a dtype and can be sliced, such as zarr arrays and h5py datasets."""
-
-    def __init__(self, data: Any, close: Callable[[], None] | None = None) -> None:
+    def __init__(self, data: Any, close: Callable[[], None] | None = None, path: str | None = None) -> None:
         self._data = data
         self._close = close
-        self.n_rows, self.n_columns = _two_axes(tuple(data.shape), type(data).__name__)
+        self._path = path
+        self.n_rows, self.n_columns = two_axes(tuple(data.shape), type(data).__name__)
         self.dtype = np.dtype(data.dtype)
         chunks = getattr(data, "chunks", None)
         if chunks:
             self.block_rows = int(chunks[0])
+            if path is not None:
+                check_chunks(path, chunks, self.dtype)
 
     def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
-        return as_array(self._data[start:stop], "a block of rows")
+        if self._path is None:
+            return as_array(self._data[start:stop], "a block of rows")
+        with refuse_damage(self._path):
+            return as_array(self._data[start:stop], "a block of rows")
 
     def close(self) -> None:
         if self._close is not None:
             self._close()
-
-
-class SafetensorsSource(Source):
-    """One tensor of a safetensors file."""
-
-    def __init__(self, path: str, name: str) -> None:
-        library = import_library("safetensors", "safetensors")
-        try:
-            self._file = library.safe_open(path, framework="numpy")
-        except library.SafetensorError as error:
-            raise ValueError(f"{path!r} is no safetensors file that can be read: {error}") from None
-        self._file.__enter__()
-        if name not in self._file.keys():  # noqa: SIM118  (the file is no mapping)
-            raise ValueError(f"{path!r} has no tensor {name!r}, only {', '.join(sorted(self._file.keys()))}")
-        self._slice = self._file.get_slice(name)
-        self.n_rows, self.n_columns = _two_axes(tuple(self._slice.get_shape()), f"tensor {name!r}")
-        kind = self._slice.get_dtype()
-        if kind not in _SAFETENSORS_DTYPES:
-            known = ", ".join(_SAFETENSORS_DTYPES)
-            raise TypeError(f"tensor {name!r} of {path!r} must have a dtype of {known}, got {kind}")
-        if kind == "BF16":
-            import_library("ml_dtypes", "safetensors")  # it tells NumPy of this dtype
-        self.dtype = np.dtype(_SAFETENSORS_DTYPES[kind])
-
-    def read(self, start: int, stop: int, buffer: NDArray[Any] | None = None) -> NDArray[Any]:
-        stop = min(stop, self.n_rows or 0)
-        if start >= stop:  # the library refuses to slice a tensor without rows
-            return np.empty((0, self.n_columns or 0), self.dtype)
-        return np.asarray(self._slice[start:stop])
-
-    def close(self) -> None:
-        self._file.__exit__(None, None, None)
 
 
 class SequentialSource(Source):
@@ -306,16 +213,21 @@ class ParquetSource(SequentialSource):
     def __init__(self, path: str, column: str) -> None:
         super().__init__()
         arrow, parquet = import_library("pyarrow", "parquet"), import_library("pyarrow.parquet", "parquet")
-        self._file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-        schema = self._file.schema_arrow
+        self._path = path
+        with refuse_damage(path):
+            self._file = parquet.ParquetFile(
+                path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+            )
+            schema, self.n_rows = self._file.schema_arrow, self._file.metadata.num_rows
         if column not in schema.names:
             raise ValueError(f"{path!r} has no column {column!r}, only {', '.join(schema.names)}")
         kind = schema.field(column).type
-        if not arrow.types.is_fixed_size_list(kind):
-            raise ValueError(f"column {column!r} must be a fixed-size list of numbers, got {kind}")
+        if not arrow.types.is_fixed_size_list(kind) or kind.list_size < 1:
+            raise ValueError(f"column {column!r} of {path!r} must be a fixed-size list of numbers, got {kind}")
         self._column = column
-        self.n_rows, self.n_columns = self._file.metadata.num_rows, kind.list_size
-        self.dtype = np.dtype(kind.value_type.to_pandas_dtype())
+        self.n_columns = kind.list_size
+        with refuse_damage(path):
+            self.dtype = np.dtype(kind.value_type.to_pandas_dtype())
 
     def _start(self, row: int) -> tuple[Iterator[NDArray[Any]], int]:
         groups = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
@@ -328,13 +240,24 @@ class ParquetSource(SequentialSource):
     def _batches(self, groups: range) -> Iterator[NDArray[Any]]:
         """Yield the rows of these row groups, in blocks of few bytes."""
         assert self.n_columns is not None and self.dtype is not None
-        rows = max(1, self.block_bytes // max(1, self.n_columns * self.dtype.itemsize))
-        for batch in self._file.iter_batches(rows, list(groups), [self._column], use_threads=False):
-            lists = batch.column(0)
-            values = lists.flatten()
-            if lists.null_count or values.null_count:
-                raise ValueError(f"column {self._column!r} must have no nulls")
-            yield values.to_numpy(zero_copy_only=False).reshape(-1, self.n_columns)
+        n_rows = max(1, self.block_bytes // max(1, self.n_columns * self.dtype.itemsize))
+        with refuse_damage(self._path):
+            batches = self._file.iter_batches(n_rows, list(groups), [self._column], use_threads=False)
+        while True:
+            with refuse_damage(self._path):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                rows = self._rows_of(batch.column(0))
+            yield rows
+
+    def _rows_of(self, lists: Any) -> NDArray[Any]:
+        """Return lists as rows."""
+        values = lists.flatten()
+        if lists.null_count or values.null_count:
+            raise ValueError(f"column {self._column!r} must have no nulls")
+        rows: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(len(lists), self.n_columns)
+        return rows
 
     def close(self) -> None:
         self._file.close()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._source import Source
+from ._stored import StoredRows
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ def is_llama_logits(path: str | os.PathLike[str]) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-class LlamaLogits(Source):
+class LlamaLogits(StoredRows):
     """Base logits as written by ``llama-perplexity --kl-divergence-base``.
 
     The file holds "_logits_", n_ctx, n_vocab and n_chunk (int32), n_ctx * n_chunk tokens (int32), then one
@@ -48,13 +48,12 @@ class LlamaLogits(Source):
         The token that follows each scored position: one for each row.
     """
 
-    concurrent = True
     n_rows: int
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
-        size = os.path.getsize(path)
         with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
             self.n_ctx, self.n_vocab, self.n_chunk = self._read_header(file.read(_HEADER_BYTES))
             record_bytes = _RECORD_HEADER_BYTES + 2 * (self.n_vocab + self.n_vocab % 2)
             first_scored = self.n_ctx // 2
@@ -71,11 +70,11 @@ class LlamaLogits(Source):
                 "itemsize": record_bytes,
             })  # fmt: skip
             tokens = np.frombuffer(file.read(self._offset - _HEADER_BYTES), "<i4")
+            if not ((tokens >= 0) & (tokens < self.n_vocab)).all():
+                raise ValueError(f"{self._path!r} is damaged: it has tokens outside of [0, {self.n_vocab})")
+            self._keep(file, path)
         self.tokens = tokens.reshape(self.n_chunk, self.n_ctx)
-        if not ((tokens >= 0) & (tokens < self.n_vocab)).all():
-            raise ValueError(f"{self._path!r} is damaged: it has tokens outside of [0, {self.n_vocab})")
         self.labels = self.tokens[:, first_scored + 1 :].reshape(-1)
-        self._descriptor = os.open(path, os.O_RDONLY)
 
     def _read_header(self, header: bytes) -> tuple[int, int, int]:
         """Return n_ctx, n_vocab and n_chunk."""
@@ -88,12 +87,8 @@ class LlamaLogits(Source):
 
     def read_records(self, start: int, stop: int) -> NDArray[np.void]:
         """Return rows as they are stored: a structured array with the fields ``scale``, ``minimum`` and ``codes``."""
-        n = min(stop, self.n_rows) - start
-        n_bytes = self._record.itemsize * n
-        data = os.pread(self._descriptor, n_bytes, self._offset + self._record.itemsize * start)
-        if len(data) != n_bytes:
-            raise OSError(f"{self._path!r} ended early: it was cut while it was read")
-        records: NDArray[np.void] = np.frombuffer(data, self._record)
+        records: NDArray[np.void] = np.empty(max(0, min(stop, self.n_rows) - start), self._record)
+        self._read_at(self._offset + self._record.itemsize * start, records)
         minimum, span = records["minimum"].astype(np.float64), records["scale"].astype(np.float64) * N_STEPS
         # Log-probabilities end below 0 and span at most 16. The lowest of them is above -16 - log(2^31), as no
         # vocabulary has more than 2^31 tokens. These bounds leave room for rounding.
@@ -120,7 +115,3 @@ class LlamaLogits(Source):
         np.multiply(codes, records["scale"][:, None], out=rows, dtype=np.float32)
         rows += records["minimum"][:, None]
         return rows
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)

@@ -13,18 +13,18 @@ import numpy as np
 from .._checks.arrays import as_numbers, is_array_like
 from .._checks.names import axis_names
 from .._checks.sparse import is_sparse
+from ._damage import refuse_damage
 from ._formats import (
     ArraySource,
     IterableSource,
-    NpySource,
     ParquetSource,
-    SafetensorsSource,
     SliceSource,
     SparseSource,
     import_library,
 )
 from ._llama_file import LlamaLogits, is_llama_logits
 from ._source import Source
+from ._stored import NpySource, SafetensorsSource
 
 
 def open_source(source: Any) -> Source:
@@ -83,22 +83,37 @@ def _open_path(path: str) -> Source:
 
 
 def _open_zarr(path: str, name: str) -> Source:
-    node = import_library("zarr", "zarr").open(path, mode="r")
-    if name:
-        if hasattr(node, "shape") or name not in node:
-            raise ValueError(f"{path!r} has no array {name!r}")
-        node = node[name]
-    if not hasattr(node, "shape"):
+    library = import_library("zarr", "zarr")
+    with refuse_damage(path):
+        node = library.open(path, mode="r")
+        if not name:
+            found = node
+        elif hasattr(node, "shape") or name not in node:
+            found = None
+        else:
+            found = node[name]
+    if found is None:
+        raise ValueError(f"{path!r} has no array {name!r}")
+    if not hasattr(found, "shape"):
         raise ValueError(f"{path!r} is a group; name an array as {path}:NAME")
-    return SliceSource(node)
+    with refuse_damage(path):
+        return SliceSource(found, path=path)
 
 
 def _open_hdf5(path: str, name: str) -> Source:
-    file = import_library("h5py", "hdf5").File(path, "r")
-    if name not in file or not hasattr(file[name], "shape"):
+    library = import_library("h5py", "hdf5")
+    with refuse_damage(path):
+        file = library.File(path, "r")
+    try:
+        with refuse_damage(path):
+            is_there = name in file
+            found = file[name] if is_there else None
+        if not hasattr(found, "shape"):
+            raise ValueError(f"{path!r} has no dataset {name!r}")
+        return SliceSource(found, file.close, path)
+    except BaseException:
         file.close()
-        raise ValueError(f"{path!r} has no dataset {name!r}")
-    return SliceSource(file[name], file.close)
+        raise
 
 
 _OPENERS: dict[str, Callable[[str, str], Source]] = {

@@ -36,6 +36,10 @@ class Accumulator(ABC):
     def _import(self, arrays: Arrays) -> None:
         """Check and take over arrays as ``_export`` returns them; called on an empty twin only."""
 
+    @staticmethod  # noqa: B027  (most take no memory)
+    def _check_claims(configuration: dict[str, Any], arrays: Arrays) -> None:
+        """Raise where a configuration would take more memory than its arrays have a right to."""
+
     @abstractmethod
     def _fold(self, other: Self) -> None:
         """Add the contents of ``other``, which has the same configuration; an error leaves ``self`` as it was."""
@@ -137,8 +141,9 @@ class Accumulator(ABC):
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "iufU":
                 raise ValueError(f"state[{name!r}] must be an array of numbers or strings")
         try:
+            cls._check_claims(header["configuration"], arrays)
             accumulator = cls(**header["configuration"])
-        except (TypeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        except (AttributeError, TypeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             raise ValueError(f"the state's configuration does not fit {cls.__name__}: {error}") from None
         accumulator._import(arrays)
         return accumulator

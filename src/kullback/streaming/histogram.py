@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._checks.names import match_features, plain_names
 from .._checks.scalars import check_base, check_choices, check_integer, check_real
-from .._checks.streams import check_categories, check_codes, check_counts, check_edges, check_features
+from .._checks.streams import check_categories, check_claims, check_codes, check_counts, check_edges, check_features
 from .._kernels import histogram as histogram_kernel
 from .._states import Arrays, refuse_unknown, take
 from .._threads import resolve_threads, useful_threads
@@ -126,6 +126,7 @@ class HistogramDivergence(Accumulator):
     """
 
     _format = "kullback.streaming.HistogramDivergence"
+    _check_claims = staticmethod(check_claims)
 
     def __init__(
         self,
