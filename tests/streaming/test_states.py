@@ -111,7 +111,7 @@ def test_any_change_of_a_state_is_refused_or_could_be(make, kind):
     n_refused = 0
     for name in sorted(state.keys() - {"header"}):
         for value in INTEGERS if state[name].dtype.kind == "i" else FLOATS if state[name].dtype.kind == "f" else ():
-            for place in rng.integers(0, max(state[name].size, 1), 12):
+            for place in rng.integers(0, max(state[name].size, 1), 4):
                 changed = state[name].copy()
                 changed.reshape(-1)[place] = value
                 try:
@@ -123,7 +123,7 @@ def test_any_change_of_a_state_is_refused_or_could_be(make, kind):
                 assert acc.to_state()[name].tobytes() == changed.tobytes()
                 repr(acc.result())
                 acc.merge(acc.copy())
-    assert n_refused > 50
+    assert n_refused > 10
 
 
 def test_states_of_hard_rows_come_back():
