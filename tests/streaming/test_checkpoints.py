@@ -95,8 +95,9 @@ def test_a_reader_that_raises(tmp_path, data, expected, n_threads):
         if end < N:
             raise OSError("the disk is gone")
 
+    run(*data)  # which starts the thread that tqdm keeps
     threads = threading.active_count()
-    for end in (100, 0):
+    for end in (0, 100):
         with pytest.raises(OSError, match="the disk is gone"):
             run(blocks(end), data[1], batch_rows=1, checkpoint=path, checkpoint_every=0, n_threads=n_threads)
         assert threading.active_count() == threads
