@@ -76,6 +76,8 @@ class AllPairsSearch:
         """Return the rows in the form that the metric takes."""
         if self.metric == "jensen_shannon":
             return check_rows_of_probabilities(X, "X")
+        if sparse.issparse(X) and X.indices.dtype != np.int32 and max(*X.shape, X.nnz) < 2**31:
+            X = sparse.csr_array((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int32)), X.shape)
         return X != 0 if self.boolean else X
 
     def _search(self, rows: Any, k: int, n_threads: int, *, own_rows: bool) -> Found:
