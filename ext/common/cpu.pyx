@@ -3,12 +3,13 @@
 cdef extern from "common/cpu.h":
     int kullback_simd_level() noexcept nogil
 
+cdef extern from "common/fork.h":
+    int kullback_is_serial
+    int kullback_install_fork_handlers() noexcept nogil
+
 cdef extern from *:
     """
-    #include <stddef.h>
     #ifdef _OPENMP
-    #include <omp.h>
-    #include <pthread.h>
     #define KULLBACK_OPENMP _OPENMP
     #else
     #define KULLBACK_OPENMP 0
@@ -21,21 +22,9 @@ cdef extern from *:
     #else
     #define KULLBACK_COMPILER "unknown"
     #endif
-
-    /* libgomp hangs in a forked child that asks for threads after its parent used them: let the
-       parent's idle threads go before each fork. */
-    #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
-    static void kullback_release_threads(void) { (void)omp_pause_resource_all(omp_pause_soft); }
-    static int kullback_install_fork_handler(void) {
-        return pthread_atfork(kullback_release_threads, NULL, NULL);
-    }
-    #else
-    static int kullback_install_fork_handler(void) { return 0; }
-    #endif
     """
     const char* KULLBACK_COMPILER
     int KULLBACK_OPENMP
-    int kullback_install_fork_handler() noexcept nogil
 
 
 def simd_level() -> int:
@@ -48,10 +37,15 @@ def openmp() -> int:
     return KULLBACK_OPENMP
 
 
+def is_serial() -> bool:
+    """Return whether this process was forked from one with threads of a libgomp that cannot let them go."""
+    return kullback_is_serial != 0
+
+
 def compiler() -> str:
     """Return the name and version of the compiler that built the kernels."""
     return KULLBACK_COMPILER.decode()
 
 
-if kullback_install_fork_handler() != 0:
-    raise MemoryError("could not register the fork handler")
+if kullback_install_fork_handlers() != 0:
+    raise MemoryError("could not register the fork handlers")

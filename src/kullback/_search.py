@@ -14,7 +14,6 @@ data are cut into cells, each of which is searched about a centre of its own, or
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from ._arrays import FloatArray
 from ._distances import Found, Indices, measure_all, nearest_of, row_blocks, search_all
+from ._threads import ProcessLock
 
 SERIAL_WORK = 1e7
 """Below so many differences of coordinates, which take 1 ms, one thread serves as well, and a busy machine better."""
@@ -72,7 +72,7 @@ EXACT_MEMBERS = 10_000
 CLEAR_GAP = 2.0**10
 """If one more cell makes the radius of the cells so many times smaller, they are groups that are far apart."""
 
-_faiss_lock = threading.Lock()
+_faiss_lock = ProcessLock()
 
 
 class EuclideanSearch:

@@ -12,7 +12,26 @@ from typing import Any
 
 from ._kernels import cpu
 
-_blas_lock = threading.Lock()
+
+class ProcessLock:
+    """A lock on what belongs to the whole process, which is free in a forked child whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+_blas_lock = ProcessLock()
 
 
 def available_threads() -> int:
@@ -22,9 +41,10 @@ def available_threads() -> int:
     -------
     int
         The value of ``OMP_NUM_THREADS`` where it is set, and otherwise the number of CPUs that this process may run on.
-        In a build without OpenMP it is 1.
+        It is 1 in a build without OpenMP, and in a child that was forked where a libgomp older than version 9 is
+        loaded, because with more threads the child would hang.
     """
-    if not cpu.openmp():
+    if not cpu.openmp() or cpu.is_serial():
         return 1
     requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if requested.isdecimal() and int(requested) >= 1:
@@ -48,7 +68,7 @@ def resolve_threads(n_threads: int | None, *, name: str = "n_threads") -> int:
     Returns
     -------
     int
-        A number that is at least 1, and exactly 1 in a build without OpenMP.
+        A number that is at least 1, and exactly 1 where `available_threads` is.
 
     Raises
     ------
@@ -67,7 +87,7 @@ def resolve_threads(n_threads: int | None, *, name: str = "n_threads") -> int:
         raise ValueError(f"{name} must be None, positive, or negative to count back from all, got 0")
     if count < 0:
         return max(1, available_threads() + 1 + count)
-    return count if cpu.openmp() else 1
+    return count if cpu.openmp() and not cpu.is_serial() else 1
 
 
 def useful_threads(n_threads: int, n_items: int, items_per_thread: int) -> int:
