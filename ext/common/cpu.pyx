@@ -7,6 +7,10 @@ cdef extern from "common/fork.h":
     int kullback_is_serial
     int kullback_install_fork_handlers() noexcept nogil
 
+cdef extern from "common/threads.h":
+    int kullback_has_memory(int n_threads, size_t spare) noexcept nogil
+    int kullback_startable_threads(int n_threads, size_t spare) noexcept nogil
+
 cdef extern from *:
     """
     #ifdef _OPENMP
@@ -40,6 +44,16 @@ def openmp() -> int:
 def is_serial() -> bool:
     """Return whether this process was forked from one with threads of a libgomp that cannot let them go."""
     return kullback_is_serial != 0
+
+
+def startable_threads(int n_threads, size_t spare=0) -> int:
+    """Return how many of n_threads threads can be started beside an allocation of ``spare`` bytes, at least 1."""
+    return kullback_startable_threads(n_threads, spare)
+
+
+def has_memory(size_t n_bytes) -> bool:
+    """Return whether so many bytes can be allocated now."""
+    return kullback_has_memory(1, n_bytes) != 0
 
 
 def compiler() -> str:

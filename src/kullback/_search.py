@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from ._arrays import FloatArray
 from ._distances import Found, Indices, measure_all, nearest_of, row_blocks, search_all
-from ._threads import ProcessLock
+from ._threads import SPARE_BYTES, ProcessLock, check_memory, startable_threads
 
 SERIAL_WORK = 1e7
 """Below so many differences of coordinates, which take 1 ms, one thread serves as well, and a busy machine better."""
@@ -202,6 +202,8 @@ class EuclideanSearch:
     def _build(self, rows: npt.NDArray[np.float32], n_threads: int) -> Any:
         """Return the index of faiss that holds the rows."""
         n_points, n_features = rows.shape
+        if n_points**2 * n_features < SERIAL_WORK:
+            n_threads = 1
         with faiss_settings(n_threads) as faiss:
             index = flat = faiss.IndexFlatL2(n_features)
             if not self.exact:
@@ -303,9 +305,10 @@ def faiss_settings(n_threads: int) -> Iterator[Any]:
     """Give faiss so many threads and keep it off its BLAS; restore both at the end, as they belong to the process."""
     import faiss
 
+    check_memory(SPARE_BYTES)
     with _faiss_lock:
         threads, threshold = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
-        faiss.omp_set_num_threads(n_threads)
+        faiss.omp_set_num_threads(startable_threads(n_threads, SPARE_BYTES))
         faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
         try:
             yield faiss

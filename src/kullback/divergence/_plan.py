@@ -20,7 +20,7 @@ from .._checks.probabilities import Distribution, check_distribution, check_same
 from .._checks.scalars import check_base, check_normalize, check_smoothing, check_temperature
 from .._kernels import divergence_rows as kernel
 from .._options import Axis, FloatArray
-from .._threads import resolve_threads
+from .._threads import resolve_threads, startable_threads
 
 SERIAL_ELEMENTS = 1 << 15
 """Below so many elements, waking a second thread costs more than it saves."""
@@ -196,7 +196,8 @@ class Plan:
         p, q = parts[0], parts[1] if len(parts) > 1 else None
         scratch = aligned_empty((reduction.scratch_size(p, q, n_threads),), np.float64)
         status = np.zeros(values_out.shape[1], dtype=np.uint8)
-        failed = reduction.reduce(p, q, values_out.reshape(-1), status, scratch, n_threads)
+        out = values_out.reshape(-1)
+        failed = reduction.reduce(p, q, out, status, scratch, startable_threads(n_threads))
         return status if failed >= 0 else None
 
     def _raise(self, rows: Rows, row: int, status: int) -> None:

@@ -17,7 +17,7 @@ from .._checks.streams import check_support, check_total, raise_bad_logits
 from .._kernels import exact_sum as exact_sum_kernel
 from .._kernels import support as support_kernel
 from .._states import Arrays, refuse_unknown, take
-from .._threads import resolve_threads
+from .._threads import resolve_threads, startable_threads
 from ._exact import MAX_COUNT, MAX_PENDING, N_CHUNKS_VALUES, is_canonical, to_float, to_fraction
 from ._state import Accumulator
 
@@ -190,6 +190,7 @@ class SupportDivergence(Accumulator):
         left, right, eps = check_support(p, q, from_logits=self.from_logits)
         threads = resolve_threads(self.n_threads)
         parts = threads if left.size >= _ELEMENTS_PER_THREAD * threads else 1
+        run = startable_threads(parts)
         if self.from_logits:
             tops = self._survey(left, right)
             self._raise_tops(tops)
@@ -199,9 +200,9 @@ class SupportDivergence(Accumulator):
         for start in range(0, left.size, MAX_PENDING):
             chunk = slice(start, start + MAX_PENDING)
             if self.from_logits:
-                support_kernel.add_logits(left[chunk], right[chunk], self._codes, top_a, top_b, sums, infinite, threads)
+                support_kernel.add_logits(left[chunk], right[chunk], self._codes, top_a, top_b, sums, infinite, run)
             else:
-                support_kernel.add_probabilities(left[chunk], right[chunk], self._codes, sums, infinite, threads)
+                support_kernel.add_probabilities(left[chunk], right[chunk], self._codes, sums, infinite, run)
             exact_sum_kernel.carry(sums.reshape(-1, N_CHUNKS_VALUES))
         self._sums += sums.sum(0)
         self._pending += parts
