@@ -63,6 +63,10 @@ SAME = 2.0**-20
 CANDIDATES = 2**22
 """Candidates that are in memory at a time: 32 MB for their indices, and as much for their distances."""
 
+BLOCK_WORK, LEAST_ROWS, PROBED = 2**31, 256, 8
+"""Differences of coordinates in one call of faiss, which nothing interrupts: some 0.2 s. A call has at least so many
+rows. An inverted file compares a row with at most so small a share of all points."""
+
 MOST_CELLS = 64
 """How many cells points are cut into, at most."""
 
@@ -124,7 +128,9 @@ class EuclideanSearch:
             return search_all(self.points, asking, own, k, n_threads)
         indices, distances = np.empty((len(asking), k), dtype=np.int64), np.empty((len(asking), k))
         resolved = np.empty(len(asking), dtype=np.bool_)
-        for block in row_blocks(len(asking), CANDIDATES, k + 1 + SPARE):
+        compared = self.index.ntotal * asking.shape[1] // (1 if self.exact else PROBED)
+        rows_of_block = max(LEAST_ROWS, BLOCK_WORK // max(1, compared))
+        for block in row_blocks(len(asking), min(CANDIDATES, rows_of_block * (k + 1 + SPARE)), k + 1 + SPARE):
             found = self._find_block(asking[block], own[block], k, n_threads)
             indices[block], distances[block], resolved[block] = found
         if not resolved.all():
