@@ -45,7 +45,7 @@ EXACT = {"divergence_pairs", "divergence_rows", "exact_sum", "support"}
 KEEP_LOOPS = ["-fno-tree-pre", "-fno-tree-loop-distribute-patterns"]
 LANES = {"divergence_pairs", "divergence_rows"}
 # Cython's own code has these, and no compiler needs to say so.
-QUIET = ["-Wno-sign-compare", "-Wno-unused-function", "-Wno-maybe-uninitialized"]
+QUIET = ["-Wno-sign-compare", "-Wno-unused-function", "-Wno-unused-but-set-variable", "-Wno-maybe-uninitialized"]
 # A compiler without OpenMP, such as Apple's, gives a build of one thread, which keeps the simd loops if it can.
 OPENMP = [["-fopenmp"], ["-fopenmp-simd"], []]
 # The units that take longest are compiled first, so that no core waits for them in the end.

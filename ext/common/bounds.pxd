@@ -3,6 +3,8 @@
 from cython cimport floating
 from cython.parallel cimport prange
 
+from common.threads cimport startable
+
 cdef enum:
     BOUND_BLOCK = 4096  # points of a block
     LANES = 16          # points that are worked side by side
@@ -55,7 +57,7 @@ cdef inline void bound_all(
     """Bound all points: first the points of each block, and then the blocks in order."""
     cdef Py_ssize_t block, k, n_points = positions.shape[0], n_components = positions.shape[1]
     cdef Py_ssize_t n_blocks = (n_points + BOUND_BLOCK - 1) // BOUND_BLOCK
-    for block in prange(n_blocks, num_threads=n_threads, schedule="static"):
+    for block in prange(n_blocks, num_threads=startable(n_threads), schedule="static"):
         bound_block(&positions[block * BOUND_BLOCK, 0], min(<Py_ssize_t>BOUND_BLOCK, n_points - block * BOUND_BLOCK),
                     n_components, &bounds_out[block, 0], &bounds_out[block, n_components])
     for k in range(n_components):

@@ -3,12 +3,17 @@
 cdef extern from "common/cpu.h":
     int kullback_simd_level() noexcept nogil
 
+cdef extern from "common/fork.h":
+    int kullback_is_serial
+    int kullback_install_fork_handlers() noexcept nogil
+
+cdef extern from "common/threads.h":
+    int kullback_has_memory(int n_threads, size_t spare) noexcept nogil
+    int kullback_startable_threads(int n_threads, size_t spare) noexcept nogil
+
 cdef extern from *:
     """
-    #include <stddef.h>
     #ifdef _OPENMP
-    #include <omp.h>
-    #include <pthread.h>
     #define KULLBACK_OPENMP _OPENMP
     #else
     #define KULLBACK_OPENMP 0
@@ -21,21 +26,9 @@ cdef extern from *:
     #else
     #define KULLBACK_COMPILER "unknown"
     #endif
-
-    /* libgomp hangs in a forked child that asks for threads after its parent used them: let the
-       parent's idle threads go before each fork. */
-    #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
-    static void kullback_release_threads(void) { (void)omp_pause_resource_all(omp_pause_soft); }
-    static int kullback_install_fork_handler(void) {
-        return pthread_atfork(kullback_release_threads, NULL, NULL);
-    }
-    #else
-    static int kullback_install_fork_handler(void) { return 0; }
-    #endif
     """
     const char* KULLBACK_COMPILER
     int KULLBACK_OPENMP
-    int kullback_install_fork_handler() noexcept nogil
 
 
 def simd_level() -> int:
@@ -48,10 +41,25 @@ def openmp() -> int:
     return KULLBACK_OPENMP
 
 
+def is_serial() -> bool:
+    """Return whether this process was forked from one with threads of a libgomp that cannot let them go."""
+    return kullback_is_serial != 0
+
+
+def startable_threads(int n_threads, size_t spare=0) -> int:
+    """Return how many of n_threads threads can be started beside an allocation of ``spare`` bytes, at least 1."""
+    return kullback_startable_threads(n_threads, spare)
+
+
+def has_memory(size_t n_bytes) -> bool:
+    """Return whether so many bytes can be allocated now."""
+    return kullback_has_memory(1, n_bytes) != 0
+
+
 def compiler() -> str:
     """Return the name and version of the compiler that built the kernels."""
     return KULLBACK_COMPILER.decode()
 
 
-if kullback_install_fork_handler() != 0:
-    raise MemoryError("could not register the fork handler")
+if kullback_install_fork_handlers() != 0:
+    raise MemoryError("could not register the fork handlers")

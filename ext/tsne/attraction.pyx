@@ -10,6 +10,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
 from common.exp_log cimport log_fast
+from common.threads cimport startable
 from tsne.kernels cimport log_bases
 
 cdef extern from "tsne/attract.h" nogil:
@@ -149,7 +150,7 @@ def accumulate_attraction(
     cdef Py_ssize_t block, n_blocks = (positions.shape[0] + BLOCK - 1) // BLOCK
     # In float32, squares of large distances overflow, and small affinities that are divided by a large dof underflow.
     cdef bint wide = sizeof(floating) == 4 and (dof > 30 or is_wide(positions))
-    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="dynamic"):
+    for block in prange(n_blocks, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         attract_block(values, columns, row_starts, positions, block, dof, wide, forces_out)
 
 
@@ -197,7 +198,7 @@ def sum_log_affinity(
     """Return - sum_ij p_ij log w_ij, the part of the cross-entropy that does not need Z."""
     cdef Py_ssize_t block, n_blocks = (positions.shape[0] + BLOCK - 1) // BLOCK
     cdef double total = 0
-    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="dynamic"):
+    for block in prange(n_blocks, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         sums_out[block] = log_affinity_block(values, columns, row_starts, positions, block, dof)
     for block in range(n_blocks):
         total += sums_out[block]
@@ -220,7 +221,7 @@ def permute_rows(
     row_starts_out[0] = 0
     for row in range(n_rows):
         row_starts_out[row + 1] = row_starts_out[row] + row_starts[order[row] + 1] - row_starts[order[row]]
-    for row in prange(n_rows, nogil=True, num_threads=n_threads, schedule="static"):
+    for row in prange(n_rows, nogil=True, num_threads=startable(n_threads), schedule="static"):
         permute_row(values, columns, row_starts[order[row]], row_starts[order[row] + 1], rank,
                     row_starts_out[row], values_out, columns_out)
 

@@ -9,6 +9,8 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
+from common.threads cimport startable
+
 cdef enum:
     BLOCK = 1024  # points: six arrays of two float32 stay in a 64 KiB L1 cache
     CHUNK = 128   # points that go through the three loops below together: each of them vectorises
@@ -133,7 +135,7 @@ def descend(
     cdef Rates given
     given.exaggeration, given.inverse_sum_q = rates.exaggeration, rates.inverse_sum_q
     given.learning_rate, given.momentum, given.max_step = rates.learning_rate, rates.momentum, rates.max_step
-    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
+    for block in prange(n_blocks, nogil=True, num_threads=startable(n_threads), schedule="static"):
         descend_block(positions, velocity, gains, attraction, repulsion, &given, centre, block, sums_out)
     for k in range(n_components):
         centre[k] = 0

@@ -12,6 +12,7 @@ from libc.math cimport exp, fabs, log, sqrt
 from libc.stdint cimport int64_t
 
 from common.exp cimport exp_negative
+from common.threads cimport startable
 
 cdef enum:
     MAX_STEPS = 400   # the widest bracket, 1e-308 to 1e308 in beta, needs 240 expansions and 60 halvings
@@ -147,5 +148,5 @@ def search_bandwidths(
     """Find sigma_i with entropy log(perplexity): van der Maaten and Hinton (2008), eq. 1 and section 2."""
     cdef double target = log(perplexity)
     cdef Py_ssize_t block, n_blocks = (row_starts.shape[0] - 1 + BLOCK - 1) // BLOCK
-    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="dynamic"):
+    for block in prange(n_blocks, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         fill_block(distances, row_starts, target, block, conditional_out, bandwidth_out, entropy_out)

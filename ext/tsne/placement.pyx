@@ -16,6 +16,7 @@ from libc.math cimport exp, fmax, fmin, log1p
 from libc.stdint cimport int32_t, int64_t
 
 from common.exp_log cimport log_fast
+from common.threads cimport startable
 from tsne.spline cimport MAX_ORDER, gather_point, grid_position, spline_weights
 
 cdef enum:
@@ -229,7 +230,7 @@ def start_points(
     """Put every new point where that neighbour is where its loss is least."""
     cdef Py_ssize_t block, n_blocks = (positions_out.shape[0] + BLOCK - 1) // BLOCK
     cdef Map m = read_field(field)
-    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="dynamic"):
+    for block in prange(n_blocks, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         start_block(&m, affinities, neighbors, row_starts, block, scratch, positions_out)
 
 
@@ -261,5 +262,5 @@ def place_points(
     """Move every new point downhill from where it is to a minimum of its loss."""
     cdef Py_ssize_t block, n_blocks = (positions.shape[0] + BLOCK - 1) // BLOCK
     cdef Map m = read_field(field)
-    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="dynamic"):
+    for block in prange(n_blocks, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         place_block(&m, affinities, neighbors, row_starts, block, max_iter, scratch, positions, slopes_out, losses_out)

@@ -31,6 +31,7 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t
 
+from common.threads cimport startable
 from tsne.expansion cimport TERMS, evaluate_expansion, expand_sources, shift_expansion
 from tsne.near_sources cimport KB_VECTORS, bound_group, evaluate_points, evaluate_vectors, list_points
 from tsne.nodes cimport CAUTION, GROUP, LEAF
@@ -320,7 +321,7 @@ def accumulate_repulsion(
     walk.links, walk.order, walk.stride = &links[0, 0], &order[0], columns.shape[1]
     walk.n_components, walk.theta, walk.dof = <int>columns.shape[0], criterion.theta, criterion.dof
     walk.reach, walk.careful = criterion.reach, criterion.careful
-    for subtree in prange(n_subtrees, nogil=True, num_threads=n_threads, schedule="dynamic"):
+    for subtree in prange(n_subtrees, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         sums[subtree] = repel_subtree(&walk, scratch_of(threadid(), queue, kept, names, frames, expansions, far, near),
                                       &columns[0, 0], &cells[0, 0], roots[subtree], &forces_out[0, 0])
     for subtree in range(n_subtrees):

@@ -10,6 +10,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 
+from common.threads cimport startable
 from tsne.pairs cimport add_sources, add_sources_general
 
 cdef enum:
@@ -98,7 +99,7 @@ def accumulate_repulsion(
     cdef Py_ssize_t block, n_blocks = (rows.shape[0] + BLOCK - 1) // BLOCK, n_sums = columns.shape[0] + 2
     cdef bint special = dof == 1 and columns.shape[0] <= 3
     cdef double sum_w = 0
-    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
+    for block in prange(n_blocks, nogil=True, num_threads=startable(n_threads), schedule="static"):
         if special:
             sums_out[block] = repel_block(rows, columns, block, forces_out)
         else:

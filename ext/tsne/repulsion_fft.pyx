@@ -21,6 +21,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from common.bounds cimport BOUND_BLOCK, bound_all
+from common.threads cimport startable
 from tsne.spline cimport MAX_ORDER, gather_point
 
 cdef enum:
@@ -167,7 +168,7 @@ def sort_points(
     cdef Py_ssize_t chunk, band, count, seen = 0, n_bands = counts_out.shape[1], n_points = positions.shape[0]
     cdef Py_ssize_t share = (n_points + n_threads - 1) // n_threads
     cdef double inverse_spacing = 1 / spacing
-    for chunk in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+    for chunk in prange(n_threads, nogil=True, num_threads=startable(n_threads), schedule="static"):
         count_bands(positions, low[0], inverse_spacing, chunk * share, min((chunk + 1) * share, n_points), n_bands,
                     &counts_out[chunk, 0])
     for band in range(n_bands):
@@ -177,7 +178,7 @@ def sort_points(
             counts_out[chunk, band] = seen
             seen += count
     band_starts_out[n_bands] = seen
-    for chunk in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+    for chunk in prange(n_threads, nogil=True, num_threads=startable(n_threads), schedule="static"):
         place_points(positions, &low[0], inverse_spacing, &strides[0], chunk * share,
                      min((chunk + 1) * share, n_points), &counts_out[chunk, 0], slots_out, nodes_out, distances_out)
 
@@ -248,11 +249,11 @@ def spread_charges(
     """Give every point a charge of 1, spread over the grid by a B-spline in each component."""
     cdef Py_ssize_t band, n_bands = band_starts.shape[0] - 1, row, n_rows = grid_out.shape[0] * grid_out.shape[1]
     cdef floating* charges = &grid_out[0, 0, 0]
-    for row in prange(n_rows, nogil=True, num_threads=n_threads, schedule="static"):
+    for row in prange(n_rows, nogil=True, num_threads=startable(n_threads), schedule="static"):
         memset(charges + row * grid_out.shape[2], 0, grid_out.shape[2] // 2 * sizeof(floating))
-    for band in prange(0, n_bands, 2, nogil=True, num_threads=n_threads, schedule="dynamic"):
+    for band in prange(0, n_bands, 2, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         spread_band(&nodes[0], distances, spline, band_starts[band], band_starts[band + 1], grid_out)
-    for band in prange(1, n_bands, 2, nogil=True, num_threads=n_threads, schedule="dynamic"):
+    for band in prange(1, n_bands, 2, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         spread_band(&nodes[0], distances, spline, band_starts[band], band_starts[band + 1], grid_out)
 
 
@@ -318,12 +319,12 @@ def gather_forces(
     cdef Py_ssize_t block, i, k, n_points = slots.shape[0], n_blocks = (n_points + BLOCK - 1) // BLOCK
     cdef floating half = <floating>(-0.5 / spacing)
     cdef double total = 0
-    for block in prange(n_blocks, nogil=True, num_threads=n_threads, schedule="static"):
+    for block in prange(n_blocks, nogil=True, num_threads=startable(n_threads), schedule="static"):
         sums_out[block] = gather_block(&nodes[0], distances, &spline[0, 0], &slope[0, 0], spline.shape[1],
                                        half, block * BLOCK, min((block + 1) * BLOCK, n_points), potential)
     # Reading in the points' order goes through every band from start to end. Writing by slot would touch each cache
     # line of the forces once for each band.
-    for i in prange(n_points, nogil=True, num_threads=n_threads, schedule="static"):
+    for i in prange(n_points, nogil=True, num_threads=startable(n_threads), schedule="static"):
         for k in range(distances.shape[1]):
             forces_out[i, k] = distances[slots[i], k]
     for block in range(n_blocks):

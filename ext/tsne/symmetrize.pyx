@@ -8,6 +8,8 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t
 
+from common.threads cimport startable
+
 cdef enum:
     BLOCK = 1024  # rows a task when merging
     PARTS = 4     # ranges of target rows when transposing; each range reads every column once
@@ -53,7 +55,7 @@ def transpose(
     for i in range(n_points):
         row_starts_out[i + 1] += row_starts_out[i]
         next_slots_out[i + 1] = row_starts_out[i + 1]
-    for part in prange(PARTS, nogil=True, num_threads=n_threads, schedule="static"):
+    for part in prange(PARTS, nogil=True, num_threads=startable(n_threads), schedule="static"):
         scatter_part(values, columns, row_starts, <int32_t>(n_points * part // PARTS),
                      <int32_t>(n_points * (part + 1) // PARTS), next_slots_out, values_out, columns_out)
 
@@ -80,7 +82,7 @@ def count_sums(
     """Write where the rows of the sum of two CSR matrices start."""
     cdef Py_ssize_t i, n_points = row_starts.shape[0] - 1
     row_starts_out[0] = 0
-    for i in prange(n_points, nogil=True, num_threads=n_threads, schedule="static", chunksize=BLOCK):
+    for i in prange(n_points, nogil=True, num_threads=startable(n_threads), schedule="static", chunksize=BLOCK):
         row_starts_out[i + 1] = count_union(
             &columns[0] + row_starts[i], row_starts[i + 1] - row_starts[i],
             &other_columns[0] + other_row_starts[i], other_row_starts[i + 1] - other_row_starts[i])
@@ -119,8 +121,8 @@ def add_scaled(
     cdef const floating[::1] a_values = first[0], b_values = second[0]
     cdef const int32_t[::1] a_columns = first[1], b_columns = second[1]
     cdef const int64_t[::1] a_starts = first[2], b_starts = second[2]
-    cdef Py_ssize_t i
-    for i in prange(row_starts.shape[0] - 1, nogil=True, num_threads=n_threads, schedule="static", chunksize=BLOCK):
+    cdef Py_ssize_t i, n_points = row_starts.shape[0] - 1
+    for i in prange(n_points, nogil=True, num_threads=startable(n_threads), schedule="static", chunksize=BLOCK):
         add_row(&a_values[0] + a_starts[i], &a_columns[0] + a_starts[i], a_starts[i + 1] - a_starts[i],
                 &b_values[0] + b_starts[i], &b_columns[0] + b_starts[i], b_starts[i + 1] - b_starts[i],
                 factor, &values_out[0] + row_starts[i], &columns_out[0] + row_starts[i])

@@ -19,6 +19,7 @@ from cython.parallel cimport prange, threadid
 from libc.math cimport ldexp, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
+from common.threads cimport startable
 from tsne.codes cimport Points, bits_per_component, cells_per_unit, sort_range
 from tsne.kernels cimport least_scale
 from tsne.nodes cimport GROUP, LEAF, STACK, UNOPENED
@@ -315,7 +316,7 @@ def build_tree(
     stack_out[:, :2] = 0
     with nogil:
         n_subtrees = grow_top(&grown, &columns[0, 0], &row[0], roots, &n_top, &cells[0, 0])
-    for subtree in prange(n_subtrees, nogil=True, num_threads=n_threads, schedule="dynamic"):
+    for subtree in prange(n_subtrees, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         grow_subtree(&grown, &columns[0, 0], &row[0], &stack_out[threadid(), 0], &stack_out[threadid(), 2],
                      roots[subtree], &cells[0, 0])
     with nogil:

@@ -6,6 +6,7 @@ from libc.math cimport ldexp
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from common.bounds cimport BOUND_BLOCK, bound_all
+from common.threads cimport startable
 from tsne.codes cimport (
     BUCKET_BITS, DIGIT_BITS, LOCAL, N_DIGITS, Points, bits_per_component, cells_per_unit, count_points, floor_log2,
     scatter_points, sort_range,
@@ -82,14 +83,14 @@ def order_points(
     n_digits = <Py_ssize_t>1 << bits
     with nogil:
         finest_side = lay_grid(positions, bounds_out, n_threads, &scale)
-    for chunk in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+    for chunk in prange(n_threads, nogil=True, num_threads=startable(n_threads), schedule="static"):
         count_points(&positions[0, 0], chunk * share, min((chunk + 1) * share, n_points), low, scale, n_components,
                      bits, &digits_out[0], &histogram_out[chunk, 0])
     sum_histograms(histogram_out[:n_threads], n_digits)
-    for chunk in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+    for chunk in prange(n_threads, nogil=True, num_threads=startable(n_threads), schedule="static"):
         scatter_chunk(positions, chunk * share, min((chunk + 1) * share, n_points), &digits_out[0],
                       &histogram_out[chunk, 0], &order_out[0], columns_out)
-    for digit in prange(n_digits, nogil=True, num_threads=n_threads, schedule="dynamic", chunksize=2):
+    for digit in prange(n_digits, nogil=True, num_threads=startable(n_threads), schedule="dynamic", chunksize=2):
         start = ends[digit - 1] if digit > 0 else 0
         place = n_points + threadid() * LOCAL if ends[digit] - start <= LOCAL else start
         sort_range(&points, &columns_out[0, 0], start, ends[digit], place, low, scale, 32 - bits, &row_out[0])

@@ -7,6 +7,8 @@ Everything grows from ``D_KL(p || q) = H(p, q) - H(p)``. Names load when they ar
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from . import _kernels  # noqa: F401 - its fork handlers must be there before a process that imports kullback forks
+
 if TYPE_CHECKING:
     from . import (
         affinities,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checks.names import check_same_index
+from ._threads import SPARE_BYTES, startable_threads
 
 if TYPE_CHECKING:
     from .readers import Source
@@ -71,11 +72,15 @@ class Blocks:
         """Let each reducer work in a thread of its own, until the rows end, an interrupt or a deadline.
 
         A block that has been begun is always finished. ``show`` is called with the number of rows that are done.
-        The first error of a thread stops the others and is raised when all have ended.
+        The first error of a thread stops the others and is raised when all have ended. Where the system has not so
+        many threads, fewer reducers work.
         """
         self._stop.clear()
         deadline = None if seconds is None else time.monotonic() + seconds
-        threads = [threading.Thread(target=self._work, args=(reduce,), daemon=True) for reduce in reducers]
+        n_workers = startable_threads(1 + len(reducers), SPARE_BYTES) - 1  # this thread waits
+        if not n_workers:
+            self._work(reducers[0])  # the system has no thread left
+        threads = [threading.Thread(target=self._work, args=(one,), daemon=True) for one in reducers[:n_workers]]
         try:
             for thread in threads:
                 thread.start()

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arrays import FloatArray
+from ._threads import SPARE_BYTES, startable_threads
 
 Found = tuple[npt.NDArray[Any], FloatArray]
 """Indices of neighbours and the distances to them, both of shape (n_rows, k)."""
@@ -179,11 +180,12 @@ def find_in_blocks(
         indices[block], distances[block] = find(block)
 
     blocks = list(blocks)
-    if n_threads == 1 or len(blocks) <= 1:
+    n_workers = startable_threads(1 + min(n_threads, len(blocks)), SPARE_BYTES) - 1
+    if n_workers <= 1:
         for block in blocks:
             work(block)
     else:
-        with ThreadPoolExecutor(n_threads) as pool:
+        with ThreadPoolExecutor(n_workers) as pool:
             list(pool.map(work, blocks))
     return indices, distances
 

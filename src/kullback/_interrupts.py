@@ -1,4 +1,4 @@
-"""Ctrl-C as an event, for work that can stop between two steps and keep what it has done."""
+"""Ctrl-C as an event, for work that can stop between two steps and keep what it has done; SIGTERM as an exception."""
 
 from __future__ import annotations
 
@@ -7,6 +7,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+TERMINATED = 128 + 15
+"""The exit status of a command that SIGTERM ended."""
+
+
+@contextmanager
+def leave_on_termination() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit, so that files that were begun are removed. Handlers of others stay as they are."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise SystemExit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ data are cut into cells, each of which is searched about a centre of its own, or
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from ._arrays import FloatArray
 from ._distances import Found, Indices, measure_all, nearest_of, row_blocks, search_all
+from ._threads import SPARE_BYTES, ProcessLock, check_memory, startable_threads
 
 SERIAL_WORK = 1e7
 """Below so many differences of coordinates, which take 1 ms, one thread serves as well, and a busy machine better."""
@@ -63,6 +63,10 @@ SAME = 2.0**-20
 CANDIDATES = 2**22
 """Candidates that are in memory at a time: 32 MB for their indices, and as much for their distances."""
 
+BLOCK_WORK, LEAST_ROWS, PROBED = 2**31, 256, 8
+"""Differences of coordinates in one call of faiss, which nothing interrupts: some 0.2 s. A call has at least so many
+rows. An inverted file compares a row with at most so small a share of all points."""
+
 MOST_CELLS = 64
 """How many cells points are cut into, at most."""
 
@@ -72,7 +76,7 @@ EXACT_MEMBERS = 10_000
 CLEAR_GAP = 2.0**10
 """If one more cell makes the radius of the cells so many times smaller, they are groups that are far apart."""
 
-_faiss_lock = threading.Lock()
+_faiss_lock = ProcessLock()
 
 
 class EuclideanSearch:
@@ -124,7 +128,9 @@ class EuclideanSearch:
             return search_all(self.points, asking, own, k, n_threads)
         indices, distances = np.empty((len(asking), k), dtype=np.int64), np.empty((len(asking), k))
         resolved = np.empty(len(asking), dtype=np.bool_)
-        for block in row_blocks(len(asking), CANDIDATES, k + 1 + SPARE):
+        compared = self.index.ntotal * asking.shape[1] // (1 if self.exact else PROBED)
+        rows_of_block = max(LEAST_ROWS, BLOCK_WORK // max(1, compared))
+        for block in row_blocks(len(asking), min(CANDIDATES, rows_of_block * (k + 1 + SPARE)), k + 1 + SPARE):
             found = self._find_block(asking[block], own[block], k, n_threads)
             indices[block], distances[block], resolved[block] = found
         if not resolved.all():
@@ -202,6 +208,8 @@ class EuclideanSearch:
     def _build(self, rows: npt.NDArray[np.float32], n_threads: int) -> Any:
         """Return the index of faiss that holds the rows."""
         n_points, n_features = rows.shape
+        if n_points**2 * n_features < SERIAL_WORK:
+            n_threads = 1
         with faiss_settings(n_threads) as faiss:
             index = flat = faiss.IndexFlatL2(n_features)
             if not self.exact:
@@ -303,9 +311,10 @@ def faiss_settings(n_threads: int) -> Iterator[Any]:
     """Give faiss so many threads and keep it off its BLAS; restore both at the end, as they belong to the process."""
     import faiss
 
+    check_memory(SPARE_BYTES)
     with _faiss_lock:
         threads, threshold = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
-        faiss.omp_set_num_threads(n_threads)
+        faiss.omp_set_num_threads(startable_threads(n_threads, SPARE_BYTES))
         faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
         try:
             yield faiss

@@ -12,7 +12,33 @@ from typing import Any
 
 from ._kernels import cpu
 
-_blas_lock = threading.Lock()
+
+class ProcessLock:
+    """A lock on what belongs to the whole process, which is free in a forked child whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+_blas_lock = ProcessLock()
+
+
+SPARE_BYTES = 2**25
+"""Memory that the threads of other libraries and of Python may need beside their stacks."""
+
+LEAST_CAP, THREADS_PER_CPU = 16, 4
+"""No more threads are started than so many for each CPU of the machine, but so many on the smallest."""
 
 
 def available_threads() -> int:
@@ -22,16 +48,26 @@ def available_threads() -> int:
     -------
     int
         The value of ``OMP_NUM_THREADS`` where it is set, and otherwise the number of CPUs that this process may run on.
-        In a build without OpenMP it is 1.
+        It is at most `most_threads`.
+        It is 1 in a build without OpenMP, and in a child that was forked where a libgomp older than version 9 is
+        loaded, because with more threads the child would hang.
     """
-    if not cpu.openmp():
+    if not cpu.openmp() or cpu.is_serial():
         return 1
     requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if requested.isdecimal() and int(requested) >= 1:
-        return int(requested)
+        return min(int(requested), most_threads())
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def most_threads() -> int:
+    """Return how many threads are started at most: 4 for each CPU of the machine, or 16 if that is more.
+
+    More threads take longer, and each takes the address space of its stack.
+    """
+    return max(LEAST_CAP, THREADS_PER_CPU * (os.cpu_count() or 1))
 
 
 def resolve_threads(n_threads: int | None, *, name: str = "n_threads") -> int:
@@ -48,7 +84,8 @@ def resolve_threads(n_threads: int | None, *, name: str = "n_threads") -> int:
     Returns
     -------
     int
-        A number that is at least 1, and exactly 1 in a build without OpenMP.
+        A number that is at least 1 and at most `most_threads`, and exactly 1 where no threads can be had: see
+        `available_threads`. Larger numbers count as the largest, since the number of threads changes no result.
 
     Raises
     ------
@@ -67,7 +104,16 @@ def resolve_threads(n_threads: int | None, *, name: str = "n_threads") -> int:
         raise ValueError(f"{name} must be None, positive, or negative to count back from all, got 0")
     if count < 0:
         return max(1, available_threads() + 1 + count)
-    return count if cpu.openmp() else 1
+    return min(count, most_threads()) if cpu.openmp() and not cpu.is_serial() else 1
+
+
+def startable_threads(n_threads: int, spare_bytes: int = 0) -> int:
+    """Return how many of ``n_threads`` threads can be started now, beside an allocation of so many bytes.
+
+    libgomp ends the process where the system refuses a thread, as it does under limits of memory and of processes. The
+    kernels of t-SNE ask for themselves. It is at least 1, as one thread needs no other.
+    """
+    return cpu.startable_threads(n_threads, spare_bytes) if n_threads > 1 else 1
 
 
 def useful_threads(n_threads: int, n_items: int, items_per_thread: int) -> int:
@@ -77,6 +123,12 @@ def useful_threads(n_threads: int, n_items: int, items_per_thread: int) -> int:
     late costs the others a time slice.
     """
     return max(1, min(n_threads, n_items // items_per_thread))
+
+
+def check_memory(n_bytes: int) -> None:
+    """Raise a MemoryError unless so many bytes can be allocated: for libraries that end the process without memory."""
+    if not cpu.has_memory(n_bytes):
+        raise MemoryError(f"{n_bytes >> 20} MB of memory cannot be had")
 
 
 @contextmanager

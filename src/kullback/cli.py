@@ -31,6 +31,7 @@ from ._cli_files import (
     read_rows,
 )
 from ._cli_tables import Layout, format_csv, is_csv
+from ._interrupts import leave_on_termination
 from ._outputs import name_path, write_file
 
 if TYPE_CHECKING:
@@ -49,11 +50,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Run the command line and return its exit status: 0, 2 for bad input, 130 when interrupted.
+
+    SIGTERM raises SystemExit with status 143.
+    """
     try:
         arguments = _make_parser().parse_args(argv)
         run: Callable[[argparse.Namespace], None] = arguments.run
-        run(arguments)
+        with leave_on_termination():
+            run(arguments)
     except KeyboardInterrupt as stop:
         print(f"kullback: interrupted, {str(stop) or 'nothing was written'}", file=sys.stderr)
         return 130

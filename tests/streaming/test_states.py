@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from kullback.streaming import PairedDivergence, RowDivergence, RowValues
+from kullback.streaming import HistogramDivergence, PairedDivergence, RowDivergence, RowValues
 
 
 def mutations(state):
@@ -207,7 +207,7 @@ def test_hostile_files(make, tmp_path):
         RowDivergence.load(path)
 
 
-def test_features_that_a_file_only_claims(tmp_path):
+def test_features_that_a_file_only_claims(make, tmp_path):
     """No memory is taken for features of which there are no counts."""
     make("histogram").save(tmp_path / "x.npz")
     arrays = dict(np.load(tmp_path / "x.npz"))

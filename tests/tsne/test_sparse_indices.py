@@ -72,3 +72,16 @@ def test_room_for_more_values():
     P.indptr[-1] -= 29
     assert affinities.given(P).P.sum() == pytest.approx(1)
     assert abs(affinities.given(P).P.toarray() - expected).max() > 0
+
+
+def test_rows_with_wide_indices_have_the_distances_of_others():
+    """SciPy gives indices of 64 bits to what is made of them; scikit-learn's Manhattan distance takes none."""
+    rng = np.random.default_rng(0)
+    places = np.repeat(np.arange(270), 5), rng.integers(250_000, size=1350)  # so wide that it is never dense
+    wide = sparse.csr_array((rng.random(1350), places), shape=(270, 250_000))
+    narrow = wide.copy()
+    narrow.indices, narrow.indptr = wide.indices.astype(np.int32), wide.indptr.astype(np.int32)
+    assert wide.indices.dtype == np.int64
+    found = [neighbors.nearest_neighbors(X, 3, metric="manhattan", n_threads=1) for X in (wide, narrow)]
+    np.testing.assert_array_equal(*(indices for indices, _ in found))
+    np.testing.assert_array_equal(*(distances for _, distances in found))

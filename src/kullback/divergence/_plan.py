@@ -20,10 +20,13 @@ from .._checks.probabilities import Distribution, check_distribution, check_same
 from .._checks.scalars import check_base, check_normalize, check_smoothing, check_temperature
 from .._kernels import divergence_rows as kernel
 from .._options import Axis, FloatArray
-from .._threads import resolve_threads
+from .._threads import resolve_threads, startable_threads
 
 SERIAL_ELEMENTS = 1 << 15
 """Below so many elements, waking a second thread costs more than it saves."""
+
+CALL_ELEMENTS = 1 << 26
+"""Elements of one call of the kernel, which nothing interrupts: some 0.1 s, or longer where they are on a disk."""
 
 
 class Rows(NamedTuple):
@@ -86,6 +89,18 @@ def _at_most_three_axes(arrays: Sequence[npt.NDArray[Any]]) -> Iterator[Sequence
     ]
     for index in np.ndindex(*shape[:-3]):
         yield [array[index] for array in merged]
+
+
+def _in_calls(arrays: Sequence[npt.NDArray[Any]]) -> Iterator[Sequence[npt.NDArray[Any]]]:
+    """Yield the views of `_at_most_three_axes`, cut along their first axis where they are larger than a call."""
+    for parts in _at_most_three_axes(arrays):
+        size, length = parts[0].size, len(parts[0])
+        if size <= CALL_ELEMENTS or parts[0].ndim == 1:
+            yield parts
+            continue
+        step = max(1, CALL_ELEMENTS * length // size)
+        for start in range(0, length, step):
+            yield [part[start : start + step] for part in parts]
 
 
 class _Scratch(threading.local):
@@ -176,7 +191,7 @@ class Plan:
         n_threads = resolve_threads(n_threads)
         values = np.empty((len(self.measures), n_rows))
         start = 0
-        for parts in _at_most_three_axes(rows.arrays):
+        for parts in _in_calls(rows.arrays):
             count = math.prod(parts[0].shape[:-1])
             result = values if count == n_rows else np.empty((len(self.measures), count))
             status = self._run(reduction, parts, result, n_threads)
@@ -196,7 +211,8 @@ class Plan:
         p, q = parts[0], parts[1] if len(parts) > 1 else None
         scratch = aligned_empty((reduction.scratch_size(p, q, n_threads),), np.float64)
         status = np.zeros(values_out.shape[1], dtype=np.uint8)
-        failed = reduction.reduce(p, q, values_out.reshape(-1), status, scratch, n_threads)
+        out = values_out.reshape(-1)
+        failed = reduction.reduce(p, q, out, status, scratch, startable_threads(n_threads))
         return status if failed >= 0 else None
 
     def _raise(self, rows: Rows, row: int, status: int) -> None:

@@ -20,7 +20,8 @@ from .._checks.scalars import check_base, check_choice, check_integer
 from .._checks.sparse import is_sparse
 from .._kernels import divergence_pairs as kernel
 from .._options import FloatArray, Normalize
-from .._threads import resolve_threads
+from .._threads import resolve_threads, startable_threads
+from ._plan import SERIAL_ELEMENTS
 from ._rows import MEASURES
 
 PairwiseMeasure: TypeAlias = Literal[
@@ -133,7 +134,8 @@ def pairwise_divergence(
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"P and Q must have equally many columns, got {first.shape[1]} and {second.shape[1]}")
     shape = first.shape[0], second.shape[0]
-    threads = resolve_threads(n_threads)
+    small = math.prod(shape) * first.shape[1] < SERIAL_ELEMENTS
+    threads = 1 if n_threads is None and small else resolve_threads(n_threads)
     sparse = is_sparse(first) or is_sparse(second)
     tiles: Callable[..., Callable[[slice, slice], FloatArray]] = _SparseTiles if sparse else _Tiles
     if k is not None:
@@ -245,13 +247,15 @@ class _Tiles:
         p, q = self.p[rows], self.q[columns]
         slow = self.slow[0][rows], self.slow[1][columns]
         if self.product is None:
-            kernel.all_pairs(p, q, *slow, number, self.unit, values, self.n_threads)
+            kernel.all_pairs(p, q, *slow, number, self.unit, values, startable_threads(self.n_threads))
             return values
         values[:] = self.product(rows, columns)
         near = tuple(np.ascontiguousarray(index) for index in np.nonzero(values < self.cancelled))
         if near[0].size:
             exact = np.empty(near[0].size)
-            kernel.listed_pairs(p, q, *slow, near[0], near[1], number, self.unit, exact, self.n_threads)
+            kernel.listed_pairs(
+                p, q, *slow, near[0], near[1], number, self.unit, exact, startable_threads(self.n_threads)
+            )
             values[near] = exact
         return values
 
@@ -268,7 +272,7 @@ class _Tiles:
         """Return JS = H(m) - (H(p) + H(q)) / 2, which takes one logarithm an element, that of H(m)."""
         values = np.empty((rows.stop - rows.start, columns.stop - columns.start))
         p, q, slow = self.p[rows], self.q[columns], (self.slow[0][rows], self.slow[1][columns])
-        kernel.all_pairs(p, q, *slow, MEASURES["mixture"], 1.0, values, self.n_threads)
+        kernel.all_pairs(p, q, *slow, MEASURES["mixture"], 1.0, values, startable_threads(self.n_threads))
         values += self.half_negative_entropies[0][rows, None]
         values += self.half_negative_entropies[1][columns]
         values *= self.unit

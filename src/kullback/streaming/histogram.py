@@ -14,7 +14,7 @@ from .._checks.scalars import check_base, check_choices, check_integer, check_re
 from .._checks.streams import check_categories, check_claims, check_codes, check_counts, check_edges, check_features
 from .._kernels import histogram as histogram_kernel
 from .._states import Arrays, refuse_unknown, take
-from .._threads import resolve_threads, useful_threads
+from .._threads import resolve_threads, startable_threads, useful_threads
 from ._histogram_result import HistogramResult, Values
 from ._state import Accumulator
 
@@ -184,7 +184,9 @@ class HistogramDivergence(Accumulator):
         threads = resolve_threads(self.n_threads)
         parts = threads if len(array) >= _ROWS_PER_THREAD * threads else 1
         counts = np.zeros((parts, self.n_features, self.n_bins + 1), np.int64)
-        histogram_kernel.count_bins(array, self._padded(array.dtype), self.edges.shape[1], counts, threads)
+        histogram_kernel.count_bins(
+            array, self._padded(array.dtype), self.edges.shape[1], counts, startable_threads(parts)
+        )
         total: NDArray[np.int64] = counts[0] if parts == 1 else counts.sum(0)
         return total
 
@@ -321,7 +323,7 @@ class HistogramDivergence(Accumulator):
         codes = np.array([MEASURES.index(name) for name in self.measures], np.intc)
         values, totals = np.empty((len(codes), len(rows))), np.empty(len(rows), np.int64)
         threads = useful_threads(resolve_threads(self.n_threads), rows.size, _BINS_PER_THREAD)
-        histogram_kernel.compare_counts(p, rows, codes, self.smoothing, values, totals, threads)
+        histogram_kernel.compare_counts(p, rows, codes, self.smoothing, values, totals, startable_threads(threads))
         if (values < 0).any():  # the kernel writes -1 where a count is out of range
             check_counts(q, "counts", q.shape)
         shape = q.shape[:-1]

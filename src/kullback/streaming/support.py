@@ -17,7 +17,7 @@ from .._checks.streams import check_support, check_total, raise_bad_logits
 from .._kernels import exact_sum as exact_sum_kernel
 from .._kernels import support as support_kernel
 from .._states import Arrays, refuse_unknown, take
-from .._threads import resolve_threads
+from .._threads import resolve_threads, startable_threads
 from ._exact import MAX_COUNT, MAX_PENDING, N_CHUNKS_VALUES, is_canonical, to_float, to_fraction
 from ._state import Accumulator
 from ._support_result import SupportResult
@@ -212,14 +212,15 @@ class SupportDivergence(Accumulator):
         """Return the contents of some elements, with windows that begin at ``tops``."""
         threads = resolve_threads(self.n_threads)
         parts = threads if left.size >= _ELEMENTS_PER_THREAD * threads else 1
+        run = startable_threads(parts)
         sums = np.zeros((parts, *self._shape), np.int64)
         infinite = np.zeros((parts, len(self._names)), np.int64)
         for start in range(0, left.size, MAX_PENDING):
             chunk = slice(start, start + MAX_PENDING)
             if self.from_logits:
-                support_kernel.add_logits(left[chunk], right[chunk], self._codes, *tops, sums, infinite, threads)
+                support_kernel.add_logits(left[chunk], right[chunk], self._codes, *tops, sums, infinite, run)
             else:
-                support_kernel.add_probabilities(left[chunk], right[chunk], self._codes, sums, infinite, threads)
+                support_kernel.add_probabilities(left[chunk], right[chunk], self._codes, sums, infinite, run)
             exact_sum_kernel.carry(sums.reshape(-1, N_CHUNKS_VALUES))
         total = sums[0] if parts == 1 else sums.sum(0)
         return _Contents(total, infinite[0] if parts == 1 else infinite.sum(0), tops, left.size, eps, parts)

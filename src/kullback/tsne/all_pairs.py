@@ -11,12 +11,16 @@ from scipy import sparse
 from .._arrays import FloatArray
 from .._checks.data import check_distance_values, check_rows_of_probabilities
 from .._distances import Found, Indices, nearest_in_rows
+from .._threads import SPARE_BYTES, startable_threads
 
 BLOCK_ELEMENTS = 2**22
 """Distances that are computed at a time, and elements of sparse rows that are dense at a time: 32 MB in float64."""
 
 BLOCK_PAIRS = 32
 """Pairs whose distances are the diagonal of a matrix. One pair at a time costs as much as so many rows do."""
+
+JOBLIB_THREADS = 4
+"""Threads that joblib has beside its workers, ours among them."""
 
 SPARSE_METRICS = ("cityblock", "l1", "manhattan")
 """Metrics that scikit-learn computes from sparse rows. For others, blocks of rows are made dense."""
@@ -76,6 +80,8 @@ class AllPairsSearch:
         """Return the rows in the form that the metric takes."""
         if self.metric == "jensen_shannon":
             return check_rows_of_probabilities(X, "X")
+        if sparse.issparse(X) and X.indices.dtype != np.int32 and max(*X.shape, X.nnz) < 2**31:
+            X = sparse.csr_array((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int32)), X.shape)
         return X != 0 if self.boolean else X
 
     def _search(self, rows: Any, k: int, n_threads: int, *, own_rows: bool) -> Found:
@@ -108,8 +114,9 @@ class AllPairsSearch:
             )
         from sklearn.metrics import pairwise_distances
 
+        n_jobs = max(1, startable_threads(n_threads + JOBLIB_THREADS, SPARE_BYTES) - JOBLIB_THREADS)
         with np.errstate(invalid="ignore", divide="ignore"):
-            distances = pairwise_distances(rows, others, metric=self.metric, n_jobs=n_threads, **self.params)
+            distances = pairwise_distances(rows, others, metric=self.metric, n_jobs=n_jobs, **self.params)
         return self._check(np.asarray(distances))
 
     def _paired(self, rows: FloatArray, others: FloatArray) -> FloatArray:

@@ -27,7 +27,7 @@ from .affinities import Affinities
 from .barnes_hut import ZOrder
 from .gradient import entropy_of, loss_of
 from .progress import progress_bar
-from .rates import Rates
+from .rates import DESCENT_POINTS_PER_THREAD, Rates
 from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, get_grid, make_repulsion, set_grid
 from .saved_embedding import LossRecord, SavedEmbedding, pack, unpack
 from .schedules import Schedule, Schedules
@@ -37,9 +37,6 @@ from .stop_rules import CHECK_EVERY, StopRules
 __all__ = ["CHECK_EVERY", "Embedding", "Schedule", "State"]
 
 LOSS_DTYPE = np.dtype([("iteration", np.int64), ("entropy", float), ("cross_entropy", float), ("kl_divergence", float)])
-
-DESCENT_POINTS_PER_THREAD = 50_000
-"""Points of a step of the descent that are worth a thread. With fewer points it is bound by memory."""
 
 
 class Embedding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import product
 from math import comb, factorial, inf, log, log1p, prod, sqrt
@@ -13,7 +14,7 @@ from scipy import fft
 
 from .._arrays import FloatArray
 from .._kernels import repulsion_fft
-from .._threads import useful_threads
+from .._threads import SPARE_BYTES, startable_threads, useful_threads
 
 NODES_PER_WORKER = 2**20
 """Grid nodes that are worth a thread of SciPy. Its threads compete with those of OpenMP, which spin meanwhile."""
@@ -132,6 +133,9 @@ class FFTRepulsion:
         self.grid = np.zeros((1,) * (3 - self.n_components) + padded, self.dtype)
         doubled = float(np.prod(2.0 * np.array(self.n_nodes)))
         self.n_workers = useful_threads(self.n_threads, int(doubled), NODES_PER_WORKER)
+        pool = 1 + (os.cpu_count() or 1)  # SciPy starts a thread for each CPU
+        if self.n_workers > 1 and startable_threads(pool, SPARE_BYTES) < pool:
+            self.n_workers = 1
         self.spectrum = np.empty(
             (*(2 * n for n in self.n_nodes[:-1]), self.n_nodes[-1] + 1), np.result_type(self.dtype, np.complex64)
         )

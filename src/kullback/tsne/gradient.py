@@ -24,9 +24,9 @@ from .._checks.data import check_positions
 from .._checks.graphs import check_affinities
 from .._checks.scalars import check_dof, check_integer, check_real, check_tolerance
 from .._kernels import attraction
-from .._threads import resolve_threads
+from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
-from .repulsion import METHODS, ExactRepulsion, repel_once
+from .repulsion import METHODS, POINTS_PER_THREAD, ExactRepulsion, repel_once
 
 __all__ = [
     "METHODS", "attractive_forces", "gradient_error", "point_kl", "repulsive_forces", "tsne_gradient", "tsne_loss",
@@ -152,7 +152,8 @@ def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: 
     parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
     dof = check_dof(dof)
     forces = np.empty_like(positions)
-    attraction.accumulate_attraction(*parts, positions, dof, forces, resolve_threads(n_threads))
+    threads = useful_threads(resolve_threads(n_threads), len(positions), POINTS_PER_THREAD)
+    attraction.accumulate_attraction(*parts, positions, dof, forces, threads)
     return forces
 
 
@@ -275,7 +276,8 @@ def tsne_loss(
     )
     _check_sum(sum_q, dof)
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
-    log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, resolve_threads(n_threads))
+    threads = useful_threads(resolve_threads(n_threads), len(positions), POINTS_PER_THREAD)
+    log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, threads)
     return loss_of(entropy_of(parts[0]), log_affinity, sum_q)
 
 
@@ -389,7 +391,8 @@ def gradient_error(
     )
 
     exact = positions.astype(np.float64)
-    engine = ExactRepulsion(exact.shape, np.float64, dof, resolve_threads(n_threads))
+    threads = useful_threads(resolve_threads(n_threads), n_points, POINTS_PER_THREAD)
+    engine = ExactRepulsion(exact.shape, np.float64, dof, threads)
     forces = np.empty_like(exact[rows])
     engine.repel(rows.astype(np.int32), exact, forces)
     finer: dict[str, Any] = {"method": "exact"} if n_points <= EXACT_SUM_POINTS else {"tolerance": 1e-3}

@@ -20,15 +20,16 @@ from .._checks.data import check_positions
 from .._checks.outputs import check_positions_out
 from .._checks.scalars import check_dof
 from .._kernels import attraction, descent, placement
-from .._threads import resolve_threads
+from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
 from . import affinities
 from .fft_repulsion import MOST_NODES, FFTRepulsion, Spline, grid_nodes, kernel_width, self_force
 from .gradient import tsne_loss
 from .initialization import START_STD
+from .joint import ROWS_PER_THREAD
 from .neighbors import Graph, NeighborIndex
-from .rates import Rates
-from .repulsion import EXACT_POINTS, make_repulsion
+from .rates import DESCENT_POINTS_PER_THREAD, Rates
+from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, make_repulsion
 
 LARGEST_PERPLEXITY = 10.0
 """Effective neighbours of a new point, at most. On MNIST, 1-neighbour accuracy in the map was 0.974 at 5 and 10,
@@ -45,6 +46,9 @@ MAX_EVALUATIONS = 200
 
 TOLERANCE = 1e-6
 """Shortest step, as a share of the map's extent: about the rounding of its float32 positions."""
+
+NEW_POINTS_PER_THREAD = 16
+"""New points that are worth a thread. They take it about a millisecond."""
 
 LEAST_CHUNK_ROWS, CHUNK_ELEMENTS = 64, 2**22
 """New rows are placed in chunks of so many elements, which take 32 MB in float64, but of at least so many rows."""
@@ -268,6 +272,7 @@ class _Field:
         positions = np.empty((n_new, n_components)) if start is None else start.copy()
         slopes, losses, scratch = np.empty_like(positions), np.empty(n_new), np.empty((n_new, 2 * n_components))
         rows = conditional, graph.columns, graph.row_starts
+        n_threads = useful_threads(n_threads, n_new, NEW_POINTS_PER_THREAD)
         if start is None:
             placement.start_points(*rows, self, scratch, positions, n_threads)
         placement.place_points(*rows, self, max_iter, scratch, positions, slopes, losses, n_threads)
@@ -281,6 +286,7 @@ def _conditional(graph: Graph, perplexity: float, n_threads: int) -> FloatArray:
     largest = distances[starts[1:] - 1]  # rows are sorted
     scaled = np.ldexp(distances, -np.repeat(np.frexp(largest)[1], np.diff(starts)))
     conditional: FloatArray = np.empty_like(scaled)
+    n_threads = useful_threads(n_threads, n_rows, ROWS_PER_THREAD)
     _kernels.perplexity.search_bandwidths(
         scaled, starts, perplexity, conditional, np.empty(n_rows), np.empty(n_rows), n_threads
     )
@@ -333,14 +339,16 @@ def grow(
     sums = np.empty((-(-n_new // descent.BLOCK_POINTS), positions.shape[1] + 1))
     engine: dict[str, Any] = {"method": reference.method, "theta": reference.theta, "dof": reference.dof}
     repel = make_repulsion(positions.shape, np.float32, **engine, n_threads=n_threads)
+    force_threads = useful_threads(n_threads, n_new, POINTS_PER_THREAD)
+    step_threads = useful_threads(n_threads, n_new, DESCENT_POINTS_PER_THREAD)
     for _ in range(GROW_ITER):
-        attraction.accumulate_attraction(values, columns, starts, positions, reference.dof, attracted, n_threads)
+        attraction.accumulate_attraction(values, columns, starts, positions, reference.dof, attracted, force_threads)
         sum_q = repel(positions, repelled)
         if not sum_q > 0:
             raise ArithmeticError(f"the points are so far apart that Z = {sum_q} at dof = {reference.dof:g}")
         rates = Rates(1.0, 1 / sum_q, n_old + n_new, momentum=GROW_MOMENTUM, max_step=GROW_MAX_STEP)
         centre = np.zeros(positions.shape[1])  # it must stay where it is
-        descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, centre, sums, n_threads)
+        descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, centre, sums, step_threads)
     grown = np.concatenate([reference.positions, moving])
     return grown, tsne_loss(joint.P, grown, **engine, n_threads=n_threads)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+DESCENT_POINTS_PER_THREAD = 50_000
+"""Points of a step of the descent that are worth a thread. With fewer points it is bound by memory."""
+
 
 class Rates(NamedTuple):
     """What one step of the descent depends on besides the state and the forces; saved maps hold it in this order."""
