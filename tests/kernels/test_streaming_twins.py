@@ -11,7 +11,7 @@ from kullback.streaming.histogram import MEASURES
 from kullback.streaming.support import N_WINDOWS
 
 SIZES = [0, 1, 2, 7, 8, 9, 257]
-NOTHING, NO_GROUPS = np.empty(0), np.empty(0, np.int64)
+NO_GROUPS = np.empty(0, np.int64)
 N_TERMS, N_LOGIT_TERMS = 9, 7
 
 
@@ -62,30 +62,49 @@ def test_rows(level, n, weighted, grouped):
     values = hard_values(rng, n)
     for bad in (np.nan, np.inf, -np.inf, 1e308):
         values[rng.random(n) < 0.1] = bad
-    weights = rng.integers(0, 30, n) / 4 if weighted else NOTHING
-    groups = rng.integers(0, 3, n) if grouped else NO_GROUPS
+    values = np.concatenate([values, np.roll(values, 1)])
+    weights = rng.integers(0, 30, n) / 4 if weighted else None
+    groups = rng.integers(0, 3, n) if grouped else None
+    keys = np.zeros((2, 2 * n + 1), np.int64)
+    sizes = np.ones((2, 2), np.int64)
     n_sums = 5 if weighted else 2
     ours, twin = chunks(6, n_sums, products=True), fractions(6, n_sums)
     counts = np.zeros((2, 6, 4), np.int64)
     extremes = np.tile([np.inf, -np.inf], (2, 6, 1))
-    kernel.accumulate_rows(values, weights, groups, 2, 1, ours, counts[0], extremes[0])
-    reference.accumulate_rows(values, weights, groups, 2, 1, twin, counts[1], extremes[1])
+    kernel.accumulate_rows(values, 2, weights, groups, ours, counts[0], extremes[0], keys[0], sizes[0], 3)
+    reference.accumulate_rows(values, 2, weights, groups, twin, counts[1], extremes[1], keys[1], sizes[1], 3)
     flat = ours.reshape(-1, ours.shape[-1])
     kernel.carry(flat)
     assert (flat == reference.carry(twin.reshape(-1), flat.shape[1])).all()
     assert (counts[0] == counts[1]).all()
     assert (extremes[0] == extremes[1]).all()
+    assert (keys[0] == keys[1]).all()
+    assert sizes[0].tolist() == sizes[1].tolist() == [3, 1 + counts[0, :, [0, 2]].sum()]
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_order_keys(level, n):
-    """Keys of buckets are equal, for infinity, both zeros and subnormal numbers too."""
-    values = hard_values(np.random.default_rng(n), n)
-    values[: n // 4] = np.resize([np.inf, -np.inf, 5e-324, -5e-324, 0.0, -0.0], n // 4)
-    keys = np.empty((2, n), np.int64)
-    _kernels.load("exact_sum", level).order_keys(values, 42, keys[0])
-    reference.order_keys(values, 42, keys[1])
-    assert (keys[0] == keys[1]).all()
+@pytest.mark.parametrize("clustered", [False, True])
+def test_pairs(level, n, clustered):
+    """Sums and counts of pairs and of their clusters are equal, whichever side is infinite or NaN."""
+    rng = np.random.default_rng(n)
+    kernel = _kernels.load("exact_sum", level)
+    a, b = hard_values(rng, n), hard_values(rng, n)
+    b[rng.random(n) < 0.2] = 0
+    for values in (a, b):
+        for bad in (np.nan, np.inf, -np.inf, 1.7e308, -1.7e308):
+            values[rng.random(n) < 0.1] = bad
+    clusters = rng.integers(0, 3, n) if clustered else None
+    ours, twin, cluster_sums = chunks(3, 2, products=True), fractions(3, 2), (chunks(3), fractions(3))
+    counts, cluster_rows = np.zeros((2, 6), np.int64), np.zeros((2, 3), np.int64)
+    sizes = np.zeros((2, 1), np.int64)
+    kernel.accumulate_pairs(a, b, clusters, ours, counts[0], cluster_sums[0], cluster_rows[0], sizes[0], 3)
+    reference.accumulate_pairs(a, b, clusters, twin, counts[1], cluster_sums[1], cluster_rows[1], sizes[1], 3)
+    for found, expected in ((ours.reshape(6, -1), twin.reshape(-1)), cluster_sums):
+        kernel.carry(found)
+        assert (found == reference.carry(expected, found.shape[1])).all()
+    assert counts[0].tolist() == counts[1].tolist()
+    assert cluster_rows[0].tolist() == cluster_rows[1].tolist()
+    assert sizes.tolist() == [[3], [3]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -36,6 +36,7 @@ from .measures import (
 from .placement import place_point, placement_loss
 from .streaming import (
     RowDivergence,
+    accumulate_pairs,
     accumulate_rows,
     add_logits,
     add_probabilities,
@@ -44,7 +45,6 @@ from .streaming import (
     carry,
     compare_counts,
     count_bins,
-    order_keys,
     survey_logits,
 )
 from .topk import kl_divergence_topk
@@ -52,6 +52,7 @@ from .topk import kl_divergence_topk
 __all__ = [
     "Decomposition",
     "RowDivergence",
+    "accumulate_pairs",
     "accumulate_rows",
     "add_logits",
     "add_probabilities",
@@ -81,7 +82,6 @@ __all__ = [
     "kl_divergence_topk",
     "log_loss",
     "mutual_information",
-    "order_keys",
     "pairwise_divergence",
     "perplexity",
     "place_point",

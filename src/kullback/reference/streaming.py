@@ -78,21 +78,28 @@ def add_products(left: Array, right: Array, groups: Array, sums: Array) -> None:
 
 
 def accumulate_rows(
-    values: Array, weights: Array, groups: Array, n_measures: int, measure: int, sums: Array, counts: Array,
-    extremes: Array,
+    values: Array, n_measures: int, weights: Array | None, groups: Array | None, sums: Array, counts: Array,
+    extremes: Array, keys: Array | None, sizes: Array, n_groups: int,
 ) -> None:  # fmt: skip
-    """Add the values x of rows with weights w to the statistics of one measure, in the group of each row.
+    """Add the values x of rows with weights w to the statistics of their measures and groups.
 
     ``sums`` hold w x and (w x)^2, and with weights also w x w, w and w^2. ``counts`` hold how many values are finite,
-    zero, infinite and NaN. ``extremes`` hold the least and the largest finite value.
+    zero, infinite and NaN. ``extremes`` hold the least and the largest finite value. The key of each value that has a
+    rank is appended to ``keys``.
     """
-    for i, value in enumerate(values.tolist()):
-        weight = float(weights[i]) if len(weights) else 1.0
+    n_keys = int(sizes[1])
+    rows = values.reshape(n_measures, -1)
+    for measure, i in np.ndindex(*rows.shape):
+        value, weight = float(rows[measure, i]), 1.0 if weights is None else float(weights[i])
         if weight == 0:
             continue
-        statistic = (int(groups[i]) if len(groups) else 0) * n_measures + measure
+        statistic = (0 if groups is None else int(groups[i])) * n_measures + measure
         weighted = value * weight
-        if not math.isfinite(value) or not math.isfinite(weighted):
+        is_finite = math.isfinite(value) and math.isfinite(weighted)
+        if keys is not None and (is_finite or value > 0):
+            keys[n_keys] = statistic * _KEYS_PER_STATISTIC + order_key(value if is_finite else math.inf)
+            n_keys += 1
+        if not is_finite:
             counts[statistic, 2 if value > 0 else 3] += 1
             continue
         counts[statistic, 0] += 1
@@ -101,6 +108,43 @@ def accumulate_rows(
         x, w = Fraction(weighted), Fraction(weight)
         for k, term in enumerate((x, x * x, x * w, w, w * w)[: sums.shape[1]]):
             sums[statistic, k] += term
+    sizes[:2] = n_groups, n_keys
+
+
+_PRECISION = 10
+_KEYS_PER_STATISTIC = 1 << (12 + _PRECISION)
+
+
+def order_key(value: float) -> int:
+    """Return an integer key, such that keys have the order of the values.
+
+    It is the sign times the bits of the magnitude without all but ten bits of the mantissa, plus that of zero.
+    """
+    magnitude = int(np.float64(abs(value)).view(np.int64)) >> (52 - _PRECISION)
+    return _KEYS_PER_STATISTIC // 2 + (magnitude if value >= 0 else -magnitude)
+
+
+def accumulate_pairs(
+    a: Array, b: Array, clusters: Array | None, sums: Array, counts: Array, cluster_sums: Array, cluster_rows: Array,
+    sizes: Array, n_clusters: int,
+) -> None:  # fmt: skip
+    """Add pairs of values to the sums of a - b, of a, of b and of their squares, and to the sums of their clusters."""
+    for i, pair in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
+        difference = pair[0] - pair[1]
+        infinite = [math.isinf(value) for value in pair]
+        if math.isnan(difference) or (math.isinf(difference) and not any(infinite)):
+            counts[5] += not all(infinite)
+            counts[3:5] += all(infinite)
+        elif any(infinite):
+            counts[3:5] += infinite
+        else:
+            counts[:3] += 1, pair[0] < pair[1], pair[1] < pair[0]
+            for k, value in enumerate((difference, *pair)):
+                sums[k] += Fraction(value), Fraction(value) ** 2
+            if clusters is not None:
+                cluster_sums[clusters[i]] += Fraction(difference)
+                cluster_rows[clusters[i]] += 1
+    sizes[0] = n_clusters
 
 
 def carry(sums: Array, n_chunks: int) -> Array:
@@ -116,15 +160,6 @@ def carry(sums: Array, n_chunks: int) -> Array:
             integer, chunks[i, k] = divmod(integer, 1 << 32)
         chunks[i, -1] = integer
     return chunks
-
-
-def order_keys(values: Array, shift: int, keys_out: Array) -> None:
-    """Write an integer key for each value, such that the keys have the order of the values.
-
-    A key is the sign times the bits of the magnitude, without the lowest ``shift`` bits.
-    """
-    magnitude = np.abs(values).view(np.int64) >> shift
-    keys_out[:] = np.where(values < 0, -magnitude, magnitude)
 
 
 # ---- histogram

@@ -8,10 +8,12 @@ There is one class for each quantity that is estimated:
 - ``PairedDivergence`` compares two candidates with one reference on the same rows.
 """
 
-from .histogram import HistogramDivergence, HistogramResult
+from ._histogram_result import HistogramResult
+from ._support_result import SupportResult
+from .histogram import HistogramDivergence
 from .paired import PairedDivergence, PairedResult
 from .row import RowDivergence, RowResult, RowStatistics, RowValues
-from .support import SupportDivergence, SupportResult
+from .support import SupportDivergence
 
 __all__ = [
     "HistogramDivergence", "HistogramResult", "PairedDivergence", "PairedResult", "RowDivergence",

@@ -11,56 +11,68 @@ Label = int | str
 
 
 class Labels:
-    """Labels in the order in which they first came, each with a row of its own: all integers or all strings."""
+    """Labels in the order in which they first came, each with a row of its own: all integers or all strings.
 
-    def __init__(self, *, name: str = "group", option: str = "groups") -> None:
+    Labels are appended before the arrays change to which their rows belong, and an error may come in between. So the
+    owner of these arrays counts the labels, and passes on how many are known. Those after them are forgotten.
+    """
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.option = option
         self.names: list[Label] = []
         self._row_of: dict[Label, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def __getitem__(self, label: Label) -> int:
         return self._row_of[label]
 
-    def _append(self, names: list[Label]) -> NDArray[np.int64]:
-        """Return the rows of these labels, of which new ones are appended."""
+    def copy(self, n_known: int) -> Labels:
+        """Return an independent copy of the first labels."""
+        twin = Labels(self.name)
+        twin.append(self.names[:n_known], 0)
+        return twin
+
+    def append(self, names: list[Label], n_known: int) -> NDArray[np.int64]:
+        """Return the rows of these labels; those that are not among the first ``n_known`` are appended."""
+        for label in self.names[n_known:]:
+            self._row_of.pop(label, None)
+        del self.names[n_known:]
+        if names and self.names and type(names[0]) is not type(self.names[0]):
+            raise TypeError(f"{self.name} must be all integers or all strings, got both")
         for label in names:
             if label not in self._row_of:
-                self._row_of[label] = len(self.names)
-                self.names.append(label)
+                self.names.append(label)  # first, because what is forgotten is looked up here
+                self._row_of[label] = len(self.names) - 1
         return np.array([self._row_of[label] for label in names], np.int64)
 
-    def rows(self, labels: ArrayLike | None, n_rows: int, *, expected: bool) -> NDArray[np.int64]:
-        """Return the row of each label; new labels are appended."""
-        array = check_groups(labels, self.name, n_rows, expected=expected, option=self.option)
-        if len({type(label) for label in [*self.names[:1], *array[:1].tolist()]}) > 1:
-            raise TypeError(f"{self.name} must be all integers or all strings, got both")
-        found, places = np.unique(array, return_inverse=True)
-        return self._append(found.tolist())[places.reshape(-1)]
-
-    def refuse_other_kind(self, other: Labels) -> None:
-        """Raise where one side has integers and the other strings."""
-        if self.names and other.names and type(self.names[0]) is not type(other.names[0]):
+    def fold(self, other: Labels, n_known: int) -> NDArray[np.int64]:
+        """Append the labels of ``other``, all of which are known, and return the row here of each row there."""
+        if n_known and other.names and type(self.names[0]) is not type(other.names[0]):
             raise TypeError(f"other must have {self.name} labels of the same type, int or str")
+        return self.append(other.names, n_known)
 
-    def fold(self, other: Labels) -> NDArray[np.int64]:
-        """Append the labels of ``other``, and return the row here of each row there."""
-        return self._append(other.names)
-
-    def order(self) -> NDArray[np.int64]:
+    def order(self, n_known: int) -> NDArray[np.int64]:
         """Return the rows, sorted by their labels."""
-        return np.array([self._row_of[label] for label in sorted(self.names)], np.int64)
+        return np.array([self._row_of[label] for label in sorted(self.names[:n_known])], np.int64)
 
-    def export(self) -> NDArray[np.int64] | NDArray[np.str_]:
+    def export(self, n_known: int) -> NDArray[np.int64] | NDArray[np.str_]:
         """Return the labels, sorted."""
-        return np.array(sorted(self.names) or np.empty(0, np.int64))
+        return np.array(sorted(self.names[:n_known]) or np.empty(0, np.int64))
 
-    def adopt(self, labels: NDArray[np.int64] | NDArray[np.str_]) -> None:
-        """Check and take over labels as ``export`` returns them; called where there are none yet."""
-        names = labels.tolist()
-        if names != sorted(set(names)):
-            raise ValueError(f"the state's {self.name} labels must be sorted and distinct")
-        self._append(names)
+
+def find_labels(
+    labels: ArrayLike | None, name: str, n_rows: int, *, expected: bool, option: str
+) -> tuple[list[Label], NDArray[np.intp]]:
+    """Return the distinct labels of rows, and the place of each row's label among them."""
+    array = check_groups(labels, name, n_rows, expected=expected, option=option)
+    found, places = np.unique(array, return_inverse=True)
+    return found.tolist(), places.reshape(-1)
+
+
+def adopt_labels(labels: NDArray[np.int64] | NDArray[np.str_], name: str) -> Labels:
+    """Check and take over labels as ``Labels.export`` returns them."""
+    names = labels.tolist()
+    if names != sorted(set(names)):
+        raise ValueError("state['labels'] must be sorted and distinct")
+    adopted = Labels(name)
+    adopted.append(names, 0)
+    return adopted

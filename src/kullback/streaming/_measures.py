@@ -18,14 +18,15 @@ from ..divergence.measures import COMPARED
 LABELLED = ("log_loss", "log_loss_p")
 """Measures of labels: -log q[label], and -log p[label]."""
 
-Rows = Callable[[ArrayLike, ArrayLike, "ArrayLike | None"], list[NDArray[np.float64]]]
+Rows = Callable[[ArrayLike, ArrayLike, "ArrayLike | None"], NDArray[np.float64]]
+"""A function of p, q and labels that returns the values of one measure after the other, one per row."""
 
 
 def row_measures(
     measures: tuple[str, ...], *, from_logits: bool, base: float | None, normalize: bool | str,
     n_threads: int | None,
 ) -> Rows:  # fmt: skip
-    """Return a function of ``p, q, labels`` that gives each measure's values, one per row."""
+    """Return the function that computes these measures."""
     check_choices(measures, "measures", (*COMPARED, *LABELLED))
     check_normalize(normalize)
     if base is not None:
@@ -34,26 +35,28 @@ def row_measures(
     unlabelled = tuple(name for name in measures if name not in LABELLED)
     plan = Plan(unlabelled, base=base, normalize=normalize, from_logits=from_logits)
 
-    def evaluate(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> list[NDArray[np.float64]]:
+    def evaluate(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> NDArray[np.float64]:
         if type(p) is np.ndarray:
             row = plan.of_vectors(p, q)
             if row is not None:
-                return [row] if len(row) == 1 else list(row[:, None])
+                return row
         p, q = match_names(p, q)
-        return list(read_rows(p, q, -1, ("p", "q"), from_logits).values(plan, n_threads))
+        return read_rows(p, q, -1, ("p", "q"), from_logits).values(plan, n_threads).reshape(-1)
 
     if not labelled:
         return evaluate
 
-    def evaluate_with_labels(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> list[NDArray[np.float64]]:
+    def evaluate_with_labels(p: ArrayLike, q: ArrayLike, labels: ArrayLike | None) -> NDArray[np.float64]:
         if labels is None:
             raise ValueError(f"labels must be given for the measure {labelled[0]!r}")
-        values: dict[str, Any] = dict(zip(unlabelled, evaluate(p, q, None), strict=True)) if unlabelled else {}
+        values: dict[str, Any] = {}
+        if unlabelled:
+            values.update(zip(unlabelled, evaluate(p, q, None).reshape(len(unlabelled), -1), strict=True))
         p, q = match_names(p, q)
         options: Any = {"base": base, "normalize": normalize, "from_logits": from_logits, "n_threads": n_threads}
         for name in labelled:
             side = "q" if name == "log_loss" else "p"
             values[name] = label_loss(labels, q if side == "q" else p, 0.0, None, options, name=side)
-        return [np.atleast_1d(values[name]).reshape(-1) for name in measures]
+        return np.concatenate([np.asarray(values[name], np.float64).reshape(-1) for name in measures])
 
     return evaluate_with_labels

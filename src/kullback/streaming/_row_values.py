@@ -14,9 +14,10 @@ from .._checks.labels import check_weights
 from .._checks.scalars import check_flag, check_names, check_probabilities
 from .._kernels import exact_sum as exact_sum_kernel
 from .._states import Arrays, refuse_unknown, take
-from ._buckets import BucketCounts
-from ._exact import MAX_COUNT, MAX_PENDING, N_CHUNKS_PRODUCTS, is_canonical
-from ._labels import Label, Labels
+from ._buckets import BucketCounts, adopt_buckets
+from ._exact import MAX_PENDING, N_CHUNKS_PRODUCTS, is_canonical
+from ._labels import Label, Labels, adopt_labels, find_labels
+from ._row_contents import RowContents
 from ._row_result import RowResult, RowStatistics
 from ._row_sums import (
     FINITE,
@@ -24,16 +25,11 @@ from ._row_sums import (
     N_COUNTS,
     N_SUMS,
     N_WEIGHTED_SUMS,
-    NONFINITE,
-    ZERO,
     check_consistent,
+    check_counts_of_rows,
     summarise,
-    with_weights,
 )
 from ._state import Accumulator
-
-_NO_WEIGHTS = np.empty(0)
-_NO_GROUPS = np.empty(0, np.int64)
 
 
 class RowValues(Accumulator):
@@ -47,6 +43,7 @@ class RowValues(Accumulator):
         As for ``RowDivergence``, whose description also says how rows are counted.
     """
 
+    _contents: RowContents
     _format = "kullback.streaming.RowValues"
 
     def __init__(
@@ -59,22 +56,14 @@ class RowValues(Accumulator):
         self.measures = check_names(measures, "measures")
         self.quantiles = check_probabilities(quantiles or (), "quantiles")
         self.groups = check_flag(groups, "groups")
-        self._labels = Labels()
-        self._weighted = False
-        self._pending = 0
-        self._buckets = BucketCounts() if self.quantiles else None
-        self._allocate(0 if groups else 1)
+        self._contents = self._empty()
 
     def _configuration(self) -> dict[str, Any]:
         return {"measures": list(self.measures), "quantiles": list(self.quantiles), "groups": self.groups}
 
-    def _allocate(self, n_groups: int) -> None:
-        """Make empty arrays. The statistic of measure m in group g is row g * n_measures + m of each."""
-        n = n_groups * len(self.measures)
-        n_sums = N_WEIGHTED_SUMS if self._weighted else N_SUMS
-        self._sums = np.zeros((n, n_sums, N_CHUNKS_PRODUCTS), np.int64)
-        self._counts = np.zeros((n, N_COUNTS), np.int64)
-        self._extremes = np.tile([math.inf, -math.inf], (n, 1))
+    def _empty(self) -> RowContents:
+        labels = Labels("group") if self.groups else None
+        return RowContents(len(self.measures), labels, BucketCounts() if self.quantiles else None)
 
     # -- updating
 
@@ -93,179 +82,113 @@ class RowValues(Accumulator):
         arrays = [np.ascontiguousarray(as_numbers(value, "values"), np.float64).reshape(-1) for value in values]
         if len(arrays) != len(self.measures) or len({len(array) for array in arrays}) != 1:
             raise ValueError(f"values must be {len(self.measures)} arrays of equal length, got {[*map(len, arrays)]}")
-        return self._add(arrays, weights, group)
+        return self._add(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), weights, group)
 
-    def _add(self, values: list[NDArray[np.float64]], weights: ArrayLike | None, group: ArrayLike | None) -> Self:
-        """Add rows whose values are contiguous float64."""
-        n_rows = len(values[0])
-        row_weights = _NO_WEIGHTS if weights is None else check_weights(weights, "weights", n_rows)
-        rows = _NO_GROUPS
+    def _add(self, values: NDArray[np.float64], weights: ArrayLike | None, group: ArrayLike | None) -> Self:
+        """Add rows, with the contiguous values of one measure after the other."""
+        n_rows = len(values) // len(self.measures)
+        row_weights = None if weights is None else check_weights(weights, "weights", n_rows)
+        found = rows = keys = None
         if self.groups or group is not None:
-            rows = self._labels.rows(group, n_rows, expected=self.groups)
-            self._make_room()
-        if weights is not None and not self._weighted:
-            self._carry()
-            self._start_weights()
-        if self._pending + n_rows > MAX_PENDING:
-            self._carry()
-        self._pending += n_rows
-        n_measures = len(values)
-        for measure in range(n_measures):
+            found = find_labels(group, "group", n_rows, expected=self.groups, option="groups")
+        with self._lock:
+            contents, n_groups = self._contents, 1
+            if contents.pending + n_rows > MAX_PENDING:
+                contents.carry()
+            if contents.buckets is not None:
+                contents = self._contents = contents.make_room_for_keys(n_rows)
+                keys = contents.buckets.buffer  # type: ignore[union-attr]
+            if contents.labels is not None and found is not None:
+                rows = contents.labels.append(found[0], contents.n_groups)[found[1]]
+                n_groups = len(contents.labels.names)
+            if rows is not None or row_weights is not None:
+                contents = contents.grow(n_groups, weighted=row_weights is not None)
+            contents.pending += n_rows
             exact_sum_kernel.accumulate_rows(
-                values[measure],
-                row_weights,
-                rows,
-                n_measures,
-                measure,
-                self._sums,
-                self._counts,
-                self._extremes,
-            )
-        if self._buckets is not None:
-            self._count_buckets(self._buckets, values, row_weights, rows)
+                values, contents.n_measures, row_weights, rows, contents.sums, contents.counts, contents.extremes,
+                keys, contents.sizes, n_groups,
+            )  # fmt: skip
+            self._contents = contents
         return self
-
-    def _count_buckets(
-        self, buckets: BucketCounts, values: list[NDArray[np.float64]],
-        weights: NDArray[np.float64], rows: NDArray[np.int64],
-    ) -> None:  # fmt: skip
-        """Count the values for the quantiles; NaN and rows of weight 0 are left out."""
-        for measure, row_values in enumerate(values):
-            keep = ~np.isnan(row_values)
-            if len(weights):
-                keep &= weights != 0
-            statistics = rows[keep] * len(values) + measure if len(rows) else measure
-            buckets.add(row_values[keep], statistics)
-
-    def _make_room(self) -> None:
-        """Grow the arrays to the number of labels, and at least to twice their length."""
-        if self.groups and len(self._labels) * len(self.measures) > len(self._counts):
-            old = self._sums, self._counts, self._extremes
-            self._allocate(max(2 * len(self._counts) // len(self.measures), len(self._labels)))
-            for array, before in zip((self._sums, self._counts, self._extremes), old, strict=True):
-                array[: len(before)] = before
-
-    def _start_weights(self) -> None:
-        """Keep sums of weights from now on; the sums must be carried."""
-        self._sums = with_weights(self._sums, self._counts)
-        self._weighted = True
-
-    def _carry(self) -> None:
-        """Bring all sums into canonical form."""
-        exact_sum_kernel.carry(self._sums.reshape(-1, N_CHUNKS_PRODUCTS))
-        self._pending = 0
 
     # -- merging and states
 
-    def _fold(self, other: Self) -> None:
-        self._labels.refuse_other_kind(other._labels)
-        if other is self:
-            other = self.copy()
-        n_theirs = other._n_statistics()
-        self._carry()
-        other._carry()
-        if other._weighted and not self._weighted:
-            self._start_weights()
-        rows = self._statistics_of(self._labels.fold(other._labels))
-        self._make_room()
-        theirs = other._sums
-        if self._weighted and not other._weighted:
-            theirs = with_weights(theirs, other._counts)
-        self._sums[rows] += theirs[:n_theirs]
-        self._counts[rows] += other._counts[:n_theirs]
-        self._extremes[rows, 0] = np.minimum(self._extremes[rows, 0], other._extremes[:n_theirs, 0])
-        self._extremes[rows, 1] = np.maximum(self._extremes[rows, 1], other._extremes[:n_theirs, 1])
-        self._carry()
-        if self._buckets is not None and other._buckets is not None:
-            self._buckets.fold(other._buckets, rows)
+    def _fold(self, contents: RowContents) -> RowContents:
+        return self._contents.fold(contents)
 
     def _n_rows_seen(self) -> int:
         """Return how many rows were counted: NaN is included, rows of weight 0 are not."""
-        return int(self._counts[:: len(self.measures), [FINITE, INFINITE, NONFINITE]].sum())
+        return self._contents.n_rows
 
-    def _n_statistics(self) -> int:
-        """Return how many rows of the arrays are in use."""
-        return (len(self._labels) if self.groups else 1) * len(self.measures)
-
-    def _statistics_of(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the rows of the arrays that belong to these groups, in their order."""
-        n_measures = len(self.measures)
-        if not self.groups:
-            return np.arange(n_measures)
-        return (groups[:, None] * n_measures + np.arange(n_measures)).reshape(-1)
-
-    def _export(self) -> Arrays:
-        self._carry()
-        order = self._statistics_of(self._labels.order())
+    def _export(self, contents: RowContents) -> Arrays:
+        order = contents.order()
         arrays: Arrays = {
-            "sums": self._sums[order],
-            "counts": self._counts[order],
-            "extremes": self._extremes[order] + 0.0,  # which turns -0 into 0, as equal data must have equal bits
+            "sums": contents.sums[order],
+            "counts": contents.counts[order],
+            "extremes": contents.extremes[order] + 0.0,  # -0 becomes 0, as equal data must have equal bits
         }
-        if self.groups:
-            arrays["labels"] = self._labels.export()
-        if self._buckets is not None:
-            arrays["bucket_keys"], arrays["bucket_counts"] = self._buckets.export(order)
+        if contents.labels is not None:
+            arrays["labels"] = contents.labels.export(contents.n_groups)
+        if contents.buckets is not None:
+            arrays["bucket_keys"], arrays["bucket_counts"] = contents.buckets.export(
+                np.arange(len(contents.counts))[order]
+            )
         return arrays
 
-    def _import(self, arrays: Arrays) -> None:
+    def _import(self, arrays: Arrays) -> RowContents:
+        contents, n_groups = self._empty(), 1
         if self.groups:
             kind = "U" if "labels" in arrays and arrays["labels"].dtype.kind == "U" else "int64"
-            self._labels.adopt(take(arrays, "labels", kind, (None,)))
-        n = self._n_statistics()
-        sums = take(arrays, "sums", "int64", (n, None, N_CHUNKS_PRODUCTS))
-        counts = take(arrays, "counts", "int64", (n, 4))
-        extremes = take(arrays, "extremes", "float64", (n, 2))
-        if sums.shape[1] not in (N_SUMS, N_WEIGHTED_SUMS):
-            raise ValueError(f"the state must have 2 or 5 sums per statistic, got {sums.shape[1]}")
-        if not ((counts >= 0) & (counts < MAX_COUNT)).all() or not (counts[:, ZERO] <= counts[:, FINITE]).all():
-            raise ValueError("the state's counts must not be negative or 2^60, nor more rows be zero than there are")
-        row_counts = counts[:, [FINITE, INFINITE, NONFINITE]].sum(1).reshape(-1, len(self.measures))
-        if (row_counts != row_counts[:, :1]).any():
-            raise ValueError("the state's measures must be of the same rows")
-        if not is_canonical(sums):
-            raise ValueError("the state's sums are not in canonical form")
+            contents.labels = adopt_labels(take(arrays, "labels", kind, (None,)), "group")
+            n_groups = len(contents.labels.names)
+        n = n_groups * len(self.measures)
+        contents.sizes[0] = n_groups
+        contents.sums = sums = take(arrays, "sums", "int64", (n, None, N_CHUNKS_PRODUCTS))
+        contents.counts = counts = take(arrays, "counts", "int64", (n, N_COUNTS))
+        contents.extremes = extremes = take(arrays, "extremes", "float64", (n, 2))
+        check_counts_of_rows(counts, len(self.measures))
+        if sums.shape[1] not in (N_SUMS, N_WEIGHTED_SUMS) or not is_canonical(sums):
+            raise ValueError("state['sums'] must hold 2 or 5 sums of each statistic, in canonical form")
         for statistic in range(n):
             check_consistent(sums[statistic], counts[statistic], extremes[statistic])
-        if self._buckets is not None:
+        if contents.buckets is not None:
             keys = take(arrays, "bucket_keys", "int64", (None,))
             bucket_counts = take(arrays, "bucket_counts", "int64", keys.shape)
-            self._buckets.adopt(keys, bucket_counts, counts[:, FINITE] + counts[:, INFINITE])
+            contents.buckets = adopt_buckets(keys, bucket_counts, counts[:, [FINITE, INFINITE]], extremes)
         refuse_unknown(arrays)
-        self._weighted = sums.shape[1] == N_WEIGHTED_SUMS
-        self._sums, self._counts, self._extremes = sums, counts, extremes
+        return contents
 
     # -- reading
 
     def result(self) -> RowResult:
         """Return the statistics of everything seen so far."""
-        self._carry()
-        if self._buckets is not None:
-            self._buckets.flush()
-        n = self._n_statistics()
-        if not self.groups:
-            return RowResult(self._statistics(self._sums[:n], self._counts[:n], self._extremes[:n], [0]))
+        contents = self._snapshot()
+        sums, counts, extremes, labels = contents.sums, contents.counts, contents.extremes, contents.labels
+        if labels is None:
+            return RowResult(self._statistics(contents.buckets, sums, counts, extremes, [0]))
         n_measures = len(self.measures)
         groups: dict[Label, dict[str, RowStatistics]] = {}
-        for label in sorted(self._labels.names):
-            group = self._labels[label]
+        for label in sorted(labels.names):
+            group = labels[label]
             part = slice(group * n_measures, (group + 1) * n_measures)
-            groups[label] = self._statistics(self._sums[part], self._counts[part], self._extremes[part], [group])
-        return RowResult(self._statistics_of_all_groups(), groups)
+            groups[label] = self._statistics(contents.buckets, sums[part], counts[part], extremes[part], [group])
+        return RowResult(self._statistics_of_all_groups(contents), groups)
 
-    def _statistics_of_all_groups(self) -> dict[str, RowStatistics]:
+    def _statistics_of_all_groups(self, contents: RowContents) -> dict[str, RowStatistics]:
         """Return the statistics of each measure over the rows of all groups."""
-        n, by_group = self._n_statistics(), (len(self._labels), len(self.measures))
-        sums = self._sums[:n].reshape(*by_group, self._sums.shape[1], N_CHUNKS_PRODUCTS).sum(0)
+        by_group = contents.n_groups, len(self.measures)
+        sums = contents.sums.reshape(*by_group, *contents.sums.shape[1:]).sum(0)
         exact_sum_kernel.carry(sums.reshape(-1, N_CHUNKS_PRODUCTS))
-        extremes = self._extremes[:n].reshape(*by_group, 2)
+        extremes = contents.extremes.reshape(*by_group, 2)
         lowest = extremes[..., 0].min(0, initial=math.inf)
         highest = extremes[..., 1].max(0, initial=-math.inf)
-        counts = self._counts[:n].reshape(*by_group, N_COUNTS).sum(0)
-        return self._statistics(sums, counts, np.stack([lowest, highest], axis=1), list(range(len(self._labels))))
+        counts = contents.counts.reshape(*by_group, N_COUNTS).sum(0)
+        extremes = np.stack([lowest, highest], axis=1)
+        return self._statistics(contents.buckets, sums, counts, extremes, list(range(contents.n_groups)))
 
     def _statistics(
         self,
+        buckets: BucketCounts | None,
         sums: NDArray[np.int64],
         counts: NDArray[np.int64],
         extremes: NDArray[np.float64],
@@ -278,7 +201,7 @@ class RowValues(Accumulator):
                 sums[measure],
                 counts[measure],
                 extremes[measure],
-                {} if self._buckets is None else self._buckets.quantiles(
+                {} if buckets is None else buckets.quantiles(
                     [group * n_measures + measure for group in groups], self.quantiles
                 ),
             )

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from .._states import Arrays, load_state, save_state
+from ._locks import take_lock
 
 _HEADER_KEYS = {"format", "version", "configuration"}
 
@@ -17,41 +18,63 @@ _HEADER_KEYS = {"format", "version", "configuration"}
 class Accumulator(ABC):
     """The base of what can be updated from chunks, merged in any order, and kept as plain arrays.
 
+    Threads may share an accumulator. Whatever changes or reads its contents holds its lock, and no code of users runs
+    meanwhile. The contents change in one step, which is either one assignment to ``_contents`` or one call of a kernel
+    that is finished whatever happens. So an error or Ctrl-C at any place leaves them whole.
+
     A subclass returns its options from ``_configuration()``, and its constructor makes an empty twin
-    from them. Its contents are arrays in canonical form, in which equal contents have equal bits.
+    from them. Its contents can be exported as arrays in canonical form, in which equal contents have equal bits.
     """
+
+    __slots__ = ("_lock",)  # which is not part of __dict__, and so it is neither copied nor pickled
 
     _format: ClassVar[str]
     _version: ClassVar[int] = 1
+    _contents: Any
+    _lock: Any
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Give every accumulator its lock, also those that are made without the constructor."""
+        accumulator = super().__new__(cls)
+        accumulator._lock = take_lock()
+        return accumulator
 
     @abstractmethod
     def _configuration(self) -> dict[str, Any]:
         """Return the keyword arguments that make an empty twin, in types that JSON knows."""
 
     @abstractmethod
-    def _export(self) -> Arrays:
-        """Return the contents in canonical form, as arrays that nobody else holds."""
+    def _empty(self) -> Any:
+        """Return the contents of an empty twin."""
 
     @abstractmethod
-    def _import(self, arrays: Arrays) -> None:
-        """Check and take over arrays as ``_export`` returns them; called on an empty twin only."""
+    def _export(self, contents: Any) -> Arrays:
+        """Return contents that ``_snapshot`` returned in canonical form, as arrays that nobody else holds."""
 
     @abstractmethod
-    def _fold(self, other: Self) -> None:
-        """Add the contents of ``other``, which has the same configuration; an error leaves ``self`` as it was."""
+    def _import(self, arrays: Arrays) -> Any:
+        """Check arrays as ``_export`` returns them, and return the contents that they make."""
 
-    def _clear(self) -> None:
-        """Become an empty twin."""
-        self.__dict__ = type(self)(**self._configuration()).__dict__
+    @abstractmethod
+    def _fold(self, contents: Any) -> Any:
+        """Return contents with those of a snapshot added; called with the lock. The snapshot may be used up."""
+
+    def _snapshot(self) -> Any:
+        """Return contents that nobody else changes."""
+        with self._lock:
+            return self._contents.copy()
 
     def reset(self) -> Self:
         """Forget all data but keep the configuration, and return ``self``."""
-        self._clear()
+        with self._lock:
+            self._contents = self._empty()
         return self
 
     def copy(self) -> Self:
         """Return an independent copy."""
-        return self.from_state(self.to_state())
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update({**self.__dict__, "_contents": self._snapshot()})
+        return twin
 
     def merge(self, other: Self) -> Self:
         """Add the data that ``other`` has seen, and return ``self``.
@@ -71,7 +94,9 @@ class Accumulator(ABC):
         if mine != theirs:
             names = ", ".join(name for name in mine if mine[name] != theirs[name])
             raise ValueError(f"other must have the same configuration, it differs in {names}")
-        self._fold(other)
+        contents = other._snapshot()  # before our lock is taken, so that nobody waits for two locks
+        with self._lock:
+            self._contents = self._fold(contents)
         return self
 
     def __add__(self, other: Self) -> Self:
@@ -116,7 +141,7 @@ class Accumulator(ABC):
             "version": self._version,
             "configuration": json.loads(json.dumps(self._configuration())),
         }
-        return {"header": header, **self._export()}
+        return {"header": header, **self._export(self._snapshot())}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -136,12 +161,22 @@ class Accumulator(ABC):
         for name, array in arrays.items():
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "iufU":
                 raise ValueError(f"state[{name!r}] must be an array of numbers or strings")
+        configuration = header["configuration"]
         try:
-            accumulator = cls(**header["configuration"])
-        except (TypeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-            raise ValueError(f"the state's configuration does not fit {cls.__name__}: {error}") from None
-        accumulator._import(arrays)
+            cls._check_size(configuration, arrays)
+            accumulator = cls(**configuration)
+            expected = json.loads(json.dumps(accumulator._configuration()))
+            different = [name for name in {**expected, **configuration} if expected.get(name) != configuration[name]]
+        except Exception as error:  # a hostile configuration may cause any
+            raise ValueError(f"the state's configuration does not fit {cls.__name__}: {error!r}") from None
+        if different:
+            raise ValueError(f"the state's configuration is none that to_state writes, see {', '.join(different)}")
+        accumulator._contents = accumulator._import(arrays)
         return accumulator
+
+    @classmethod  # noqa: B027  # most have nothing to check
+    def _check_size(cls, configuration: dict[str, Any], arrays: Arrays) -> None:
+        """Raise where a configuration would make more memory be allocated than the state itself takes."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to ``path`` as a compressed npz without pickle.
@@ -163,4 +198,4 @@ class Accumulator(ABC):
         return self.to_state()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ = self.from_state(state).__dict__
+        self.__dict__.update(self.from_state(state).__dict__)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,7 @@ from .._checks.streams import check_categories, check_codes, check_counts, check
 from .._kernels import histogram as histogram_kernel
 from .._states import Arrays, refuse_unknown, take
 from .._threads import resolve_threads, useful_threads
+from ._histogram_result import HistogramResult, Values
 from ._state import Accumulator
 
 MEASURES = ("kl", "reverse_kl", "js", "psi", "total_variation", "chi2")
@@ -30,64 +30,27 @@ _BINS_PER_THREAD = 1 << 14
 _ROWS_PER_THREAD = 256
 """Rows that each thread must have to count, because with fewer it costs more to start threads than to count."""
 
-Values = NDArray[np.float64]
 
+class _Contents(NamedTuple):
+    """What a ``HistogramDivergence`` holds: new arrays for each change, so that whoever has contents may keep them."""
 
-@dataclass(frozen=True, repr=False)
-class HistogramResult(Mapping[str, Values]):
-    """What ``HistogramDivergence.result`` returns; ``result["psi"]`` has one value per feature.
+    p: NDArray[np.int64]  # counts of shape (n_features, n_bins + 1), of which the last column is that of missing values
+    q: NDArray[np.int64]
+    names: NDArray[Any] | None  # of the features, from the first frame
+    is_fixed: bool  # whether p is final
 
-    Attributes
-    ----------
-    measures
-        Measure to values, of shape ``(..., n_features)``; NaN where a side has no counts.
-    corrected
-        Measure to values less the first-order (Miller-Madow) bias of finite samples; ``compare`` leaves it
-        empty. Total variation, which has kinks, has no such bias.
-    standard_errors
-        Measure to standard errors by the delta method, for which both sides are samples; ``compare`` leaves
-        it empty.
-    n_p, n_q
-        How many values were counted on each side, without the missing ones.
-    missing_p, missing_q
-        How many values were NaN.
-    """
+    def copy(self) -> _Contents:
+        """Return these contents, which never change."""
+        return self
 
-    measures: dict[str, Values]
-    corrected: dict[str, Values] = field(default_factory=dict)
-    standard_errors: dict[str, Values] = field(default_factory=dict)
-    n_p: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    n_q: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    missing_p: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    missing_q: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def __getitem__(self, measure: str) -> Values:
-        return self.measures[measure]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.measures)
-
-    def __len__(self) -> int:
-        return len(self.measures)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return nested plain dicts and lists."""
-        return {
-            **{
-                name: {measure: values.tolist() for measure, values in getattr(self, name).items()}
-                for name in ("measures", "corrected", "standard_errors")
-            },
-            **{name: getattr(self, name).tolist() for name in ("n_p", "n_q", "missing_p", "missing_q")},
-        }
-
-    def __repr__(self) -> str:
-        shape = next(iter(self.measures.values())).shape
-        lines = [f"HistogramResult: {len(self.measures)} measure(s), shape {shape}"]
-        for name, values in self.measures.items():
-            worst = int(np.argmax(np.where(np.isnan(values), -1, values))) if values.size else 0
-            spread = f"median {np.median(values):.6g}, largest {values.flat[worst]:.6g}" if values.size else ""
-            lines.append(f"  {name}: {spread} at {np.unravel_index(worst, shape) if values.size else ()}")
-        return "\n".join(lines)
+    def add(self, found: dict[str, NDArray[np.int64]], names: NDArray[Any] | None) -> _Contents:
+        """Return contents with counts added to either side, which become its own."""
+        p, q = self.p, self.q
+        if "p" in found:
+            p = np.add(found["p"], p, out=found["p"])
+        if "q" in found:
+            q = np.add(found["q"], q, out=found["q"])
+        return _Contents(p, q, names, self.is_fixed)
 
 
 class HistogramDivergence(Accumulator):
@@ -125,6 +88,7 @@ class HistogramDivergence(Accumulator):
     follows a chi-squared distribution instead.
     """
 
+    _contents: _Contents
     _format = "kullback.streaming.HistogramDivergence"
 
     def __init__(
@@ -148,11 +112,8 @@ class HistogramDivergence(Accumulator):
         self.edges = None if edges is None else check_edges(edges, self.n_features)
         self.categories = None if categories is None else check_categories(categories)
         self._edges_of: dict[str, NDArray[Any]] = {}
-        n_bins = self.n_bins
-        # the last column counts missing values
-        self._counts = {side: np.zeros((self.n_features, n_bins + 1), np.int64) for side in "pq"}
-        self._fixed = False
-        self._names: NDArray[Any] | None = None  # of the features, from the first frame
+        shape = self.n_features, self.n_bins + 1
+        self._contents = _Contents(np.zeros(shape, np.int64), np.zeros(shape, np.int64), None, False)
 
     @property
     def n_bins(self) -> int:
@@ -162,12 +123,12 @@ class HistogramDivergence(Accumulator):
     @property
     def counts_p(self) -> NDArray[np.int64]:
         """A copy of the counts of the reference side, of shape (n_features, n_bins)."""
-        return self._counts["p"][:, :-1].copy()
+        return self._contents.p[:, :-1].copy()
 
     @property
     def counts_q(self) -> NDArray[np.int64]:
         """A copy of the counts of the other side, of shape (n_features, n_bins)."""
-        return self._counts["q"][:, :-1].copy()
+        return self._contents.q[:, :-1].copy()
 
     def _configuration(self) -> dict[str, Any]:
         return {
@@ -179,12 +140,12 @@ class HistogramDivergence(Accumulator):
             "base": self.base,
         }
 
-    def _clear(self) -> None:
-        """Forget the counts, but not those of a fixed reference."""
-        for side in "q" if self._fixed else "pq":
-            self._counts[side][:] = 0
-        if not self._fixed:
-            self._names = None
+    def _empty(self) -> _Contents:
+        """Return contents without counts, but with those of a fixed reference."""
+        contents = self._contents
+        if contents.is_fixed:
+            return contents._replace(q=np.zeros_like(contents.q))
+        return _Contents(np.zeros_like(contents.p), np.zeros_like(contents.q), None, False)
 
     # -- updating
 
@@ -198,14 +159,21 @@ class HistogramDivergence(Accumulator):
             ``(n_rows,)`` for one feature. Either may be left out. NaN counts as missing. The columns of frames are
             matched by name with those of the first frame.
         """
-        if p is not None and self._fixed:
+        while True:
+            known = self._contents.names
+            names, sides = match_features(known, {"p": p, "q": q})
+            self._refuse_fixed(sides)
+            found = {side: self._binned(values, name=side) for side, values in sides.items()}
+            with self._lock:
+                self._refuse_fixed(sides)
+                if self._contents.names is known:  # or else another thread has named the features meanwhile
+                    self._contents = self._contents.add(found, names)
+                    return self
+
+    def _refuse_fixed(self, sides: dict[str, Any]) -> None:
+        """Raise where counts of a fixed reference are among the sides."""
+        if self._contents.is_fixed and "p" in sides:
             raise ValueError("p must be left out: the reference side is fixed")
-        names, sides = match_features(self._names, {"p": p, "q": q})
-        found = {side: self._binned(values, name=side) for side, values in sides.items()}
-        self._names = names
-        for side, counts in found.items():
-            self._counts[side] += counts
-        return self
 
     def _binned(self, values: ArrayLike, *, name: str) -> NDArray[np.int64]:
         """Return the counts of some values."""
@@ -251,12 +219,14 @@ class HistogramDivergence(Accumulator):
 
     def add_counts(self, p: ArrayLike | None = None, q: ArrayLike | None = None) -> HistogramDivergence:
         """Add counts of shape ``(n_features, n_bins)`` that were made elsewhere, and return ``self``."""
-        if p is not None and self._fixed:
-            raise ValueError("p must be left out: the reference side is fixed")
-        shape = (self.n_features, self.n_bins)
-        found = {side: check_counts(counts, side, shape) for side, counts in (("p", p), ("q", q)) if counts is not None}
-        for side, counts in found.items():
-            self._counts[side][:, :-1] += counts
+        sides = {side: counts for side, counts in (("p", p), ("q", q)) if counts is not None}
+        self._refuse_fixed(sides)
+        found = {side: np.zeros((self.n_features, self.n_bins + 1), np.int64) for side in sides}
+        for side, counts in sides.items():
+            found[side][:, :-1] = check_counts(counts, side, (self.n_features, self.n_bins))
+        with self._lock:
+            self._refuse_fixed(sides)
+            self._contents = self._contents.add(found, self._contents.names)
         return self
 
     def fix_reference(self) -> HistogramDivergence:
@@ -265,33 +235,40 @@ class HistogramDivergence(Accumulator):
         Copies, states and files keep it, and ``reset`` forgets side q alone. Accumulators with the same
         fixed reference merge their sides q.
         """
-        self._fixed = True
+        with self._lock:
+            self._contents = self._contents._replace(is_fixed=True)
         return self
 
     # -- merging and states
 
-    def _fold(self, other: HistogramDivergence) -> None:
-        if self._fixed != other._fixed:
+    def _fold(self, contents: _Contents) -> _Contents:
+        ours = self._contents
+        if ours.is_fixed != contents.is_fixed:
             raise ValueError("other must have a fixed reference if, and only if, this one has")
-        if self._fixed and not np.array_equal(self._counts["p"], other._counts["p"]):
+        if ours.is_fixed and not np.array_equal(ours.p, contents.p):
             raise ValueError("other must have the same fixed reference")
-        if self._names is not None and other._names is not None and self._names.tolist() != other._names.tolist():
+        if ours.names is not None and contents.names is not None and ours.names.tolist() != contents.names.tolist():
             raise ValueError("other must have seen the features in the same order, by their names")
-        self._names = other._names if self._names is None else self._names
-        for side in "q" if self._fixed else "pq":
-            self._counts[side] = self._counts[side] + other._counts[side]
+        found = {side: getattr(contents, side).copy() for side in ("q" if ours.is_fixed else "pq")}
+        return ours.add(found, contents.names if ours.names is None else ours.names)
 
-    def _export(self) -> Arrays:
+    def _export(self, contents: _Contents) -> Arrays:
         arrays = {
-            "counts_p": self._counts["p"].copy(),
-            "counts_q": self._counts["q"].copy(),
-            "fixed": np.array(int(self._fixed)),
+            "counts_p": contents.p.copy(),
+            "counts_q": contents.q.copy(),
+            "fixed": np.array(int(contents.is_fixed)),
         }
-        if self._names is not None:
-            arrays["names"] = plain_names(self._names)
+        if contents.names is not None:
+            arrays["names"] = plain_names(contents.names)
         return arrays
 
-    def _import(self, arrays: Arrays) -> None:
+    @classmethod
+    def _check_size(cls, configuration: dict[str, Any], arrays: Arrays) -> None:
+        n_features, counts = configuration["n_features"], arrays.get("counts_p")
+        if counts is None or n_features != len(np.atleast_1d(counts)):
+            raise ValueError(f"state['counts_p'] must have n_features = {n_features!r} rows")
+
+    def _import(self, arrays: Arrays) -> _Contents:
         shape = (self.n_features, self.n_bins + 1)
         counts = {side: take(arrays, f"counts_{side}", "int64", shape) for side in "pq"}
         fixed = int(take(arrays, "fixed", "int64", ()))
@@ -305,13 +282,14 @@ class HistogramDivergence(Accumulator):
             kind = "U" if arrays["names"].dtype.kind == "U" else "int64"
             names = take(arrays, "names", kind, (self.n_features,)).astype(object)
         refuse_unknown(arrays)
-        self._counts, self._fixed, self._names = counts, bool(fixed), names
+        return _Contents(counts["p"], counts["q"], names, bool(fixed))
 
     # -- reading
 
     def result(self) -> HistogramResult:
         """Return the divergences of everything seen so far, with corrected values and standard errors."""
-        p, q = (np.ascontiguousarray(self._counts[side][:, :-1]) for side in "pq")
+        contents = self._contents
+        p, q = (np.ascontiguousarray(counts[:, :-1]) for counts in (contents.p, contents.q))
         corrected, errors = {}, {}
         values, n_q = self._divergences(p, q)
         for name in self.measures:
@@ -319,8 +297,8 @@ class HistogramDivergence(Accumulator):
             unit = self._unit(name)
             corrected[name] = values[name] - bias / unit
             errors[name] = error / unit
-        missing = {side: self._counts[side][:, -1].copy() for side in "pq"}
-        return HistogramResult(values, corrected, errors, p.sum(1), n_q, missing["p"], missing["q"])
+        missing_p, missing_q = contents.p[:, -1].copy(), contents.q[:, -1].copy()
+        return HistogramResult(values, corrected, errors, p.sum(1), n_q, missing_p, missing_q)
 
     def compare(self, counts: ArrayLike) -> HistogramResult:
         """Return the divergences of many histograms from side p, without corrections and errors.
@@ -330,10 +308,11 @@ class HistogramDivergence(Accumulator):
         counts
             Counts of shape ``(..., n_features, n_bins)``, for example one histogram per day.
         """
-        p = np.ascontiguousarray(self._counts["p"][:, :-1])
+        reference = self._contents.p
+        p = np.ascontiguousarray(reference[:, :-1])
         shape = (..., self.n_features, self.n_bins)
         q = check_counts(counts, "counts", shape, check_range=False)
-        n_p, missing_p = p.sum(1), self._counts["p"][:, -1].copy()
+        n_p, missing_p = p.sum(1), reference[:, -1].copy()
         values, n_q = self._divergences(p, q)
         return HistogramResult(values, n_p=n_p, n_q=n_q, missing_p=missing_p)
 

@@ -14,22 +14,12 @@ from .._checks.names import match_index
 from .._checks.scalars import check_flag, check_names
 from .._kernels import exact_sum as exact_sum_kernel
 from .._states import Arrays, refuse_unknown, take
-from ._exact import (
-    MAX_COUNT,
-    MAX_PENDING,
-    N_CHUNKS_PRODUCTS,
-    N_CHUNKS_VALUES,
-    is_canonical,
-    square_root,
-    to_float,
-    to_fraction,
-)
-from ._labels import Labels
+from ._exact import MAX_PENDING, N_CHUNKS_PRODUCTS, N_CHUNKS_VALUES, square_root, to_float, to_fraction
+from ._labels import Labels, adopt_labels, find_labels
 from ._measures import row_measures
+from ._paired_contents import PairedContents, check_clusters, check_pairs
 from ._state import Accumulator
 
-_NO_WEIGHTS = np.empty(0)
-_NO_GROUPS = np.empty(0, np.int64)
 _DIFFERENCE, _A, _B = range(3)
 _COUNTS = ("n_rows", "n_a_smaller", "n_b_smaller", "n_infinite_a", "n_infinite_b", "n_nonfinite")
 
@@ -121,6 +111,7 @@ class PairedDivergence(Accumulator):
     each give the standard error of independent rows.
     """
 
+    _contents: PairedContents
     _format = "kullback.streaming.PairedDivergence"
 
     def __init__(
@@ -142,12 +133,7 @@ class PairedDivergence(Accumulator):
         self._evaluate = row_measures(
             (measure,), from_logits=self.from_logits, base=base, normalize=normalize, n_threads=n_threads
         )
-        self._labels = Labels(name="cluster", option="clusters")
-        self._sums = np.zeros((3, 2, N_CHUNKS_PRODUCTS), np.int64)
-        self._counts = np.zeros(len(_COUNTS), np.int64)
-        self._cluster_sums = np.zeros((0, N_CHUNKS_VALUES), np.int64)
-        self._cluster_rows = np.zeros(0, np.int64)
-        self._pending = 0
+        self._contents = self._empty()
 
     def _configuration(self) -> dict[str, Any]:
         return {
@@ -180,132 +166,103 @@ class PairedDivergence(Accumulator):
             One label (int or str) for all rows, or one per row.
         """
         match_index(p, {"labels": labels, "cluster": cluster})
-        (a,) = self._evaluate(p, q_a, labels)
-        (b,) = self._evaluate(p, q_b, labels)
+        a = self._evaluate(p, q_a, labels)
+        b = self._evaluate(p, q_b, labels)
         if len(a) != len(b):
             raise ValueError(f"q_a and q_b must have the same number of rows, got {len(a)} and {len(b)}")
-        rows = _NO_GROUPS
+        found = None
         if self.clusters or cluster is not None:
-            rows = self._labels.rows(cluster, len(a), expected=self.clusters)
-            self._make_room()
-        unknown = np.isnan(a) | np.isnan(b)
-        infinite_a, infinite_b = np.isinf(a) & ~unknown, np.isinf(b) & ~unknown
-        keep = ~(unknown | infinite_a | infinite_b)
-        a, b = a[keep], b[keep]
-        difference = a - b
-        if self._pending + len(a) > MAX_PENDING:
-            self._carry()
-        self._pending += len(a)
-        counts = np.zeros((1, 4), np.int64)
-        extremes = np.zeros((1, 2))
-        for i, values in enumerate((difference, a, b)):
-            sums = self._sums[i : i + 1]
-            exact_sum_kernel.accumulate_rows(values, _NO_WEIGHTS, _NO_GROUPS, 1, 0, sums, counts, extremes)
-        if self.clusters:
-            exact_sum_kernel.add_values(difference, rows[keep], self._cluster_sums)
-            np.add.at(self._cluster_rows, rows[keep], 1)
-        self._counts += np.array([
-            len(a), np.count_nonzero(a < b), np.count_nonzero(b < a),
-            np.count_nonzero(infinite_a), np.count_nonzero(infinite_b), np.count_nonzero(unknown),
-        ])  # fmt: skip
+            found = find_labels(cluster, "cluster", len(a), expected=self.clusters, option="clusters")
+        with self._lock:
+            contents = self._contents
+            if contents.pending + len(a) > MAX_PENDING:
+                contents.carry()
+            rows, n_clusters = None, 0
+            if found is not None:
+                rows = contents.labels.append(found[0], contents.n_clusters)[found[1]]
+                n_clusters = len(contents.labels.names)
+                contents = contents.grow(n_clusters)
+            contents.pending += len(a)
+            exact_sum_kernel.accumulate_pairs(
+                a, b, rows, contents.sums, contents.counts, contents.cluster_sums, contents.cluster_rows,
+                contents.sizes, n_clusters,
+            )  # fmt: skip
+            self._contents = contents
         return self
-
-    def _make_room(self) -> None:
-        """Grow the arrays to the number of labels, and at least to twice their length."""
-        missing = len(self._labels) - len(self._cluster_rows)
-        if missing > 0:
-            spare = max(missing, len(self._cluster_rows))
-            self._cluster_sums = np.concatenate([self._cluster_sums, np.zeros((spare, N_CHUNKS_VALUES), np.int64)])
-            self._cluster_rows = np.concatenate([self._cluster_rows, np.zeros(spare, np.int64)])
-
-    def _carry(self) -> None:
-        """Bring all sums into canonical form."""
-        exact_sum_kernel.carry(self._sums.reshape(-1, N_CHUNKS_PRODUCTS))
-        exact_sum_kernel.carry(self._cluster_sums)
-        self._pending = 0
 
     # -- merging and states
 
-    def _fold(self, other: PairedDivergence) -> None:
-        self._labels.refuse_other_kind(other._labels)
-        other = other.copy()
-        self._carry()
-        rows = self._labels.fold(other._labels)
-        self._make_room()
-        self._cluster_sums[rows] += other._cluster_sums
-        self._cluster_rows[rows] += other._cluster_rows
-        self._sums += other._sums
-        self._counts += other._counts
-        self._carry()
+    def _empty(self) -> PairedContents:
+        return PairedContents(
+            np.zeros((3, 2, N_CHUNKS_PRODUCTS), np.int64),
+            np.zeros(len(_COUNTS), np.int64),
+            np.zeros((0, N_CHUNKS_VALUES), np.int64),
+            np.zeros(0, np.int64),
+            Labels("cluster"),
+        )
 
-    def _export(self) -> Arrays:
-        self._carry()
-        arrays: Arrays = {"sums": self._sums.copy(), "counts": self._counts.copy()}
+    def _fold(self, contents: PairedContents) -> PairedContents:
+        return self._contents.fold(contents)
+
+    def _export(self, contents: PairedContents) -> Arrays:
+        arrays: Arrays = {"sums": contents.sums, "counts": contents.counts}
         if self.clusters:
-            order = self._labels.order()
-            arrays["labels"] = self._labels.export()
-            arrays["cluster_sums"] = self._cluster_sums[order]
-            arrays["cluster_rows"] = self._cluster_rows[order]
+            order = contents.labels.order(contents.n_clusters)
+            arrays["labels"] = contents.labels.export(contents.n_clusters)
+            arrays["cluster_sums"] = contents.cluster_sums[order]
+            arrays["cluster_rows"] = contents.cluster_rows[order]
         return arrays
 
-    def _import(self, arrays: Arrays) -> None:
-        sums = take(arrays, "sums", "int64", self._sums.shape)
-        counts = take(arrays, "counts", "int64", self._counts.shape)
-        if not is_canonical(sums):
-            raise ValueError("the state's sums are not in canonical form")
-        n = int(counts[0])
-        if not ((counts >= 0) & (counts < MAX_COUNT)).all() or counts[1] + counts[2] > n:
-            raise ValueError("the state's counts must not be negative or 2^60, nor exceed its rows")
-        for part in sums:
-            x, xx = to_fraction(part[0]), to_fraction(part[1])
-            if x * x > n * xx:  # the inequality of Cauchy and Schwarz excludes it, also for n = 0
-                raise ValueError("the state's sums of values and of squares contradict each other")
+    def _import(self, arrays: Arrays) -> PairedContents:
+        empty = self._empty()
+        sums = take(arrays, "sums", "int64", empty.sums.shape)
+        counts = take(arrays, "counts", "int64", empty.counts.shape)
+        labels, cluster_sums, cluster_rows = empty.labels, empty.cluster_sums, empty.cluster_rows
         if self.clusters:
             kind = "U" if "labels" in arrays and arrays["labels"].dtype.kind == "U" else "int64"
-            self._labels.adopt(take(arrays, "labels", kind, (None,)))
-            cluster_sums = take(arrays, "cluster_sums", "int64", (len(self._labels), N_CHUNKS_VALUES))
-            cluster_rows = take(arrays, "cluster_rows", "int64", (len(self._labels),))
-            if not is_canonical(cluster_sums) or not (cluster_rows >= 0).all() or cluster_rows.sum() != n:
-                raise ValueError("the state's clusters are not canonical, or do not add up to its rows")
-            if sum((to_fraction(part) for part in cluster_sums), Fraction(0)) != to_fraction(sums[0, 0]):
-                raise ValueError("the state's sums over clusters do not add up to the whole")
-            self._cluster_sums, self._cluster_rows = cluster_sums, cluster_rows
+            labels = adopt_labels(take(arrays, "labels", kind, (None,)), "cluster")
+            cluster_sums = take(arrays, "cluster_sums", "int64", (len(labels.names), N_CHUNKS_VALUES))
+            cluster_rows = take(arrays, "cluster_rows", "int64", (len(labels.names),))
         refuse_unknown(arrays)
-        self._sums, self._counts = sums, counts
+        check_pairs(sums, counts)
+        if self.clusters:
+            check_clusters(cluster_sums, cluster_rows, sums, counts)
+        return PairedContents(sums, counts, cluster_sums, cluster_rows, labels)
 
     # -- reading
 
     def result(self) -> PairedResult:
         """Return the comparison of everything seen so far."""
-        self._carry()
-        counts = dict(zip(_COUNTS, self._counts.tolist(), strict=True))
+        contents = self._snapshot()
+        counts = dict(zip(_COUNTS, contents.counts.tolist(), strict=True))
         n = counts["n_rows"]
         mean_a = mean_b = difference = error = clustered = math.nan
         if n:
-            mean = to_fraction(self._sums[_DIFFERENCE, 0]) / n
+            mean = to_fraction(contents.sums[_DIFFERENCE, 0]) / n
             difference = to_float(mean)
-            mean_a, mean_b = (to_float(to_fraction(self._sums[i, 0]) / n) for i in (_A, _B))
+            mean_a, mean_b = (to_float(to_fraction(contents.sums[i, 0]) / n) for i in (_A, _B))
             if n > 1:
-                square = to_fraction(self._sums[_DIFFERENCE, 1])
+                square = to_fraction(contents.sums[_DIFFERENCE, 1])
                 error = square_root((square - n * mean * mean) / (n * (n - 1)))
-            clustered = self._clustered_error(mean, n)
-        n_clusters = int(np.count_nonzero(self._cluster_rows))
+            clustered = _clustered_error(contents, mean, n)
+        n_clusters = int(np.count_nonzero(contents.cluster_rows))
         return PairedResult(
             **counts, mean_a=mean_a, mean_b=mean_b, mean_difference=difference, standard_error=error,
             clustered_standard_error=clustered, n_clusters=n_clusters,
         )  # fmt: skip
 
-    def _clustered_error(self, mean: Fraction, n: int) -> float:
-        """Return the standard error of the mean over n rows if clusters are independent."""
-        used: NDArray[np.int64] = np.flatnonzero(self._cluster_rows)
-        if len(used) < 2:
-            return math.nan
-        # The sum of (S_c - n_c m)^2 is expanded. Fractions are exact, so nothing cancels.
-        squares = products = Fraction(0)
-        for cluster in used:
-            total, rows = to_fraction(self._cluster_sums[cluster]), int(self._cluster_rows[cluster])
-            squares += total * total
-            products += total * rows
-        sizes = sum(int(rows) ** 2 for rows in self._cluster_rows[used])
-        spread = squares - 2 * mean * products + mean * mean * sizes
-        return square_root(spread * Fraction(len(used), len(used) - 1)) / n
+
+def _clustered_error(contents: PairedContents, mean: Fraction, n: int) -> float:
+    """Return the standard error of the mean over n rows if clusters are independent."""
+    used: NDArray[np.int64] = np.flatnonzero(contents.cluster_rows)
+    if len(used) < 2:
+        return math.nan
+    # The sum of (S_c - n_c m)^2 is expanded. Fractions are exact, so nothing cancels.
+    squares = products = Fraction(0)
+    for cluster in used:
+        total, rows = to_fraction(contents.cluster_sums[cluster]), int(contents.cluster_rows[cluster])
+        squares += total * total
+        products += total * rows
+    sizes = sum(int(rows) ** 2 for rows in contents.cluster_rows[used])
+    spread = squares - 2 * mean * products + mean * mean * sizes
+    return square_root(spread * Fraction(len(used), len(used) - 1)) / n

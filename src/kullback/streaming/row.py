@@ -78,7 +78,7 @@ class RowDivergence(RowValues):
         self.base = base
         self.normalize = normalize
         self.n_threads = n_threads
-        self._evaluate: Callable[..., list[NDArray[np.float64]]] = row_measures(
+        self._evaluate: Callable[..., NDArray[np.float64]] = row_measures(
             self.measures, from_logits=self.from_logits, base=base, normalize=normalize, n_threads=n_threads
         )
 
@@ -91,12 +91,6 @@ class RowDivergence(RowValues):
             "base": self.base,
             "normalize": self.normalize,
         }
-
-    def _clear(self) -> None:
-        """Keep the number of threads, which is no part of the configuration."""
-        n_threads = self.n_threads
-        super()._clear()
-        self.n_threads = n_threads
 
     def update(  # type: ignore[override]  # the mechanism is that of RowValues, the arguments are not
         self,
@@ -119,6 +113,6 @@ class RowDivergence(RowValues):
         group
             One label (int or str) for all rows, or one per row.
         """
-        match_index(p, {"labels": labels, "weights": weights, "group": group})
-        values = self._evaluate(p, q, labels)
-        return self._add(values, weights, group)
+        if labels is not None or weights is not None or group is not None:
+            match_index(p, {"labels": labels, "weights": weights, "group": group})
+        return self._add(self._evaluate(p, q, labels), weights, group)
