@@ -1,5 +1,7 @@
 """Fixtures that every layer of tests shares."""
 
+import ctypes
+import os
 import struct
 
 import numpy as np
@@ -18,6 +20,14 @@ def level(request):
 def n_threads(request):
     """Return thread counts below, at and above the cores of a small machine."""
     return request.param
+
+
+@pytest.fixture
+def memory_limits():
+    """Skip a test that limits its address space (RLIMIT_AS) where a sanitizer has reserved terabytes of it."""
+    process = ctypes.CDLL(None) if os.name == "posix" else None
+    if any(hasattr(process, name) for name in ("__asan_init", "__tsan_init")):
+        pytest.skip("a sanitizer needs the address space that the test takes away")
 
 
 @pytest.fixture
