@@ -43,7 +43,8 @@ cdef inline void add_unusual_columns(const Job* job, const Groups* groups, const
                                      floating* kind) noexcept nogil:
     """Set ``lanes`` to the sums of elements of LANES rows, some of which have unusual values.
 
-    Rows with unusual values are worked by the slow terms, and the others by the fast ones as ever.
+    Rows with unusual values, or with usual ones whose sum is not, are worked by the slow terms, and the others by the
+    fast ones as ever.
     """
     cdef const floating* p = <const floating*>groups.p
     cdef const floating* q = <const floating*>groups.q
@@ -57,18 +58,26 @@ cdef inline void add_unusual_columns(const Job* job, const Groups* groups, const
     cdef Memory memory
     memory.zeros, memory.largest[0], memory.largest[1] = 1, -1, -1
     cdef Py_ssize_t i, r
-    cdef int m
+    cdef int m, sweep
     for r in range(LANES):
         usual[r] = True
         for i in range(n):
             usual[r] &= is_usual(p[i * p_step + r]) and is_usual(q[i * q_step + r])
-    for i in range(n):
+    for sweep in range(2):
+        for i in range(n):
+            for r in range(LANES):
+                clean_p[i * LANES + r] = abs(p[i * p_step + r]) if usual[r] else 0  # abs makes 0 of -0
+                clean_q[i * LANES + r] = abs(q[i * q_step + r]) if usual[r] else 0
+        clear_lanes(job, lanes)
+        clean = groups_of(<const floating*>clean_p, LANES, <const floating*>clean_q, LANES, n, job.has_q)
+        if not add_lanes(job, &clean, lanes, &memory, <floating*>NULL):
+            break
         for r in range(LANES):
-            clean_p[i * LANES + r] = abs(p[i * p_step + r]) if usual[r] else 0  # abs makes 0 of -0
-            clean_q[i * LANES + r] = abs(q[i * q_step + r]) if usual[r] else 0
-    clear_lanes(job, lanes)
-    clean = groups_of(<const floating*>clean_p, LANES, <const floating*>clean_q, LANES, n, job.has_q)
-    add_lanes(job, &clean, lanes, &memory, <floating*>NULL)
+            wide_p = wide_q = 0
+            for i in range(n):
+                wide_p += clean_p[i * LANES + r]
+                wide_q += clean_q[i * LANES + r]
+            usual[r] &= is_usual(<floating>(1.00001 * wide_p)) and is_usual(<floating>(1.00001 * wide_q))
     for r in range(LANES):
         if usual[r]:
             continue

@@ -59,3 +59,22 @@ def test_subnormal_numbers_are_numbers(at_level):
         mpmath.mpf(x) * mpmath.log(mpmath.mpf(x) / mpmath.mpf(y)) for x, y in zip(*near, strict=True)
     )
     assert kullback.kl_divergence(*near) == pytest.approx(float(expected), rel=1e-7)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("size", [3, 10, 16, 17, 40, 64, 65, 300])
+def test_usual_numbers_whose_sum_is_not(at_level, name, size):
+    """Elements of float32 that are far below the largest number, whose sum is near it or above, beside other rows."""
+    rng = np.random.default_rng(size)
+    p, q = rng.random((2, 20, size)) + 0.5
+    expected = PAIRS[name](p, q, normalize=True)
+    for largest in (6e36, 2e37, 5e37, 8e37, 2e38):
+        for side in (0, 1, 2):
+            a, b = p.astype(np.float32), q.astype(np.float32)
+            if side < 2:
+                a[::3] *= np.float32(largest / 1.5)
+            if side > 0:
+                b[::3] *= np.float32(largest / 1.5)
+            np.testing.assert_allclose(PAIRS[name](a, b, normalize=True), expected, rtol=4e-6, atol=1e-30)
+    a, b = p * 1e308 / p.max(), q * 1e308 / q.max()
+    np.testing.assert_allclose(PAIRS[name](a[:3] / size, b[:3] / size, normalize=True), expected[:3], rtol=1e-11, atol=1e-30)
