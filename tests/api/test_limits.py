@@ -49,7 +49,7 @@ def run(code, **environment):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system keeps these limits")
 @pytest.mark.parametrize("limit", ["memory", "processes"])
-def test_threads_that_cannot_be_made_end_no_process(limit):
+def test_threads_that_cannot_be_made_end_no_process(memory_limits, limit):
     """A thousand threads are asked for where the stacks of a few do not fit, or where no process may be added."""
     code = f"""
 if {limit == "memory"}:

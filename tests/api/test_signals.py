@@ -80,7 +80,7 @@ def test_sigterm_leaves_no_file_half_written(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the script reads the address space from /proc")
-def test_nothing_is_lost_to_signals_and_to_a_lack_of_memory():
+def test_nothing_is_lost_to_signals_and_to_a_lack_of_memory(memory_limits):
     """A few moments and levels of what the script tries at length; its docstring says what counts as lost."""
     script = Path(__file__).parents[2] / "devel" / "inject_faults.py"
     if not script.exists():

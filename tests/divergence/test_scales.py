@@ -76,5 +76,5 @@ def test_usual_numbers_whose_sum_is_not(at_level, name, size):
             if side > 0:
                 b[::3] *= np.float32(largest / 1.5)
             np.testing.assert_allclose(PAIRS[name](a, b, normalize=True), expected, rtol=4e-6, atol=1e-30)
-    a, b = p * 1e308 / p.max(), q * 1e308 / q.max()
-    np.testing.assert_allclose(PAIRS[name](a[:3] / size, b[:3] / size, normalize=True), expected[:3], rtol=1e-11, atol=1e-30)
+    a, b = (side[:3] * (1e308 / side.max() / size) for side in (p, q))
+    np.testing.assert_allclose(PAIRS[name](a, b, normalize=True), expected[:3], rtol=1e-11, atol=1e-30)

@@ -152,8 +152,7 @@ def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: 
     parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
     dof = check_dof(dof)
     forces = np.empty_like(positions)
-    threads = useful_threads(resolve_threads(n_threads), len(positions), POINTS_PER_THREAD)
-    attraction.accumulate_attraction(*parts, positions, dof, forces, threads)
+    attraction.accumulate_attraction(*parts, positions, dof, forces, _threads_for(positions, n_threads))
     return forces
 
 
@@ -208,18 +207,22 @@ def tsne_gradient(
     if positions.dtype == np.float32 and sum_q < LEAST_SINGLE_SUM:
         return tsne_gradient(P, positions.astype(np.float64), exaggeration=exaggeration, **options).astype(np.float32)
     _check_sum(sum_q, dof)
-    attracted = np.empty_like(positions)
-    attraction.accumulate_attraction(*parts, positions, options["dof"], attracted, resolve_threads(n_threads))
+    attracted, threads = np.empty_like(positions), _threads_for(positions, n_threads)
+    attraction.accumulate_attraction(*parts, positions, options["dof"], attracted, threads)
     gradient: FloatArray = 4 * (exaggeration * attracted - forces / sum_q)
     return gradient
+
+
+def _threads_for(positions: FloatArray, n_threads: int | None) -> int:
+    """Return how many threads have enough points to be worth waiting for."""
+    return useful_threads(resolve_threads(n_threads), len(positions), POINTS_PER_THREAD)
 
 
 def _check_sum(sum_q: float, dof: float) -> None:
     """Raise an error where Z is 0, which has no logarithm."""
     if not sum_q > 0:
-        raise ValueError(
-            f"Y must have two points so near each other that w is above 1e-308, got Z = {sum_q} at dof = {dof:g}"
-        )
+        near = "two points so near each other that w is above 1e-308"
+        raise ValueError(f"Y must have {near}, got Z = {sum_q} at dof = {dof:g}")
 
 
 def entropy_of(values: FloatArray) -> float:
@@ -251,8 +254,7 @@ def tsne_loss(
     method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`. They decide how Z is summed.
     exact : bool, default False
-        Whether to sum Z over all pairs in float64, whatever ``method`` says. This takes O(n^2) time. Use it to compare
-        embeddings.
+        Whether to sum Z over all pairs in float64, in O(n^2) time, whatever ``method`` says, to compare embeddings.
 
     Returns
     -------
@@ -276,8 +278,7 @@ def tsne_loss(
     )
     _check_sum(sum_q, dof)
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
-    threads = useful_threads(resolve_threads(n_threads), len(positions), POINTS_PER_THREAD)
-    log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, threads)
+    log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, _threads_for(positions, n_threads))
     return loss_of(entropy_of(parts[0]), log_affinity, sum_q)
 
 
@@ -304,9 +305,8 @@ def point_kl(
     Returns
     -------
     ndarray of shape (n_points,), float64
-        The contributions. They add up to the KL divergence that `tsne_loss` returns for the same arguments. A point
-        that the map keeps closer to its neighbours than P does may have a negative one. They take O(nnz(P)) time,
-        besides the sum for Z.
+        The contributions, in O(nnz(P)) time besides the sum for Z. They add up to the KL divergence that `tsne_loss`
+        returns. A point that the map keeps closer to its neighbours than P does may have a negative one.
 
     Examples
     --------
@@ -370,8 +370,7 @@ def gradient_error(
     Returns
     -------
     float
-        The error. The exact Z is summed over all pairs up to 100,000 points, and beyond that at a tolerance of 0.1 %,
-        which is an error of 1e-4 of Z.
+        The error. The exact Z is summed over all pairs up to 100,000 points, and beyond at a tolerance of 0.1 %.
 
     Examples
     --------
@@ -389,10 +388,8 @@ def gradient_error(
     gradient = tsne_gradient(
         P, positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
     )
-
     exact = positions.astype(np.float64)
-    threads = useful_threads(resolve_threads(n_threads), n_points, POINTS_PER_THREAD)
-    engine = ExactRepulsion(exact.shape, np.float64, dof, threads)
+    engine = ExactRepulsion(exact.shape, np.float64, dof, _threads_for(exact, n_threads))
     forces = np.empty_like(exact[rows])
     engine.repel(rows.astype(np.int32), exact, forces)
     finer: dict[str, Any] = {"method": "exact"} if n_points <= EXACT_SUM_POINTS else {"tolerance": 1e-3}
