@@ -381,6 +381,8 @@ cdef inline double finish_logits(const Job* job, int measure, const double* stat
     value = 0 if measure == REVERSE_KL else finish_forward(state, sums)
     if measure == REVERSE_KL or measure == JEFFREYS:
         value += finish_backward(state, sums)
+        if not job.wide and state[FORWARD] > 2 * state[MASS_P]:  # rounding of t spoils the weights of q
+            sums.settled = False
     if is_rounded(job, state, value):
         sums.settled = False
     return value + entropy if measure == CROSS else value
