@@ -42,7 +42,9 @@ REDUCE = ["-fassociative-math"]
 EXACT = {"divergence_pairs", "divergence_rows", "exact_sum", "support"}
 # Loads that gcc moves across the selections of terms.h would keep its loops from being vectorised, and calls of memset
 # would cost more than the few vectors that they clear.
-KEEP_LOOPS = ["-fno-tree-pre", "-fno-tree-loop-distribute-patterns"]
+OF_LANES = ["-fno-tree-pre", "-fno-tree-loop-distribute-patterns"]
+# Copies of functions for single callers would take a fifth of the time to compile, and bring no speed.
+OF_LANES += ["-fno-ipa-cp-clone", "--param=inline-unit-growth=15"]
 LANES = {"divergence_pairs", "divergence_rows"}
 # Cython's own code has these, and no compiler needs to say so.
 QUIET = ["-Wno-sign-compare", "-Wno-unused-function", "-Wno-unused-but-set-variable", "-Wno-maybe-uninitialized"]
@@ -140,7 +142,7 @@ class BuildKernels(build_ext):
         flags = [*OPTIMISE, *LEVELS.get(level, []), *openmp]
         flags += ["-O1"] if stem == "_cyutility" else []  # nothing in it is called in a loop
         flags += REDUCE if stem in SOURCES and stem not in EXACT else []
-        flags += [flag for flag in [*QUIET, *KEEP_LOOPS] if flag in self.accepted and (stem in LANES or flag in QUIET)]
+        flags += [flag for flag in [*QUIET, *OF_LANES] if flag in self.accepted and (stem in LANES or flag in QUIET)]
         extension.extra_compile_args = [*flags, *CFLAGS]
         extension.extra_link_args = openmp
 
@@ -149,7 +151,7 @@ class BuildKernels(build_ext):
         levels = self.chosen_levels()
         openmp = next(flags for flags in OPENMP if self.probe(flags) is not None)
         self.extensions = [ext for ext in self.extensions if ext.name.split(".")[2] in (*levels, "cpu", "_cyutility")]
-        self.accepted = {flag for flag in [*QUIET, *KEEP_LOOPS] if self.probe([flag]) is not None}
+        self.accepted = {flag for flag in [*QUIET, *OF_LANES] if self.probe([flag]) is not None}
         for extension in self.extensions:
             self.set_flags(extension, openmp)
         self.remove_stale()
