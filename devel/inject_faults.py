@@ -2,10 +2,10 @@
 
 ``python devel/inject_faults.py signals`` lets Ctrl-C arrive while a model is fitted, grown or applied, and while rows
 are evaluated. Each time the object must be as before or as after, and going on must give the bits of an uninterrupted
-run. ``updates`` does so with an accumulator, which is known to lose: it may hold some rows of a
-chunk that Ctrl-C cut short. ``commands`` sends SIGINT and SIGTERM to the command line and to an evaluation with a
-checkpoint: no file may be half-written. ``memory`` forks a child for each level of RLIMIT_AS: a call gives its result
-or a MemoryError, and afterwards, without the limit, its result. Exit status 1 says that something was lost.
+run. ``updates`` does so with an accumulator, which must hold all rows of a chunk or none. ``commands`` sends SIGINT and
+SIGTERM to the command line and to an evaluation with a checkpoint: no file may be half-written. ``memory`` forks a
+child for each level of RLIMIT_AS: a call gives its result or a MemoryError, and afterwards, without the limit, its
+result. Exit status 1 says that something was lost.
 """
 
 import argparse
