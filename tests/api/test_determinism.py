@@ -1,0 +1,89 @@
+"""Results have the same bits in every process, whatever the seed of hashes; levels of SIMD differ in last bits only."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import kullback
+from kullback import _kernels, affinities, gradient, streaming
+
+
+def digest(*values):
+    """Return a number for the bits of arrays, numbers and dictionaries of them."""
+    sums = hashlib.sha256()
+    for value in values:
+        if isinstance(value, dict):
+            sums.update(json.dumps({key: digest(item) for key, item in value.items()}).encode())
+        else:
+            sums.update(np.ascontiguousarray(value).tobytes())
+    return sums.hexdigest()
+
+
+def values():
+    """Return what the four wings of the library give for the same rows."""
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(30), (2, 200)).astype(np.float32)
+    x, y = rng.normal(size=(2, 50, 1500)).astype(np.float32)
+    rows = streaming.RowDivergence(measures=("kl", "js", "entropy_p"), quantiles=(0.5, 0.9), groups=True)
+    rows.update(p, q, group=np.array(["a", "b"])[np.arange(200) % 2])
+    histogram = streaming.HistogramDivergence(edges=np.linspace(-3, 3, 10)).update(x[0], y[0])
+    evaluated = kullback.evaluate(p, q, measures=("kl", "hellinger"), batch_rows=30, progress=False)
+    Y = rng.normal(size=(1200, 2)) * 10
+    logits = kullback.compare(x, y, from_logits=True)
+    P = affinities.perplexity(x[:, :20], 10).P
+    model = kullback.TSNE(random_state=0, max_iter=60, early_exaggeration_iter=30, perplexity=10, method="barnes_hut")
+    return {
+        "divergences": kullback.compare(p, q) | {f"{name} of logits": value for name, value in logits.items()},
+        "pairs": kullback.pairwise_divergence(p[:40]),
+        "rows": {name: array for name, array in rows.to_state().items() if name != "header"},
+        "histogram": {name: array for name, array in histogram.to_state().items() if name != "header"},
+        "evaluate": np.array([evaluated.kl.mean, evaluated.kl.standard_error, evaluated.hellinger.mean]),
+        "forces": np.append(*gradient.repulsive_forces(Y, method="fft")),
+        "affinities": P.data,
+        "map": model.fit_transform(p),
+        "new points": model.transform(q[:20]),
+    }
+
+
+def results():
+    """Return a digest of each of them."""
+    return {name: digest(value) for name, value in values().items()}
+
+
+def floats():
+    """Return those that are numbers, without the map, whose descent magnifies the last bits."""
+    found = values()
+    names = ("pairs", "evaluate", "forces", "affinities")
+    return {**found["divergences"], **{name: found[name] for name in names}}
+
+
+def run(code, **environment):
+    """Run Python code in another process, which finds this module."""
+    path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+    command, variables = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": path, **environment}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("seed", ["1", "4294967295"])
+def test_processes_and_seeds_of_hashes_change_no_bit(seed):
+    """Another process, whose sets of strings have another order, gives the same bits."""
+    code = "import json, test_determinism; print(json.dumps(test_determinism.results()))"
+    assert json.loads(run(code, PYTHONHASHSEED=seed)) == results()
+
+
+@pytest.mark.parametrize("level", _kernels.USABLE_LEVELS)
+def test_levels_differ_in_last_bits_only(level, tmp_path):
+    """The lanes are the same at all levels, so that only fused multiplication and addition makes a difference."""
+    path = tmp_path / "values.npz"
+    run(f"import numpy, test_determinism; numpy.savez({str(path)!r}, **test_determinism.floats())", KULLBACK_SIMD=level)
+    found = np.load(path)
+    for name, expected in floats().items():
+        rtol = 1e-10 if name in ("pairs", "forces") else 1e-6  # the others come from float32
+        np.testing.assert_allclose(found[name], expected, rtol=rtol, atol=1e-12, err_msg=name)
