@@ -29,20 +29,38 @@ def expected(data):
 
 def make_accumulator(kind):
     """Make an accumulator with data in every array."""
-    rng = np.random.default_rng(0)
+    empty = {
+        "row": lambda: RowDivergence(("kl", "entropy_p"), quantiles=(0.5,), groups=True),
+        "values": lambda: RowValues(("a", "b"), quantiles=(0.1,)),
+        "histogram": lambda: HistogramDivergence(edges=[0.1, 0.3], n_features=5),
+        "support": lambda: SupportDivergence(("kl", "js"), normalize=False),
+        "logits": lambda: SupportDivergence(("kl", "reverse_kl"), from_logits=True),
+        "paired": lambda: PairedDivergence(clusters=True),
+    }[kind]()
+    update_accumulator(empty, 0)
+    return empty.fix_reference() if kind == "histogram" else empty
+
+
+def update_accumulator(acc, seed):
+    """Update an accumulator of any kind with random data."""
+    rng = np.random.default_rng(seed)
     p, q, r = (rng.dirichlet(np.ones(5), 40) for _ in range(3))
-    if kind == "row":
-        acc = RowDivergence(("kl", "entropy_p"), quantiles=(0.5,), groups=True)
-        return acc.update(p, q, weights=rng.random(40), group=np.arange(40) % 3)
-    if kind == "values":
-        return RowValues(("a", "b"), quantiles=(0.1,)).update(rng.normal(size=(2, 40)))
-    if kind == "histogram":
-        return HistogramDivergence(edges=[0.1, 0.3], n_features=5).update(p, q).fix_reference()
-    if kind == "support":
-        return SupportDivergence(("kl", "js"), normalize=False).update(p[0], q[0])
-    if kind == "logits":
-        return SupportDivergence(("kl", "reverse_kl"), from_logits=True).update(*np.log([p[0], q[0]]))
-    return PairedDivergence(clusters=True).update(p, q, r, cluster=np.arange(40) // 7)
+    if isinstance(acc, RowDivergence):
+        acc.update(p, q, weights=rng.random(40), group=np.arange(40) % 3)
+    elif isinstance(acc, RowValues):
+        acc.update(rng.normal(size=(2, 40)))
+    elif isinstance(acc, HistogramDivergence):
+        acc.update(**{"q": q} if acc.to_state()["fixed"] else {"p": p, "q": q})
+    elif isinstance(acc, SupportDivergence):
+        acc.update(*(np.log([p[0], q[0]]) if acc.from_logits else (p[0], q[0])))
+    else:
+        acc.update(p, q, r, cluster=np.arange(40) // 7)
+
+
+@pytest.fixture
+def update():
+    """Return a function that updates an accumulator of any kind with the random data of a seed."""
+    return update_accumulator
 
 
 @pytest.fixture

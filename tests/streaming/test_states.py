@@ -159,6 +159,31 @@ def test_states_are_copies_and_json(make, kind):
     assert type(acc).from_state(twin.to_state()).result().to_dict() is not None
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_copies_share_nothing(make, update, kind, is_empty):
+    """A copy and what it was made of go on by turns, and each of them sees its own rows."""
+
+    def fresh(*seeds):
+        acc = make(kind)
+        acc = acc.reset() if is_empty else acc
+        for seed in seeds:
+            update(acc, seed)
+        return acc
+
+    first = fresh()
+    second = first.copy()
+    third = second.copy()
+    for acc, seed in ((first, 1), (second, 2), (third, 3), (first, 4), (second, 5), (third, 6)):
+        update(acc, seed)
+    fourth = first.copy()
+    update(first, 7)
+    update(fourth, 8)
+    assert first == fresh(1, 4, 7)
+    assert second == fresh(2, 5)
+    assert third == fresh(3, 6)
+    assert fourth == fresh(1, 4, 8)
+
+
 def test_damaged_files_are_refused(make, kind, tmp_path):
     """Every truncation and every flipped byte raises a ValueError or changes nothing that counts."""
     acc = make(kind)

@@ -105,6 +105,8 @@ class RowContents:
         twin = self.flush().resize(self.n_groups)
         if self.labels is not None:
             twin.labels = self.labels.copy(self.n_groups)
+        if twin.buckets is not None and twin.buckets is self.buckets:  # the room for keys is its own
+            twin.buckets = twin.buckets.widen(len(twin.buckets.buffer))
         return twin
 
     def flush(self, n_keys: int = 0) -> RowContents:
