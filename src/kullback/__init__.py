@@ -4,10 +4,9 @@ Everything grows from ``D_KL(p || q) = H(p, q) - H(p)``. Names load when they ar
 ``import kullback`` costs no more than NumPy. Type checkers and editors read the imports that never run below.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
-
-from . import _kernels  # noqa: F401 - its fork handlers must be there before a process that imports kullback forks
 
 if TYPE_CHECKING:
     from . import (
@@ -144,3 +143,12 @@ if not TYPE_CHECKING:  # checkers would take any name for one that this function
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+def _prepare_fork() -> None:
+    """Load what lets threads of OpenMP survive a fork, which other libraries may have started before any kernel."""
+    import_module(f"{__name__}._kernels")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_prepare_fork)
