@@ -48,9 +48,8 @@ def available_threads() -> int:
     -------
     int
         The value of ``OMP_NUM_THREADS`` where it is set, and otherwise the number of CPUs that this process may run on.
-        It is at most `most_threads`.
-        It is 1 in a build without OpenMP, and in a child that was forked where a libgomp older than version 9 is
-        loaded, because with more threads the child would hang.
+        It is at most `most_threads`. It is 1 in a build without OpenMP, and in a child that was forked where a libgomp
+        older than version 9 is loaded, because with more threads the child would hang.
     """
     if not cpu.openmp() or cpu.is_serial():
         return 1

@@ -25,8 +25,9 @@ from .._threads import resolve_threads, startable_threads
 SERIAL_ELEMENTS = 1 << 15
 """Below so many elements, waking a second thread costs more than it saves."""
 
-CALL_ELEMENTS = 1 << 26
-"""Elements of one call of the kernel, which nothing interrupts: some 0.1 s, or longer where they are on a disk."""
+CALL_ELEMENTS, CALL_ELEMENTS_OF_ORDER = 1 << 26, 1 << 23
+"""Elements of one call of the kernel, which nothing interrupts: some 25 ms, and 0.6 s for measures of an order alpha.
+Elements that are read from a disk take longer."""
 
 
 class Rows(NamedTuple):
@@ -91,14 +92,14 @@ def _at_most_three_axes(arrays: Sequence[npt.NDArray[Any]]) -> Iterator[Sequence
         yield [array[index] for array in merged]
 
 
-def _in_calls(arrays: Sequence[npt.NDArray[Any]]) -> Iterator[Sequence[npt.NDArray[Any]]]:
-    """Yield the views of `_at_most_three_axes`, cut along their first axis where they are larger than a call."""
+def _in_calls(arrays: Sequence[npt.NDArray[Any]], elements: int) -> Iterator[Sequence[npt.NDArray[Any]]]:
+    """Yield the views of `_at_most_three_axes`, cut along their first axis where they have more elements."""
     for parts in _at_most_three_axes(arrays):
         size, length = parts[0].size, len(parts[0])
-        if size <= CALL_ELEMENTS or parts[0].ndim == 1:
+        if size <= elements or parts[0].ndim == 1:
             yield parts
             continue
-        step = max(1, CALL_ELEMENTS * length // size)
+        step = max(1, elements * length // size)
         for start in range(0, length, step):
             yield [part[start : start + step] for part in parts]
 
@@ -191,7 +192,7 @@ class Plan:
         n_threads = resolve_threads(n_threads)
         values = np.empty((len(self.measures), n_rows))
         start = 0
-        for parts in _in_calls(rows.arrays):
+        for parts in _in_calls(rows.arrays, CALL_ELEMENTS_OF_ORDER if self._asked[2] else CALL_ELEMENTS):
             count = math.prod(parts[0].shape[:-1])
             result = values if count == n_rows else np.empty((len(self.measures), count))
             status = self._run(reduction, parts, result, n_threads)
