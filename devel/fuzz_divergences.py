@@ -17,6 +17,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import numpy.typing as npt
+from cases import run_cases
 
 import kullback
 from kullback import reference
@@ -299,21 +300,5 @@ def compare_with(
     return ""
 
 
-def main(n_cases: int, seed: int) -> int:
-    """Check as many cases, and return how many break a promise."""
-    n_broken = 0
-    for number in range(n_cases):
-        try:
-            problem = check_case(np.random.default_rng([seed, number]))
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-        if problem:
-            n_broken += 1
-            print(f"case {number}: {problem}", flush=True)
-    print(f"{n_cases} cases, {n_broken} broken")
-    return n_broken
-
-
 if __name__ == "__main__":
-    arguments = [int(argument) for argument in sys.argv[1:]] + [1000, 0][len(sys.argv) - 1 :]
-    sys.exit(main(*arguments) > 0)
+    sys.exit(run_cases(check_case, *map(int, sys.argv[1:])) > 0)

@@ -2,12 +2,16 @@
 
 import ctypes
 import os
+import signal
 import struct
 
 import numpy as np
 import pytest
 
 from kullback import _kernels
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell, where Ctrl-C would do nothing
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=_kernels.USABLE_LEVELS)

@@ -21,6 +21,7 @@ def test_a_large_reduction_is_several_calls(monkeypatch):
     """Between two calls of the kernel Ctrl-C takes effect. No bit depends on where rows are cut."""
     p, q = np.random.default_rng(0).dirichlet(np.ones(50), (2, 40, 30))
     whole = kullback.kl_divergence(p, q), kullback.kl_divergence(p, q, axis=0, normalize=False)
+    of_order = kullback.renyi_divergence(p, q, alpha=2)
     sizes, run = [], _plan.Plan._run
     monkeypatch.setattr(_plan, "CALL_ELEMENTS", 7000)
     monkeypatch.setattr(_plan.Plan, "_run", lambda self, *given: sizes.append(given[1][0].size) or run(self, *given))
@@ -28,6 +29,9 @@ def test_a_large_reduction_is_several_calls(monkeypatch):
     np.testing.assert_array_equal(whole[0], parts[0])
     np.testing.assert_array_equal(whole[1], parts[1])
     assert len(sizes) > 15 and max(sizes) <= 7000
+    monkeypatch.setattr(_plan, "CALL_ELEMENTS_OF_ORDER", 3000)
+    np.testing.assert_array_equal(kullback.renyi_divergence(p, q, alpha=2), of_order)
+    assert len(sizes) > 35 and max(sizes[-20:]) <= 3000
     p[33, 2, 1] = -1
     with pytest.raises(ValueError, match="33, 2"):
         kullback.kl_divergence(p, q)

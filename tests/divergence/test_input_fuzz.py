@@ -1,6 +1,8 @@
 """Drawn dtypes, layouts, orders of axes, broadcasts, options and containers give the values of plain float64 rows."""
 
+import importlib
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scipy import sparse
 import kullback
 from kullback.streaming import RowDivergence
 
+FUZZ = Path(__file__).parents[2] / "devel" / "fuzz_divergences.py"
 N_EXAMPLES = int(os.environ.get("KULLBACK_EXAMPLES", "100"))
 PROFILE = settings(max_examples=N_EXAMPLES, deadline=None, derandomize=N_EXAMPLES == 100)
 FLOATS = ("float16", "float32", "float64", "bfloat16", ">f4", ">f8", "longdouble", "object")
@@ -183,3 +186,12 @@ def test_inputs_of_streams_and_pairs(data, drawn, tmp_path_factory):
         pairs = kullback.pairwise_divergence(*whole, measure="total_variation", normalize=True)
         dense = kullback.pairwise_divergence(wide_p, wide_q, measure="total_variation", normalize=True)
         np.testing.assert_allclose(pairs, dense, rtol=2e-6, atol=1e-12)
+
+
+@pytest.mark.skipif(not FUZZ.exists(), reason="an sdist does not hold the scripts of developers")
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="the truth needs more digits than float64 has")
+def test_random_scales_gaps_masks_and_orders(monkeypatch):
+    """Some cases of the fuzz against 80 bits and mpmath (devel/numerics.md)."""
+    monkeypatch.syspath_prepend(FUZZ.parent)
+    fuzz = importlib.import_module("fuzz_divergences")
+    assert fuzz.run_cases(fuzz.check_case, 150, 1) == 0
