@@ -173,25 +173,42 @@ KB_STATIC void KB(kb_family_sums)(const KB(kb_family_state) *state, double (*mas
     KB_EACH_LANE sums[4][k] = 0.5 * totals[KB_MIXED][k];
 }
 
-/* Work the mass and the entropy of one operand once more by themselves, in the lanes whose largest value is from 1/4
-   to 4. The logarithm of such a value may be as small as the entropy of its row is, and the family's logarithms take
-   on errors of log p. Raise *largest to the largest value. */
-KB_STATIC void KB(kb_mend_peaks)(const kb_groups *operand, const KB(kb_extreme) *largest_values, double *masses,
-                                 double *entropies, int64_t *zeros, double *largest) {
-    double masses_alone[KB_LANES] = {0}, entropies_alone[KB_LANES] = {0}, value[KB_LANES];
+/* Set `again` to the lanes whose mass and entropy of one operand are to be worked by themselves, because its largest value
+   is from 1/4 to 4. The logarithm of such a value may be as small as the entropy of its row is, and the family's
+   logarithms take on errors of log p. Raise *largest to the largest value. Return how many lanes there are. */
+KB_STATIC int KB(kb_find_peaks)(const KB(kb_extreme) *largest_values, int *again, double *largest) {
     int n_peaks = 0;
     for (int k = 0; k < KB_LANES; k++) {
-        value[k] = KB(kb_extreme_value)(largest_values[k]);
-        *largest = value[k] > *largest ? value[k] : *largest;
-        n_peaks += value[k] >= 0.25 && value[k] <= 4;
+        double value = KB(kb_extreme_value)(largest_values[k]);
+        *largest = value > *largest ? value : *largest;
+        again[k] = value >= 0.25 && value <= 4;
+        n_peaks += again[k];
     }
-    if (n_peaks == 0) return;
+    return n_peaks;
+}
+
+/* Add to `again` the lanes of q where p lies far above or below it, on average by 8 nats, or as a whole by e^8: a
+   logarithm of q that comes from one of p is rounded as far as both of them are. Return how many were added. */
+KB_STATIC int KB(kb_find_far)(const KB(kb_family_state) *state, int *again) {
+    int n_far = 0;
+    for (int k = 0; k < KB_LANES; k++) {
+        double p = state->totals[KB_P_MASS][k], q = state->totals[KB_Q_MASS][k], ratio = state->totals[KB_Q_R][k];
+        int far = q > 0 && (p > 2981 * q || q > 2981 * p || ratio > 4 * q || ratio < -4 * q);
+        n_far += far && !again[k];
+        again[k] = again[k] || far;
+    }
+    return n_far;
+}
+
+/* Work the mass and the entropy of one operand once more by themselves, in the lanes that `again` marks. */
+KB_STATIC void KB(kb_mend_entropy)(const kb_groups *operand, const int *again, double *masses, double *entropies,
+                                   int64_t *zeros) {
+    double masses_alone[KB_LANES] = {0}, entropies_alone[KB_LANES] = {0};
     KB(kb_add_terms)(KB_ENTROPY, operand, masses_alone, entropies_alone, zeros);
-    for (int k = 0; k < KB_LANES; k++)
-        if (value[k] >= 0.25 && value[k] <= 4) {
-            masses[k] = masses_alone[k];
-            entropies[k] = entropies_alone[k];
-        }
+    KB_EACH_LANE {
+        masses[k] = again[k] ? masses_alone[k] : masses[k];
+        entropies[k] = again[k] ? entropies_alone[k] : entropies[k];
+    }
 }
 
 /* Add to `masses` both kinds of masses and to those `sums` that are not NULL the sums of the family's measures, and
@@ -201,7 +218,7 @@ KB_STATIC int KB(kb_add_family)(const kb_groups *groups, double *masses, double 
     KB(kb_family_state) state;
     double family_masses[4][KB_LANES], family_sums[KB_FAMILY_SIZE][KB_LANES];
     kb_groups p = kb_only_p(*groups), q = kb_only_q(*groups);
-    int found = KB_HAS_ZEROS;
+    int found = KB_HAS_ZEROS, again[KB_LANES];
     if (*zeros == 0) found = KB(kb_family_positive)(groups, &state);
     if (found == KB_HAS_ZEROS) {
         *zeros = (*zeros > 0 ? *zeros : KB_WITH_ZEROS) - 1;
@@ -209,8 +226,10 @@ KB_STATIC int KB(kb_add_family)(const kb_groups *groups, double *masses, double 
     }
     if (found != KB_USUAL) return found;
     KB(kb_family_sums)(&state, family_masses, family_sums);
-    KB(kb_mend_peaks)(&p, state.largest_p, family_masses[0], family_sums[2], zeros, &largest[0]);
-    KB(kb_mend_peaks)(&q, state.largest_q, family_masses[1], family_sums[3], zeros, &largest[1]);
+    if (KB(kb_find_peaks)(state.largest_p, again, &largest[0]) > 0)
+        KB(kb_mend_entropy)(&p, again, family_masses[0], family_sums[2], zeros);
+    if (KB(kb_find_peaks)(state.largest_q, again, &largest[1]) + KB(kb_find_far)(&state, again) > 0)
+        KB(kb_mend_entropy)(&q, again, family_masses[1], family_sums[3], zeros);
     for (int m = 0; m < 4; m++) KB_EACH_LANE masses[m * KB_LANES + k] += family_masses[m][k];
     for (int m = 0; m < KB_FAMILY_SIZE; m++)
         if (sums[m]) KB_EACH_LANE sums[m][k] += family_sums[m][k];

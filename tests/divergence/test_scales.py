@@ -78,3 +78,17 @@ def test_usual_numbers_whose_sum_is_not(at_level, name, size):
             np.testing.assert_allclose(PAIRS[name](a, b, normalize=True), expected, rtol=4e-6, atol=1e-30)
     a, b = (side[:3] * (1e308 / side.max() / size) for side in (p, q))
     np.testing.assert_allclose(PAIRS[name](a, b, normalize=True), expected[:3], rtol=1e-11, atol=1e-30)
+
+
+@pytest.mark.parametrize("size", [15, 48, 300])
+@pytest.mark.parametrize("log_ratio", [10, 60, -60, 140])
+def test_entropy_of_q_where_p_is_far_away(at_level, size, log_ratio):
+    """Many measures share logarithms, and those of q must not take on what is rounded of far logarithms of p."""
+    q = np.full((40, size), 1e5, np.float32)
+    for row, value in enumerate(np.geomspace(1e-3, 1e5, len(q))):
+        q[row] = value
+    p = (q.astype(float) * np.exp(0.5 * log_ratio)).astype(np.float32)
+    q = (q.astype(float) * np.exp(-0.5 * log_ratio)).astype(np.float32)
+    p[:, 0] *= 1000
+    found = kullback.compare(p, q, ["kl", "reverse_kl", "js", "entropy_p", "entropy_q"], normalize=True)
+    np.testing.assert_allclose(found["entropy_q"], np.log(size), rtol=1.3e-6)  # each alone errs by 1e-6
