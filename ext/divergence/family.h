@@ -31,6 +31,15 @@ enum {
     KB_N_TERM_SUMS = KB_P_MASS
 };
 
+/* Why the entropy of one operand in a lane is to be worked by itself. */
+enum {
+    KB_FINE,
+    KB_PEAK, /* Its largest value is from 1/4 to 4. The logarithm of such a value may be as small as the entropy of its
+                row is, and the family's logarithms take on errors of log p. */
+    KB_OFF   /* It is q, and p lies far above or below it, on average by 8 nats, or as a whole by e^8. A logarithm of q
+                that comes from one of p is rounded as far as both of them are. */
+};
+
 #define KB_FILE "divergence/family.h"
 #include "common/lanes/both_types.h"
 #undef KB_FILE
@@ -173,41 +182,40 @@ KB_STATIC void KB(kb_family_sums)(const KB(kb_family_state) *state, double (*mas
     KB_EACH_LANE sums[4][k] = 0.5 * totals[KB_MIXED][k];
 }
 
-/* Set `again` to the lanes whose mass and entropy of one operand are to be worked by themselves, because its largest value
-   is from 1/4 to 4. The logarithm of such a value may be as small as the entropy of its row is, and the family's
-   logarithms take on errors of log p. Raise *largest to the largest value. Return how many lanes there are. */
-KB_STATIC int KB(kb_find_peaks)(const KB(kb_extreme) *largest_values, int *again, double *largest) {
+/* Set `reasons` to the lanes that have a peak, and raise *largest to the largest value. Return how many there are. */
+KB_STATIC int KB(kb_find_peaks)(const KB(kb_extreme) *largest_values, int *reasons, double *largest) {
     int n_peaks = 0;
     for (int k = 0; k < KB_LANES; k++) {
         double value = KB(kb_extreme_value)(largest_values[k]);
         *largest = value > *largest ? value : *largest;
-        again[k] = value >= 0.25 && value <= 4;
-        n_peaks += again[k];
+        reasons[k] = value >= 0.25 && value <= 4 ? KB_PEAK : KB_FINE;
+        n_peaks += reasons[k];
     }
     return n_peaks;
 }
 
-/* Add to `again` the lanes of q where p lies far above or below it, on average by 8 nats, or as a whole by e^8: a
-   logarithm of q that comes from one of p is rounded as far as both of them are. Return how many were added. */
-KB_STATIC int KB(kb_find_far)(const KB(kb_family_state) *state, int *again) {
+/* Add to `reasons` the lanes of q that are far and have no peak. Return how many there are. */
+KB_STATIC int KB(kb_find_far)(const KB(kb_family_state) *state, int *reasons) {
     int n_far = 0;
     for (int k = 0; k < KB_LANES; k++) {
         double p = state->totals[KB_P_MASS][k], q = state->totals[KB_Q_MASS][k], ratio = state->totals[KB_Q_R][k];
         int far = q > 0 && (p > 2981 * q || q > 2981 * p || ratio > 4 * q || ratio < -4 * q);
-        n_far += far && !again[k];
-        again[k] = again[k] || far;
+        if (reasons[k] || !far) continue;
+        reasons[k] = KB_OFF;
+        n_far++;
     }
     return n_far;
 }
 
-/* Work the mass and the entropy of one operand once more by themselves, in the lanes that `again` marks. */
-KB_STATIC void KB(kb_mend_entropy)(const kb_groups *operand, const int *again, double *masses, double *entropies,
+/* Work the entropy of one operand once more by itself in the lanes that have a reason, and the mass where that is a
+   peak. (Elsewhere symmetric measures need a mass that is summed alike for p and q.) */
+KB_STATIC void KB(kb_mend_entropy)(const kb_groups *operand, const int *reasons, double *masses, double *entropies,
                                    int64_t *zeros) {
     double masses_alone[KB_LANES] = {0}, entropies_alone[KB_LANES] = {0};
     KB(kb_add_terms)(KB_ENTROPY, operand, masses_alone, entropies_alone, zeros);
     KB_EACH_LANE {
-        masses[k] = again[k] ? masses_alone[k] : masses[k];
-        entropies[k] = again[k] ? entropies_alone[k] : entropies[k];
+        masses[k] = reasons[k] == KB_PEAK ? masses_alone[k] : masses[k];
+        entropies[k] = reasons[k] ? entropies_alone[k] : entropies[k];
     }
 }
 
@@ -218,7 +226,7 @@ KB_STATIC int KB(kb_add_family)(const kb_groups *groups, double *masses, double 
     KB(kb_family_state) state;
     double family_masses[4][KB_LANES], family_sums[KB_FAMILY_SIZE][KB_LANES];
     kb_groups p = kb_only_p(*groups), q = kb_only_q(*groups);
-    int found = KB_HAS_ZEROS, again[KB_LANES];
+    int found = KB_HAS_ZEROS, reasons[KB_LANES];
     if (*zeros == 0) found = KB(kb_family_positive)(groups, &state);
     if (found == KB_HAS_ZEROS) {
         *zeros = (*zeros > 0 ? *zeros : KB_WITH_ZEROS) - 1;
@@ -226,10 +234,10 @@ KB_STATIC int KB(kb_add_family)(const kb_groups *groups, double *masses, double 
     }
     if (found != KB_USUAL) return found;
     KB(kb_family_sums)(&state, family_masses, family_sums);
-    if (KB(kb_find_peaks)(state.largest_p, again, &largest[0]) > 0)
-        KB(kb_mend_entropy)(&p, again, family_masses[0], family_sums[2], zeros);
-    if (KB(kb_find_peaks)(state.largest_q, again, &largest[1]) + KB(kb_find_far)(&state, again) > 0)
-        KB(kb_mend_entropy)(&q, again, family_masses[1], family_sums[3], zeros);
+    if (KB(kb_find_peaks)(state.largest_p, reasons, &largest[0]) > 0)
+        KB(kb_mend_entropy)(&p, reasons, family_masses[0], family_sums[2], zeros);
+    if (KB(kb_find_peaks)(state.largest_q, reasons, &largest[1]) + KB(kb_find_far)(&state, reasons) > 0)
+        KB(kb_mend_entropy)(&q, reasons, family_masses[1], family_sums[3], zeros);
     for (int m = 0; m < 4; m++) KB_EACH_LANE masses[m * KB_LANES + k] += family_masses[m][k];
     for (int m = 0; m < KB_FAMILY_SIZE; m++)
         if (sums[m]) KB_EACH_LANE sums[m][k] += family_sums[m][k];

@@ -129,9 +129,12 @@ cdef inline double finish_hellinger(Sums* sums) noexcept nogil:
     return take_off(sums.total / scale, 0.5 * difference * difference / scale, sums)
 
 
-cdef inline void ask_for_unit_sum(double mass, Sums* sums) noexcept nogil:
-    """Unsettle a value of an order alpha, which takes a sum of one, unless what the sum is off has no effect."""
-    if fabs(mass - 1) * min(max(fabs(sums.alpha), 1.0), 64.0) > 2e-14:
+cdef inline void ask_for_unit_sum(double mass, double size, Sums* sums) noexcept nogil:
+    """Unsettle a value of an order alpha, which takes a sum of one, unless what the sum is off has no effect.
+
+    ``size`` is that of the sum of powers less one, of which it is a part.
+    """
+    if fabs(mass - 1) * min(max(fabs(sums.alpha), 1.0), 64.0) > max(2e-14 * min(10 * fabs(size), 1.0), 1e-15):
         sums.settled = False
 
 
@@ -147,8 +150,8 @@ cdef inline double finish_divergence_of_order(int measure, Sums* sums, bint plai
     if plain:
         less_one += alpha * (sums.p - 1) + (1 - alpha) * (sums.q - 1)
         return sums.total if measure == ALPHA else log_of_powers(less_one, sums) / (alpha - 1)
-    ask_for_unit_sum(sums.p, sums)
-    ask_for_unit_sum(sums.q, sums)
+    ask_for_unit_sum(sums.p, 1, sums)
+    ask_for_unit_sum(sums.q, 1, sums)
     return sums.total if measure == ALPHA else max(log_of_powers(less_one, sums) / (alpha - 1), 0.0)
 
 
@@ -158,7 +161,7 @@ cdef inline double finish_entropy_of_order(int measure, Sums* sums, bint plain) 
     if plain:
         less_one += sums.p - 1
         return log_of_powers(less_one, sums) / rest if measure == RENYI_ENTROPY else less_one / rest
-    ask_for_unit_sum(sums.p, sums)
+    ask_for_unit_sum(sums.p, less_one, sums)
     return max(log_of_powers(less_one, sums) / rest, 0.0) if measure == RENYI_ENTROPY else max(sums.total, 0.0)
 
 

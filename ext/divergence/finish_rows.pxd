@@ -21,8 +21,8 @@ from divergence.resweep cimport (
 from divergence.sharp cimport sharp_entropy, sharp_value
 from divergence.sweep cimport column_sums, comes_later, exchange_sides, unpack_column
 from divergence.terms cimport (
-    CHI2, ENTROPY_Q, JEFFREYS, JENSEN_SHANNON_ROOT, KL, MASS, PERPLEXITY, REVERSE_KL, TOP1, has_one_sweep,
-    inner_sums_of, is_symmetric, needs_exact_masses,
+    ALPHA, CHI2, ENTROPY_Q, JEFFREYS, JENSEN_SHANNON_ROOT, KL, MASS, MAX_RATIO, PERPLEXITY, RENYI, RENYI_ENTROPY,
+    REVERSE_KL, TOP1, TSALLIS_ENTROPY, has_one_sweep, inner_sums_of, is_symmetric, needs_exact_masses,
 )
 
 cdef enum:             # why a row fails the check
@@ -87,34 +87,48 @@ cdef inline void find_frames(const Job* job, const double* state, Frame* frames_
 # ---- Values of rows that are swept again -----------------------------------------------------------
 
 
+cdef inline double power_factor(int measure, double alpha) noexcept nogil:
+    """Return what a measure is to be multiplied by to be about the sum of its powers less one.
+
+    It is 0 where the measure has no powers or quotients, of which the smallest may have few digits.
+    """
+    if measure == CHI2 or measure == MAX_RATIO:
+        return 1
+    if measure == ALPHA:
+        return fabs(alpha * (alpha - 1))
+    return fabs(alpha - 1) if measure == RENYI or measure == RENYI_ENTROPY or measure == TSALLIS_ENTROPY else 0
+
+
 cdef inline bint finish_swept(const Job* job, Py_ssize_t row, const Region* region, double* state,
                               Frame* frames) noexcept nogil:
     """Write the values of a row that was swept again; return whether all of them are settled.
 
-    The masses of the row's frames are corrected by how far its sums are off one.
+    The masses of the row's frames are corrected by how far its sums are off one, before values are found from them.
     """
     cdef Sums sums
     cdef int m
-    cdef double value, other
+    cdef double value, other, factor
     cdef bint settled = True
     sums.alpha, sums.unit = job.alpha, job.unit
     sums.precision, sums.wide = 2e-14 if job.wide else 1e-7, True
     sums.p, sums.q = state[0], state[1] if job.has_q else state[0]
+    frames[0].mass *= sums.p if 0 < sums.p < INFINITY else 1
+    frames[1].mass *= sums.q if 0 < sums.q < INFINITY else 1
     for m in range(job.n_measures):
         sums.total, sums.settled = state[TERMS + m], True
+        factor = power_factor(job.measures[m], job.alpha)
         value = finish_measure(job.measures[m], DIVIDE, &sums)
         if sums.far:
             value = far_value(job, job.measures[m], row, region, frames, &sums)
         elif sums.sharp:
             value = sharp_value(job, job.measures[m], row, region, frames, &sums)
-        elif job.measures[m] == CHI2 and has_logs(job) and (state[FARTHEST] != 0 or not value < 1e15):
-            other = far_value(job, CHI2, row, region, frames, &sums)
-            if not other < 1e-4 or value > 1:  # else the sums are better, because it is a difference from 1
+        elif factor > 0 and has_logs(job) and not (state[FARTHEST] == 0 and value < 1e15):
+            other = far_value(job, job.measures[m], row, region, frames, &sums)
+            # Near 0 it is a difference that has lost digits, which the sums have.
+            if not fabs(other) * factor < 1e-4 or value > 1:
                 value, sums.far = other, True
         value_of(job, m, row)[0] = value
         settled &= sums.settled or sums.far
-    frames[0].mass *= sums.p
-    frames[1].mass *= sums.q
     return settled
 
 

@@ -12,9 +12,9 @@ from divergence.blocks cimport pack_block
 from divergence.finish cimport PLAIN, Sums, in_unit
 from divergence.job cimport Job, Region
 from divergence.powers cimport log_power, log_power_of_logs
-from divergence.resweep cimport Frame, to_probabilities
+from divergence.resweep cimport Frame, frame_of, to_probabilities
 from divergence.sharp cimport sharp_value
-from divergence.terms cimport CHI2, MAX_RATIO, RENYI_ENTROPY, SUPPORT
+from divergence.terms cimport ALPHA, CHI2, MAX_RATIO, RENYI_ENTROPY, SUPPORT, TSALLIS_ENTROPY
 
 
 cdef inline bint has_logs(const Job* job) noexcept nogil:
@@ -74,22 +74,32 @@ cdef inline double far_value(const Job* job, int measure, Py_ssize_t row, const 
                              Sums* sums) noexcept nogil:
     """Return a value of an order alpha, in the asked unit, of a row whose sums have given none.
 
-    The chi-squared divergence is exp(D) - 1, where D is the divergence of Renyi of order 2.
+    Let L be the logarithm of the sum of powers. The chi-squared divergence is exp(L) - 1 of order 2, the
+    alpha-divergence is that divided by alpha (alpha - 1), and the entropy of Tsallis is it divided by 1 - alpha.
     """
     cdef double alpha = order_of(job, measure), value
+    cdef bint paired = measure != RENYI_ENTROPY and measure != TSALLIS_ENTROPY
     cdef Frame[2] divisors
     if sums.p != sums.p or sums.q != sums.q:
         return NAN
     divisors[0], divisors[1] = frames[0], frames[1]
-    if job.normalisation == PLAIN and not job.logits:
+    if has_logs(job):
+        divisors[0] = frame_of(job, &job.p, row, region)
+        if paired:
+            divisors[1] = frame_of(job, &job.q, row, region)
+    elif job.normalisation == PLAIN:
         divisors[0].mass = divisors[1].mass = 1
-    value = log_sum_powers(job, row, alpha, measure != RENYI_ENTROPY, region, divisors)
+    value = log_sum_powers(job, row, alpha, paired, region, divisors)
     if measure == RENYI_ENTROPY:
         value /= 1 - alpha
         if value < 1e-3 and job.normalisation != PLAIN:
             return sharp_value(job, measure, row, region, divisors, sums)
+    elif measure == TSALLIS_ENTROPY:
+        value = expm1(value) / (1 - alpha)
+    elif measure == ALPHA:
+        value = expm1(value) / (alpha * (alpha - 1))
+    elif measure == CHI2:
+        value = expm1(value)
     elif alpha < INFINITY:
         value /= alpha - 1
-    if measure == CHI2:
-        value = expm1(value)
     return in_unit(measure, max(value, 0.0) if job.normalisation != PLAIN else value, sums)

@@ -99,10 +99,12 @@ cdef inline double log_power(double p, double q, double alpha) noexcept nogil:
 
 
 cdef inline double log_power_of_logs(double log_p, double log_q, double alpha) noexcept nogil:
-    """Return the same from the logarithms of p and q, which may be -inf.
+    """Return the same for any order from the logarithms of p and q, which may be -inf.
 
     A p that is too small for float64 has no weight, so that it adds nothing where q is smaller or masked.
     """
+    if alpha < 0:
+        log_p, log_q, alpha = log_q, log_p, 1 - alpha
     if log_p == -INFINITY or (log_p < -743 and alpha >= 1):
         return -INFINITY
     if log_q == -INFINITY:

@@ -52,7 +52,8 @@ cdef inline void sweep_again(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
                              const Region* region, double* states) noexcept nogil:
     """Set ``states`` to the sums of rows of probabilities that are normalised element by element in float64.
 
-    ``frames`` holds two for each row, of p and of q. FARTHEST says whether some q of the row may have few digits.
+    ``frames`` holds two for each row, of p and of q. FARTHEST says whether some p or q of the row may
+    have few digits.
     """
     cdef Job plain = job[0]
     cdef Py_ssize_t r, n, start = 0
@@ -65,7 +66,8 @@ cdef inline void sweep_again(const Job* job, Py_ssize_t row, Py_ssize_t n_rows, 
         n = min(job.block, job.n - start)
         pack_block(job, &job.p, row, n_rows, start, n, region.p)
         for r in range(n_rows):
-            to_probabilities(job, region.p + r * n, n, frames + 2 * r)
+            if to_probabilities(job, region.p + r * n, n, frames + 2 * r):
+                states[r * STATE + FARTHEST] = 1
         if job.has_q:
             pack_block(job, &job.q, row, n_rows, start, n, region.q)
             for r in range(n_rows):

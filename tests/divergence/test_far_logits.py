@@ -167,3 +167,50 @@ def test_rows_that_differ_by_a_constant_have_no_divergence(at_level, dtype):
             for name in ("kl", "reverse_kl", "jeffreys", "js"):
                 np.testing.assert_allclose(values[name], 0, atol=1e-25, err_msg=name)
             np.testing.assert_allclose(values["total_variation"], 0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [2, 5, 40, 300])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_measures_of_an_order_against_long_double(at_level, dtype, length, temperature):
+    """Of weights down to the smallest of float64, and at offsets at which float32 knows masses to few digits."""
+    rng = np.random.default_rng(length)
+    p, q = rng.normal(size=(60, length)), 10 * rng.normal(size=(60, length)) - 9254.7
+    for side in (p, q):
+        side[:, -1] += rng.uniform(0, 510 * temperature, 60)
+        side[:, -1:0:-3] -= rng.choice([0, 250 * temperature, 510 * temperature], 60)[:, None]
+    p, q = p.astype(dtype), q.astype(dtype)
+    log_p, log_q = (log_shares(side, temperature) for side in (p, q))
+    whole = (log_p > -740).all(axis=1) & (log_q > -740).all(axis=1)  # float64 has a number for each weight
+    p, q, log_p, log_q = (side[whole] for side in (p, q, log_p, log_q))
+    assert len(p) > 10
+    for alpha in (1e-3, 0.3, 2.0, 7.0, -0.5, np.inf):
+        for name, expected in measures_of_order(log_p, log_q, alpha).items():
+            rows = (p,) if name.endswith("entropy") else (p, q)
+            options = {} if name == "chi2_divergence" else {"alpha": alpha}
+            for module in (kullback, reference):
+                values = getattr(module, name)(*rows, **options, from_logits=True, temperature=temperature)
+                known = (expected > 1e-3) & (expected < 1e200)  # below, the truth loses digits
+                np.testing.assert_allclose(values[known], expected[known].astype(float), rtol=4e-12, err_msg=name)
+                assert np.all(values[expected < 1e-9] < 2e-9), name
+                assert np.all(values[expected > 1e290] > 1e280), name
+
+
+def log_shares(logits, temperature):
+    """Return the logarithms of the probabilities of rows in long double."""
+    below = (logits.astype(np.longdouble) - logits.max(axis=1, keepdims=True)) / np.longdouble(temperature)
+    return below - np.log(np.exp(below).sum(axis=1, keepdims=True))
+
+
+def measures_of_order(log_p, log_q, alpha):
+    """Return the measures of an order alpha from logarithms of probabilities."""
+    if alpha == np.inf:
+        return {"renyi_divergence": (log_p - log_q).max(axis=1)}
+    powers = np.logaddexp.reduce(alpha * log_p + (1 - alpha) * log_q, axis=1)
+    less_one = np.expm1(np.minimum(powers, 11000))
+    measures = {"alpha_divergence": less_one / (alpha * (alpha - 1))}
+    if alpha > 0:
+        own = np.logaddexp.reduce(alpha * log_p, axis=1)
+        measures |= {"renyi_divergence": powers / (alpha - 1), "renyi_entropy": own / (1 - alpha)}
+        measures |= {"tsallis_entropy": np.expm1(own) / (1 - alpha)}
+    return measures | ({"chi2_divergence": less_one} if alpha == 2 else {})

@@ -188,3 +188,29 @@ def sum_amari_terms(p: Array, q: Array, alpha: float) -> Array:
         terms = (p * np.expm1((alpha - 1) * log_ratio(p, q)) / (alpha - 1) - (p - q)) / alpha
     total: Array = np.where(p == 0, q / alpha, terms).sum(axis=-1)
     return total
+
+
+def log_sum_powers(log_p: Array, log_q: Array | float, alpha: float) -> Any:
+    """Return log sum p^alpha q^(1 - alpha) of each row, or the largest log(p / q) for an infinite order.
+
+    A p that is too small for float64 has no weight, so that it adds nothing where q is smaller or masked.
+    """
+    log_p, log_q = np.broadcast_arrays(log_p, log_q)
+    if alpha < 0:
+        log_p, log_q, alpha = log_q, log_p, 1 - alpha
+    with np.errstate(all="ignore"):
+        ratio = log_p - log_q
+        if alpha != np.inf:
+            powers = alpha * log_p + (1 - alpha) * log_q if alpha < 1 else log_p + (alpha - 1) * ratio
+            ratio = np.where(log_q == -np.inf, np.inf if alpha > 1 else -np.inf, powers)
+        terms = np.where((log_p == -np.inf) | ((log_p < -743) & (alpha > 1)), -np.inf, ratio)
+        return terms.max(axis=-1) if alpha == np.inf else np.logaddexp.reduce(terms, axis=-1)
+
+
+def from_powers(values: Any, log_sums: Any, factor: float) -> Any:
+    """Return (exp(L) - 1) / factor of the logarithms L of sums of powers, or ``values`` where that has lost its digits.
+
+    Values come from powers of probabilities, of which float64 may not hold the smallest.
+    """
+    with np.errstate(over="ignore"):
+        return np.where(np.abs(log_sums) > 1e-4, np.expm1(log_sums) / factor, values)

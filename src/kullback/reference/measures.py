@@ -20,9 +20,11 @@ from .divergence import (
     are_logits,
     as_logs,
     as_probabilities,
+    from_powers,
     kl_terms,
     log_mean_power,
     log_ratio,
+    log_sum_powers,
     pair,
     sum_amari_terms,
     sum_kl_terms,
@@ -183,11 +185,13 @@ def total_variation_distance(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpa
 @show_options(RowOptions)
 def chi2_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOptions]) -> Any:
     """Return sum (p - q)^2 / q: Pearson (1900)."""
-    p, q = pair(p, q, options)
-    difference = np.abs(p - q)
+    rows, others = pair(p, q, options)
+    difference = np.abs(rows - others)
     with np.errstate(all="ignore"):
-        terms = np.where(p == q, 0, difference * (difference / np.abs(q)))
-        return finish(terms.sum(axis=-1), options, unit=False)
+        value = np.where(rows == others, 0, difference * (difference / np.abs(others))).sum(axis=-1)
+        if are_logits(options):
+            value = from_powers(value, log_sum_powers(as_logs(p, options), as_logs(q, options), 2), 1)
+        return finish(value, options, unit=False)
 
 
 @show_options(RowOptions)
@@ -198,8 +202,11 @@ def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
     """
     if alpha == 1:
         return kl_divergence(p, q, **options)
+    powers = log_sum_powers(as_logs(p, options), as_logs(q, options), alpha) if are_logits(options) else None
     p, q = pair(p, q, options)
     with np.errstate(divide="ignore", invalid="ignore"):
+        if alpha == np.inf and powers is not None:
+            return finish(powers, options)
         if alpha == np.inf:
             return finish(np.log(np.where(p > 0, p / q, 0).max(axis=-1)), options)
         if alpha == 0:
@@ -210,7 +217,10 @@ def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
         less_one = alpha * (alpha - 1) * sum_amari_terms(p, q, alpha) + mass
         near = np.log1p(np.clip(less_one, -0.5, 0.5))
         far = log_mean_power(p, log_ratio(p, q), alpha - 1)
-        return finish(np.where(np.abs(less_one) < 0.5, near, far) / (alpha - 1), options)
+        value = np.where(np.abs(less_one) < 0.5, near, far) / (alpha - 1)
+        if powers is not None:
+            value = np.where(np.abs(powers) > 1e-4, powers / (alpha - 1), value)
+        return finish(value, options)
 
 
 @show_options(RowOptions)
@@ -218,7 +228,11 @@ def alpha_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
     """Return (sum p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1)), or its limit: Cichocki and Amari (2010), eq. 4."""
     if alpha in (0, 1):
         return kl_divergence(*((p, q) if alpha else (q, p)), **options)
-    return finish(sum_amari_terms(*pair(p, q, options), alpha), options, unit=False)
+    value = sum_amari_terms(*pair(p, q, options), alpha)
+    if are_logits(options):
+        powers = log_sum_powers(as_logs(p, options), as_logs(q, options), alpha)
+        value = from_powers(value, powers, alpha * (alpha - 1))
+    return finish(value, options, unit=False)
 
 
 @show_options(RowOptions)
@@ -229,7 +243,11 @@ def renyi_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOption
     logs, p = as_logs(p, options), as_probabilities(p, options)
     if alpha == np.inf:
         return finish(-logs.max(axis=-1), options)
-    return finish(log_mean_power(p, logs, alpha - 1) / (1 - alpha), options)
+    value = log_mean_power(p, logs, alpha - 1) / (1 - alpha)
+    if are_logits(options):
+        powers = log_sum_powers(logs, 0.0, alpha)
+        value = np.where(np.abs(powers) > 1e-4, powers / (1 - alpha), value)
+    return finish(value, options)
 
 
 @show_options(RowOptions)
@@ -241,7 +259,10 @@ def tsallis_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOpti
     with np.errstate(all="ignore"):
         terms = np.where(p > 0, p * np.expm1((alpha - 1) * logs), 0)
     mass = 1 - p.sum(axis=-1) if options.get("normalize", "check") is False else 0
-    return finish((mass - terms.sum(axis=-1)) / (alpha - 1), options, unit=False)
+    value = (mass - terms.sum(axis=-1)) / (alpha - 1)
+    if are_logits(options):
+        value = from_powers(value, log_sum_powers(logs, 0.0, alpha), 1 - alpha)
+    return finish(value, options, unit=False)
 
 
 @show_options(RowOptions)
