@@ -383,6 +383,8 @@ cdef inline double finish_logits(const Job* job, int measure, const double* stat
         value += finish_backward(state, sums)
         if not job.wide and state[FORWARD] > 2 * state[MASS_P]:  # rounding of t spoils the weights of q
             sums.settled = False
+        elif state[SWEPT] == 0 and 1.1e-16 * fabs(state[SHIFT]) > 1e-13:  # and in float64 where the offset is large
+            sums.settled = False
     if is_rounded(job, state, value):
         sums.settled = False
     return value + entropy if measure == CROSS else value

@@ -23,6 +23,8 @@ cdef struct Rates:        # see kullback.tsne.rates
     double learning_rate
     double momentum
     double max_step
+    double gain_step
+    double gain_decay
 
 
 cdef inline double take_steps(
@@ -39,7 +41,7 @@ cdef inline double take_steps(
         gradient = attract * attraction[v] - repel * repulsion[v]
         squared_norm += gradient * gradient
         # Jacobs (1988): a gain grows while the step still goes downhill, and shrinks where it overshoots
-        gain = gains[v] + 0.2 if gradient * velocity[v] < 0 else gains[v] * 0.8
+        gain = gains[v] + rates.gain_step if gradient * velocity[v] < 0 else gains[v] * rates.gain_decay
         gain = gain if gain > 0.01 else 0.01
         gains[v] = <floating>gain
         velocity[v] = <floating>(rates.momentum * velocity[v] - rates.learning_rate * gain * gradient)
@@ -135,6 +137,7 @@ def descend(
     cdef Rates given
     given.exaggeration, given.inverse_sum_q = rates.exaggeration, rates.inverse_sum_q
     given.learning_rate, given.momentum, given.max_step = rates.learning_rate, rates.momentum, rates.max_step
+    given.gain_step, given.gain_decay = rates.gain_step, rates.gain_decay
     for block in prange(n_blocks, nogil=True, num_threads=startable(n_threads), schedule="static"):
         descend_block(positions, velocity, gains, attraction, repulsion, &given, centre, block, sums_out)
     for k in range(n_components):

@@ -90,13 +90,13 @@ def _add_embed(commands: Any) -> None:
                        "that holds the labels: its name, or its number from 1")  # fmt: skip
     _add_table_options(embed)
     embed.add_argument("--perplexity", type=float, default=30.0, help="effective neighbours (default: %(default)g)")
-    embed.add_argument("--max-iter", type=int, default=1000, metavar="N", help="iterations (default: %(default)d)")
+    embed.add_argument("--max-iter", type=int, default=1000, metavar="N", help="most iterations (default: %(default)d)")
     embed.add_argument("--early-exaggeration", type=float, default=12.0, metavar="X", help="default: %(default)g")
-    embed.add_argument("--early-exaggeration-iter", type=_whole_or_auto, default=250, metavar="N",
-                       help="iterations of it, or auto: until the map is at rest (default: %(default)d)")  # fmt: skip
+    embed.add_argument("--early-exaggeration-iter", type=_whole_or_word, default="anneal", metavar="N",
+                       help="iterations of it, or auto: until the map is at rest (default: %(default)s)")  # fmt: skip
     embed.add_argument("--exaggeration", type=float, default=1.0, metavar="X", help="after that (default: 1)")
-    embed.add_argument("--tol", type=float, metavar="X", help="stop at rest: less relative fall of KL in 50 "
-                       "iterations, such as 0.002 (default: never)")  # fmt: skip
+    embed.add_argument("--tol", type=_number_or_auto, default="auto", metavar="X", help="stop at rest: less relative "
+                       "fall of KL in 50 iterations (default: 0.02 if annealed, else never)")  # fmt: skip
     embed.add_argument("--learning-rate", type=_number_or_auto, default="auto", metavar="X", help="default: auto")
     embed.add_argument("--components", type=int, default=2, metavar="N", help="dimensions (default: %(default)d)")
     embed.add_argument("--metric", default="euclidean", help="distance between rows (default: %(default)s)")
@@ -141,8 +141,8 @@ def _number_or_auto(text: str) -> float | str:
     return "auto" if text == "auto" else float(text)
 
 
-def _whole_or_auto(text: str) -> int | str:
-    return "auto" if text == "auto" else int(text)
+def _whole_or_word(text: str) -> int | str:
+    return text if text in ("anneal", "auto") else int(text)
 
 
 # ---- Commands ------------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ def test_descent_is_the_reference(level, n_threads, n_components, dtype, max_ste
     expected = [part.astype(np.float64) for part in state]
     centre, expected_centre = np.zeros(n_components), np.zeros(n_components)
     sums = np.empty((-(-n_points // descent.BLOCK_POINTS), n_components + 1))
-    rates = Rates(exaggeration=12.0, inverse_sum_q=0.5, learning_rate=0.1, momentum=0.8, max_step=max_step)
+    rates = Rates(12.0, 0.5, learning_rate=0.1, momentum=0.8, max_step=max_step, gain_step=0.3, gain_decay=0.9)
     for _ in range(3):
         forces = [rng.normal(size=(n_points, n_components)).astype(dtype) for _ in range(2)]
         norm = descent.descend(*state, *forces, rates, centre, sums, n_threads)

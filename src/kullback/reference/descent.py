@@ -31,8 +31,8 @@ def descend(
     attraction, repulsion : float64 array of shape (n_points, n_components)
         The forces on the points.
     rates : Rates
-        What the step is taken with, see `kullback.tsne.rates.Rates`: exaggeration, 1 / Z, learning rate, momentum, and
-        the length of the longest step.
+        What the step is taken with, see `kullback.tsne.rates.Rates`: exaggeration, 1 / Z, learning rate, momentum,
+        the length of the longest step, and how gains change.
     centre : float64 array of shape (n_components,)
         The mean of the positions, which is subtracted from them and then set to their new mean.
     sums_out : float64 array, optional
@@ -47,7 +47,7 @@ def descend(
     """
     gradient = 4 * (rates.exaggeration * attraction - rates.inverse_sum_q * repulsion)
     downhill = gradient * velocity < 0
-    gains[:] = np.maximum(np.where(downhill, gains + 0.2, gains * 0.8), 0.01)
+    gains[:] = np.maximum(np.where(downhill, gains + rates.gain_step, gains * rates.gain_decay), 0.01)
     velocity[:] = rates.momentum * velocity - rates.learning_rate * gains * gradient
     length = np.linalg.norm(velocity, axis=1, keepdims=True)
     velocity *= np.where(length > rates.max_step, rates.max_step / np.where(length > 0, length, 1), 1)

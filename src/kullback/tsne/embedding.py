@@ -30,7 +30,7 @@ from .progress import progress_bar
 from .rates import DESCENT_POINTS_PER_THREAD, Rates
 from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, get_grid, make_repulsion, set_grid
 from .saved_embedding import LossRecord, SavedEmbedding, pack, unpack
-from .schedules import Schedule, Schedules
+from .schedules import CLASSIC_GAINS, Schedule, Schedules
 from .state import State
 from .stop_rules import CHECK_EVERY, StopRules
 
@@ -162,6 +162,7 @@ class Embedding:
         learning_rate: Schedule | str = "auto",
         momentum: Schedule = 0.8,
         max_step: float = 5.0,
+        gains: tuple[float, float] = CLASSIC_GAINS,
         tol: float | None = None,
         n_iter_without_progress: int | None = None,
         min_grad_norm: float = 0.0,
@@ -185,6 +186,9 @@ class Embedding:
             Share of the last step that is kept.
         max_step : float > 0, default 5
             Largest distance that a point moves in one iteration, in units of the map.
+        gains : pair of float, default (0.2, 0.8)
+            The learning rate of each coordinate is multiplied by a gain, which begins at 1. It grows by the first
+            number where a step goes on downhill, and is multiplied by the second one where it does not.
         tol : float > 0, optional
             Stop when the descent has been at rest for 50 iterations. It is at rest if the KL divergence of the true P
             fell by less than this share of itself during the last 50 iterations, and the gradient did not grow.
@@ -226,7 +230,7 @@ class Embedding:
         One iteration takes O(nnz(P)) time, and the time of `kullback.gradient.repulsive_forces`.
         """
         last = self.n_iter + check_integer(n_iter, "n_iter", low=0)
-        schedules = Schedules(self.n_points, exaggeration, learning_rate, momentum, max_step)
+        schedules = Schedules(self.n_points, exaggeration, learning_rate, momentum, max_step, gains)
         check_callback(callback, "callback")
         callback_every = check_integer(callback_every, "callback_every", low=1)
         rules = StopRules(self.n_points, tol, n_iter_without_progress, min_grad_norm)

@@ -24,12 +24,7 @@ from .embedding import CHECK_EVERY, Embedding, Schedule, State
 from .neighbors import NeighborIndex
 from .new_points import NewPointsMixin, fitted_at_once
 from .parameters import check_parameters, check_points
-
-EXPLORATION_ITER = 250
-"""Iterations of early exaggeration, as in scikit-learn and openTSNE."""
-
-EXPLORATION_TOL = 0.05
-"""With ``early_exaggeration_iter="auto"``, exaggeration ends when KL falls by less than this share in 50 iterations."""
+from .schedules import descent_phases
 
 
 class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -44,30 +39,35 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     perplexity : float, default 30
         Effective number of neighbours of a point, below n_samples. ``3 * perplexity`` neighbours are used.
     early_exaggeration : float, default 12
-        Factor on P during the first ``early_exaggeration_iter`` iterations.
-    early_exaggeration_iter : int or "auto", default 250
-        With ``"auto"``, exaggeration ends when the map has unfolded and the KL divergence falls by less than 5 % in 50
-        iterations, and at the latest after half of ``max_iter``. See ``tol`` in `Embedding.optimize`.
+        Factor on P at the beginning.
+    early_exaggeration_iter : int, "anneal" or "auto", default "anneal"
+        With ``"anneal"``, the factor falls in a straight line to ``exaggeration`` in 120 iterations, or in two fifths
+        of ``max_iter``; momentum, gains and ``tol`` are chosen to suit, and a run takes some 250 to 450 iterations in
+        all. With a number, the factor stays for so many iterations, as in scikit-learn and openTSNE: 250 gives the
+        descent that these have. With ``"auto"``, it stays until the map has unfolded and the KL divergence falls by
+        less than 5 % in 50 iterations, and at the latest for half of ``max_iter``.
     exaggeration : float or callable, default 1
         Factor on P after that, known as late exaggeration. A callable gets the iteration and returns the factor.
         ``learning_rate`` and ``momentum`` may be callables too: see `Embedding.optimize`.
     learning_rate : float, callable or "auto", default "auto"
         ``"auto"`` is n_samples / exaggeration at every iteration (Belkina et al. 2019).
-    momentum : float or callable, default 0.8
-        Share of the last step that is kept.
+    momentum : float, callable or "auto", default "auto"
+        Share of the last step that is kept. ``"auto"`` is 0.7 while exaggeration is annealed and 0.95 after that, and
+        0.8 where exaggeration is not annealed.
     max_step : float, default 5
         Largest distance that a point moves in one iteration, in units of the map.
     max_iter : int, default 1000
-        Number of iterations in all.
+        Largest number of iterations in all.
     n_iter_without_progress : int, default 300
         After early exaggeration, stop when the KL divergence has had no new minimum for so many iterations. -1 is
         taken like 0, as in scikit-learn.
     min_grad_norm : float, default 1e-7
         Stop when the map has unfolded and the norm of the gradient is not above this value.
-    tol : float, optional
+    tol : float, "auto" or None, default "auto"
         After early exaggeration, stop when the KL divergence falls by less than this share of itself in 50
         iterations, unless a first plateau or a growing gradient tells that more is to come: see `Embedding.optimize`.
-        0.002 is about the rule of Belkina et al. (2019).
+        ``"auto"`` is 0.02 where exaggeration is annealed. Elsewhere it is None, and the rule is not applied. 0.002 is
+        about the rule of Belkina et al. (2019).
     metric : str or callable, default "euclidean"
         Distance between rows: see `kullback.neighbors.nearest_neighbors`. With ``"precomputed"``, X is a square matrix
         of distances.
@@ -152,15 +152,15 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         *,
         perplexity: float = 30.0,
         early_exaggeration: float = 12.0,
-        early_exaggeration_iter: int | str = EXPLORATION_ITER,
+        early_exaggeration_iter: int | str = "anneal",
         exaggeration: Schedule = 1.0,
         learning_rate: Schedule | str = "auto",
-        momentum: Schedule = 0.8,
+        momentum: Schedule | str = "auto",
         max_step: float = 5.0,
         max_iter: int = 1000,
         n_iter_without_progress: int = 300,
         min_grad_norm: float = 1e-7,
-        tol: float | None = None,
+        tol: float | str | None = "auto",
         metric: str | Callable[..., float] = "euclidean",
         metric_params: dict[str, Any] | None = None,
         init: str | npt.ArrayLike = "pca",
@@ -340,20 +340,13 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _descend(self, embedding: Embedding) -> None:
         """Run both phases: with early exaggeration, and after it."""
-        options: dict[str, Any] = {
-            "learning_rate": self.learning_rate, "momentum": self.momentum, "max_step": self.max_step,
-            "min_grad_norm": self.min_grad_norm, "callback": self.callback, "callback_every": self.callback_every,
-            "progress": bool(self.verbose),
+        shared: dict[str, Any] = {
+            "learning_rate": self.learning_rate, "max_step": self.max_step, "min_grad_norm": self.min_grad_norm,
+            "callback": self.callback, "callback_every": self.callback_every, "progress": bool(self.verbose),
         }  # fmt: skip
-        early, early_tol = self.early_exaggeration_iter, None
-        if isinstance(early, str):
-            early, early_tol = self.max_iter // 2, EXPLORATION_TOL
-        embedding.optimize(min(early, self.max_iter), exaggeration=self.early_exaggeration, tol=early_tol, **options)
-        if embedding.n_iter < self.max_iter and embedding.stop_reason not in ("callback", "interrupt"):
-            embedding.optimize(
-                self.max_iter - embedding.n_iter, exaggeration=self.exaggeration, tol=self.tol,
-                n_iter_without_progress=max(0, self.n_iter_without_progress), **options,
-            )  # fmt: skip
+        for end, options in descent_phases(self, embedding.n_points):
+            if embedding.stop_reason not in ("callback", "interrupt") and (end > embedding.n_iter or end == 0):
+                embedding.optimize(end - embedding.n_iter, **shared, **options)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -12,7 +12,7 @@ from .._checks.data import check_positions
 from .._checks.scalars import check_callback, check_choice, check_dof, check_integer, check_real
 from .._threads import resolve_threads
 from .repulsion import METHODS, check_method, choose_accuracy
-from .schedules import Schedules
+from .schedules import Schedules, resolve_auto
 from .stop_rules import StopRules
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def check_parameters(model: TSNE) -> int:
     check_real(model.angle, "angle", low=0, high=1)
     check_dof(model.dof)
     if isinstance(model.early_exaggeration_iter, str):
-        check_choice(model.early_exaggeration_iter, "early_exaggeration_iter", ("auto",))
+        check_choice(model.early_exaggeration_iter, "early_exaggeration_iter", ("anneal", "auto"))
     else:
-        check_integer(model.early_exaggeration_iter, 'early_exaggeration_iter (a number or "auto")', low=0)
+        check_integer(model.early_exaggeration_iter, 'early_exaggeration_iter (a number, "anneal" or "auto")', low=0)
     # The number of points is of no account to these checks.
-    Schedules(2, model.exaggeration, model.learning_rate, model.momentum, model.max_step)
-    StopRules(2, model.tol, max(0, patience), model.min_grad_norm)
+    Schedules(2, model.exaggeration, model.learning_rate, resolve_auto(model.momentum, 0.5), model.max_step)
+    StopRules(2, resolve_auto(model.tol, None), max(0, patience), model.min_grad_norm)
     check_callback(model.callback, "callback")
     check_integer(model.callback_every, "callback_every", low=1)
     if not isinstance(model.verbose, bool | np.bool_):

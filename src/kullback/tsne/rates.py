@@ -9,7 +9,7 @@ DESCENT_POINTS_PER_THREAD = 50_000
 
 
 class Rates(NamedTuple):
-    """What one step of the descent depends on besides the state and the forces; saved maps hold it in this order."""
+    """What one step depends on besides the state and the forces. Saved maps hold the first five in this order."""
 
     exaggeration: float = 0.0
     """Factor on the attraction."""
@@ -20,3 +20,7 @@ class Rates(NamedTuple):
     """Share of the last step that is kept."""
     max_step: float = 0.0
     """The longest step of a point."""
+    gain_step: float = 0.2
+    """What a coordinate's gain grows by while it goes on downhill."""
+    gain_decay: float = 0.8
+    """What a gain is multiplied by where its coordinate has gone too far."""

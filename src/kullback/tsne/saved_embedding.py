@@ -80,7 +80,7 @@ def pack(saved: SavedEmbedding) -> dict[str, Any]:
     return {
         "header": header, "values": saved.values, "columns": saved.columns, "row_starts": saved.row_starts,
         "order": saved.order, "positions": saved.positions, "velocity": saved.velocity, "gains": saved.gains,
-        "centre": saved.centre, "rates": np.array(saved.rates), "grid": np.array(saved.grid),
+        "centre": saved.centre, "rates": np.array(saved.rates[:5]), "grid": np.array(saved.grid),
         "loss_iterations": iterations, "loss": loss,
     }  # fmt: skip
 

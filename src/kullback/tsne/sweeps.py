@@ -19,11 +19,11 @@ from .._threads import resolve_threads
 from . import affinities, initialization
 from .affinities import Affinities
 from .embedding import Embedding
-from .estimator import EXPLORATION_ITER
 from .neighbors import Metric, nearest_neighbors, neighbor_graph
 from .parameters import check_metric, check_start
 from .progress import progress_bar
 from .repulsion import check_method, choose_accuracy
+from .schedules import CLASSIC_EXPLORATION_ITER
 
 SETTINGS_DTYPE = np.dtype(
     [("perplexity", float), ("exaggeration", float), ("seed", np.int64), ("kl_divergence", float)]
@@ -228,7 +228,7 @@ def _embed_all(
         Keyword arguments of `Embedding`.
     """
     for seed, positions in starts.items():
-        early, late = min(EXPLORATION_ITER, max_iter), max(0, max_iter - EXPLORATION_ITER)
+        early, late = min(CLASSIC_EXPLORATION_ITER, max_iter), max(0, max_iter - CLASSIC_EXPLORATION_ITER)
         for perplexity, joint in affinities_of.items():
             embedding = Embedding(joint, positions, **options)
             for exaggeration in sorted(set(exaggerations), reverse=True):
