@@ -119,6 +119,7 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
+@cache
 def most_threads() -> int:
     """Return how many threads are started at most: 4 for each CPU of the machine, or 16 if that is more.
 
