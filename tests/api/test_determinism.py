@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from itertools import product
 
 import joblib
 import numpy as np
@@ -104,6 +105,7 @@ def by_file(dump, load):
 
 
 WAYS = {
+    "file": by_file(lambda model, path: model.save(path), kullback.TSNE.load),
     "pickle": lambda model, path: pickle.loads(pickle.dumps(model)),
     "deepcopy": lambda model, path: copy.deepcopy(model),
     "joblib": by_file(joblib.dump, joblib.load),
@@ -124,7 +126,10 @@ def look(model, new):
     return digest(*model.transform(new, return_scores=True), *fitted, *audits)
 
 
-@pytest.mark.parametrize("way, kind", [*((way, "sparse") for way in WAYS), *(("pickle", kind) for kind in KINDS)])
+WAYS_OF_KINDS = [("deepcopy", "sparse"), ("joblib", "sparse"), *product(("pickle", "file"), KINDS)]
+
+
+@pytest.mark.parametrize("way, kind", WAYS_OF_KINDS)
 def test_models_that_are_copied_or_saved_on_the_way_go_on_alike(way, kind, tmp_path):
     """Between a fit, new rows, added rows and more new rows, a model may go any way: no bit tells."""
     rows = np.random.default_rng(0).normal(size=(150, 5)).astype(np.float32)

@@ -24,6 +24,7 @@ from .embedding import CHECK_EVERY, Embedding, Schedule, State
 from .neighbors import NeighborIndex
 from .new_points import NewPointsMixin, as_it_is, fitted_at_once
 from .parameters import check_parameters, check_points
+from .saved_estimator import SavedEstimatorMixin
 
 EXPLORATION_ITER = 250
 """Iterations of early exaggeration, as in scikit-learn and openTSNE."""
@@ -32,7 +33,8 @@ EXPLORATION_TOL = 0.05
 """With ``early_exaggeration_iter="auto"``, exaggeration ends when KL falls by less than this share in 50 iterations."""
 
 
-class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class TSNE(SavedEstimatorMixin, NewPointsMixin,
+           ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # fmt: skip
     """t-distributed stochastic neighbour embedding: a map of data in which neighbours stay together.
 
     The parameters have scikit-learn's names, so it can stand in for ``sklearn.manifold.TSNE``.
@@ -131,6 +133,8 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     Ctrl-C during the optimisation ends the fit after the iteration that is running. ``embedding_`` is then the map so
     far, and a ConvergenceWarning says so. Before the optimisation, and when it comes twice, Ctrl-C raises
     KeyboardInterrupt as usual.
+
+    `save` and `load` keep a fitted estimator in a file without pickle.
 
     Threads may share an estimator. `fit` and `partial_fit` take turns. Until one of them ends, `transform` and the
     attributes are those of the map before.
@@ -315,7 +319,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Return a measure of the fitted map, which is computed once."""
         model = as_it_is(self)
         audits = model._audits  # before fit this is an AttributeError, as for any other fitted attribute
-        if audits[name] is None:
+        if audits.get(name) is None:
             n_threads = resolve_threads(model.n_jobs, name="n_jobs")
             audits[name] = measure(model.affinities_.P, model.embedding_, n_threads=n_threads, **options)
         return audits[name]
