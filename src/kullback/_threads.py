@@ -1,4 +1,4 @@
-"""The number of threads: this module alone turns the option ``n_threads`` into a number."""
+"""The number of threads, which this module alone makes of the option ``n_threads``, and the locks of threads."""
 
 from __future__ import annotations
 

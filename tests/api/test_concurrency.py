@@ -79,8 +79,8 @@ def content(model):
     return bits((*fitted, model.exact_kl_, model.point_kl_, model.gradient_error_, model.n_features_in_))
 
 
-def test_threads_share_a_fitted_model():
-    """They place rows, look at attributes that are computed on demand, copy and pickle it."""
+def test_threads_share_a_fitted_model(tmp_path):
+    """They place rows, look at attributes that are computed on demand, pickle it and save it."""
     X, new = public_calls.X, public_calls.NEW
     model, twin = (kullback.TSNE(**FEW).fit(X) for _ in range(2))
     placed, attributes = bits(twin.transform(new, return_scores=True)), content(twin)
@@ -93,6 +93,8 @@ def test_threads_share_a_fitted_model():
 
     def copy_it():
         assert bits(pickle.loads(pickle.dumps(model)).transform(new, return_scores=True)) == placed
+        model.save(tmp_path / "model.npz")
+        assert bits(kullback.TSNE.load(tmp_path / "model.npz").transform(new, return_scores=True)) == placed
 
     run(place, look, copy_it, place, look, copy_it, place, look)
 
