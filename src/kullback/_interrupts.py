@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-TERMINATED = 128 + 15
-"""The exit status of a command that SIGTERM ended."""
+INTERRUPTED, TERMINATED = 128 + 2, 128 + 15
+"""The exit status of a command that Ctrl-C or SIGTERM ended."""
 
 
 @contextmanager

@@ -63,9 +63,10 @@ SAME = 2.0**-20
 CANDIDATES = 2**22
 """Candidates that are in memory at a time: 32 MB for their indices, and as much for their distances."""
 
-BLOCK_WORK, LEAST_ROWS, PROBED = 2**31, 256, 8
-"""Differences of coordinates in one call of faiss, which nothing interrupts: some 0.2 s. A call has at least so many
-rows. An inverted file compares a row with at most so small a share of all points."""
+BLOCK_WORK, UNEVEN = 2**30, 4
+"""Differences of coordinates in one call of faiss, which nothing interrupts: 0.1 s, and 0.5 s of one slow core where
+the points do not fit into its cache. A call has at least a row for each thread. The lists of an inverted file that are
+searched may be so many times longer than the others."""
 
 MOST_CELLS = 64
 """How many cells points are cut into, at most."""
@@ -128,8 +129,8 @@ class EuclideanSearch:
             return search_all(self.points, asking, own, k, n_threads)
         indices, distances = np.empty((len(asking), k), dtype=np.int64), np.empty((len(asking), k))
         resolved = np.empty(len(asking), dtype=np.bool_)
-        compared = self.index.ntotal * asking.shape[1] // (1 if self.exact else PROBED)
-        rows_of_block = max(LEAST_ROWS, BLOCK_WORK // max(1, compared))
+        share = 1.0 if self.exact else min(1.0, UNEVEN * self._n_probes(k + 1 + SPARE) / self.index.nlist)
+        rows_of_block = rows_of_call(n_threads, share * self.index.ntotal * asking.shape[1])
         for block in row_blocks(len(asking), min(CANDIDATES, rows_of_block * (k + 1 + SPARE)), k + 1 + SPARE):
             found = self._find_block(asking[block], own[block], k, n_threads)
             indices[block], distances[block], resolved[block] = found
@@ -219,8 +220,15 @@ class EuclideanSearch:
                 index.cp.min_points_per_centroid = 1
                 index.cp.max_points_per_centroid = POINTS_PER_LIST
                 index.train(rows)
-            index.add(rows)
+            step = n_points if self.exact else rows_of_call(n_threads, index.nlist * n_features)
+            for start in range(0, n_points, step):
+                index.add(rows[start : start + step])
         return index
+
+    def _n_probes(self, k: int) -> int:
+        """Return how many lists of the inverted file are searched for k neighbours."""
+        n_lists = self.index.nlist
+        return int(min(n_lists, max(N_PROBES, math.ceil(2 * k * n_lists / self.index.ntotal))))
 
     def _ask(self, rows: npt.NDArray[np.float32], k: int, n_threads: int) -> Found:
         """Return the k nearest rows of the index and their squared distances, both in its scale."""
@@ -229,13 +237,18 @@ class EuclideanSearch:
             n_threads = 1
         with faiss_settings(n_threads):
             if not self.exact:
-                index.nprobe = min(index.nlist, max(N_PROBES, math.ceil(2 * k * index.nlist / n_points)))
+                index.nprobe = self._n_probes(k)
             squared, indices = index.search(rows, k)
             incomplete = np.flatnonzero(indices[:, -1] < 0)
             if len(incomplete):  # the lists that were probed hold fewer than k rows together
                 index.nprobe = index.nlist
                 squared[incomplete], indices[incomplete] = index.search(rows[incomplete], k)
         return indices, squared
+
+
+def rows_of_call(n_threads: int, work_of_row: float) -> int:
+    """Return how many rows one call of faiss takes, so that Ctrl-C is soon noticed: as many for each thread."""
+    return n_threads * max(1, int(BLOCK_WORK / max(1.0, work_of_row)) // n_threads)
 
 
 class Cell(NamedTuple):

@@ -1,28 +1,36 @@
-"""The number of threads: this module alone turns the option ``n_threads`` into a number."""
+"""The number of threads, which this module alone makes of the option ``n_threads``, and the locks of threads."""
 
 from __future__ import annotations
 
 import operator
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from functools import cache, wraps
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 from ._kernels import cpu
 
 
 class ProcessLock:
-    """A lock on what belongs to the whole process, which is free in a forked child whoever held it in the parent."""
+    """A reentrant lock of the threads of one process: in a forked child it is free, whoever held it in the parent."""
+
+    _all: ClassVar[WeakSet[ProcessLock]] = WeakSet()
 
     def __init__(self) -> None:
-        self._renew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew)
+        self._lock = threading.RLock()
+        self._all.add(self)
 
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
+    @classmethod
+    def free_all(cls) -> None:
+        """Free all locks that threads of the parent hold, but for those of the thread that forked."""
+        for lock in cls._all:
+            if lock._lock.acquire(blocking=False):
+                lock._lock.release()
+            else:
+                lock._lock = threading.RLock()
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -31,7 +39,57 @@ class ProcessLock:
         self._lock.release()
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ProcessLock.free_all)
+
 _blas_lock = ProcessLock()
+
+Result = TypeVar("Result")
+Options = ParamSpec("Options")
+Locked = TypeVar("Locked", bound="HasLock")
+
+
+class HasLock(Protocol):
+    """An object with a lock of its own."""
+
+    _lock: ProcessLock
+    _is_running: bool
+
+
+@contextmanager
+def running_alone(thing: HasLock, name: str) -> Iterator[None]:
+    """Refuse a method of this name that runs on an object already: in another thread, or around a callback."""
+    is_mine = False
+    try:
+        with thing._lock:
+            if thing._is_running:
+                raise RuntimeError(f"{name} runs on this object already, in another thread or around this callback")
+            is_mine = thing._is_running = True
+        yield
+    finally:
+        if is_mine:
+            thing._is_running = False
+
+
+def in_turn(
+    method: Callable[Concatenate[Locked, Options], Result],
+) -> Callable[Concatenate[Locked, Options], Result]:
+    """Let threads that call such methods of one object take turns: one of them runs at a time."""
+
+    @wraps(method)
+    def call(self: Locked, /, *arguments: Options.args, **options: Options.kwargs) -> Result:
+        with self._lock:
+            return method(self, *arguments, **options)
+
+    return call
+
+
+_locks: WeakKeyDictionary[object, ProcessLock] = WeakKeyDictionary()
+
+
+def lock_of(thing: object) -> ProcessLock:
+    """Return the lock of an object that has no place for one, because all that it has is copied and compared."""
+    return _locks.setdefault(thing, ProcessLock())
 
 
 SPARE_BYTES = 2**25
@@ -61,6 +119,7 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
+@cache
 def most_threads() -> int:
     """Return how many threads are started at most: 4 for each CPU of the machine, or 16 if that is more.
 

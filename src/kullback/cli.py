@@ -31,7 +31,7 @@ from ._cli_files import (
     read_rows,
 )
 from ._cli_tables import Layout, format_csv, is_csv
-from ._interrupts import leave_on_termination
+from ._interrupts import INTERRUPTED, leave_on_termination
 from ._outputs import name_path, write_file
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run(arguments)
     except KeyboardInterrupt as stop:
         print(f"kullback: interrupted, {str(stop) or 'nothing was written'}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except _OutputClosedError:
         return 0
     except (OSError, ValueError, TypeError, MemoryError, ImportError) as error:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from kullback import affinities, cli, evaluate
+from kullback import TSNE, affinities, cli, evaluate
 from kullback.readers import open_source
 from kullback.streaming import HistogramDivergence, RowDivergence
 from kullback.tsne import Embedding
@@ -112,6 +112,13 @@ def make_embedding(path):
     """Write a small map."""
     X = np.random.default_rng(1).normal(size=(20, 3))
     Embedding(affinities.perplexity(X, 4), X[:, :2].astype(np.float32), n_threads=1).optimize(3).save(path)
+
+
+def make_model(path):
+    """Write a fitted estimator."""
+    X = np.random.default_rng(1).normal(size=(20, 3))
+    options = {"metric": "minkowski", "metric_params": {"p": 3.0}, "n_jobs": 1}
+    TSNE(perplexity=4, max_iter=3, early_exaggeration_iter=1, **options).fit(X).save(path)
 
 
 def make_sparse(path):
@@ -211,6 +218,15 @@ def read_embedding(path):
     return Embedding.load(path, n_threads=1).optimize(1).positions.tobytes()
 
 
+def read_model(path):
+    """Return the positions of new rows; where data may be anything, so may be what is wrong with them."""
+    model = TSNE.load(path)
+    try:
+        return model.transform(np.ones((2, 3))).tobytes()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 NUMBERS = [-1, 0, 1, 7, 10**9, 10**15, 2**31 - 1, -(2**31), 2**62, 2**63 - 1, -(2**63), 1e30, 1e300, np.nan, np.inf]
 NAMES = ["header", "counts", "surplus", "positions", "grid", "labels"]
 
@@ -285,11 +301,13 @@ FORMATS = {
     "hdf5 on the command line": Format(".h5:rows", lambda path: make_hdf5(path, L), LOGITS),
     "state": Format(".npz", make_state, in_python(read_state), is_checked=True),
     "embedding": Format(".npz", make_embedding, in_python(read_embedding), is_checked=True),
+    "model": Format(".npz", make_model, in_python(read_model), is_checked=True),
     "checkpoint": Format(".npz", make_checkpoint, in_python(resume), is_checked=True),
     "sparse matrix, rewritten": Format(".npz", make_sparse, CLI, damage=rewrite),
     "histogram, rewritten": Format(".npz", make_histogram, in_python(read_histogram), damage=rewrite),
     "state, rewritten": Format(".npz", make_state, in_python(read_state), damage=rewrite),
     "embedding, rewritten": Format(".npz", make_embedding, in_python(read_embedding), damage=rewrite),
+    "model, rewritten": Format(".npz", make_model, in_python(read_model), damage=rewrite),
     "checkpoint, rewritten": Format(".npz", make_checkpoint, in_python(resume), damage=rewrite),
 }  # fmt: skip
 

@@ -1,13 +1,18 @@
 """Results have the same bits in every process, whatever the seed of hashes; levels of SIMD differ in last bits only."""
 
+import copy
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
+from itertools import product
 
+import joblib
 import numpy as np
 import pytest
+from scipy import sparse
 
 import kullback
 from kullback import _kernels, affinities, gradient, streaming
@@ -87,3 +92,51 @@ def test_levels_differ_in_last_bits_only(level, tmp_path):
     for name, expected in floats().items():
         rtol = 1e-10 if name in ("pairs", "forces") else 1e-6  # the others come from float32
         np.testing.assert_allclose(found[name], expected, rtol=rtol, atol=1e-12, err_msg=name)
+
+
+def by_file(dump, load):
+    """Return a function that sends a model through a file."""
+
+    def send(model, path):
+        dump(model, path)
+        return load(path)
+
+    return send
+
+
+WAYS = {
+    "file": by_file(lambda model, path: model.save(path), kullback.TSNE.load),
+    "pickle": lambda model, path: pickle.loads(pickle.dumps(model)),
+    "deepcopy": lambda model, path: copy.deepcopy(model),
+    "joblib": by_file(joblib.dump, joblib.load),
+}
+KINDS = {
+    "exact": {"method": "exact"},
+    "barnes_hut": {"method": "barnes_hut", "dof": 0.8, "n_components": 3},
+    "fft": {"method": "fft", "metric": "cosine"},
+    "manhattan": {"metric": "manhattan", "init": "random"},
+    "sparse": {"init": "spectral", "angle": 0.3},
+}
+
+
+def look(model, new):
+    """Return a digest of what a model makes of new rows, and of all that was fitted."""
+    fitted = model.embedding_, model.affinities_.P.data, model.affinities_.neighbors.data, model.loss_, model.n_iter_
+    audits = model.exact_kl_, model.point_kl_, model.gradient_error_, model.kl_divergence_, model.learning_rate_
+    return digest(*model.transform(new, return_scores=True), *fitted, *audits)
+
+
+WAYS_OF_KINDS = [("deepcopy", "sparse"), ("joblib", "sparse"), *product(("pickle", "file"), KINDS)]
+
+
+@pytest.mark.parametrize("way, kind", WAYS_OF_KINDS)
+def test_models_that_are_copied_or_saved_on_the_way_go_on_alike(way, kind, tmp_path):
+    """Between a fit, new rows, added rows and more new rows, a model may go any way: no bit tells."""
+    rows = np.random.default_rng(0).normal(size=(150, 5)).astype(np.float32)
+    old, more, new = (sparse.csr_array(part) if kind == "sparse" else part for part in np.split(rows, [100, 120]))
+    options = {"perplexity": 5, "max_iter": 60, "early_exaggeration_iter": 30, "random_state": 0, "n_jobs": 1}
+    whole = kullback.TSNE(**options, **KINDS[kind]).fit(old)
+    sent = WAYS[way](whole, tmp_path / "model.npz")
+    assert look(sent, new) == look(whole, new)
+    again = WAYS[way](sent.partial_fit(more), tmp_path / "model.npz")
+    assert look(again, new) == look(whole.partial_fit(more), new)

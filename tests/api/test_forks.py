@@ -73,7 +73,7 @@ from kullback import _search, _threads
 before = {name: call() for name, call in calls.items()}
 same = lambda: all(np.array_equal(a, b) for name in calls for a, b in zip(before[name], calls[name](), strict=True))
 print(in_child(lambda: same() and in_child(same)))
-with _search._faiss_lock, _threads._blas_lock:
+with _search._faiss_lock, _threads._blas_lock, _threads.lock_of(m):
     thread = threading.Thread(target=lambda: print(in_child(lambda: calls["fit"]())))
     thread.start()
     thread.join()

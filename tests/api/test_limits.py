@@ -67,6 +67,9 @@ print(*(call(1000) == value for call, value in zip(calls, expected, strict=True)
 def test_the_number_of_threads_is_bounded(monkeypatch):
     """More threads than the machine can use count as the most it is asked for, from whatever source they come."""
     most = _threads.most_threads()
+    monkeypatch.setattr(os, "cpu_count", lambda: pytest.fail("a call of a few microseconds cannot pay for this"))
+    assert _threads.resolve_threads(1) == 1
+    monkeypatch.undo()
     assert most >= max(16, 4 * (os.cpu_count() or 1))
     assert _threads.resolve_threads(10**12) == (most if _threads.resolve_threads(2) == 2 else 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1000000")

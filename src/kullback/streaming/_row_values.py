@@ -79,8 +79,8 @@ class RowValues(Accumulator):
         weights, group
             As for ``RowDivergence.update``.
         """
-        arrays = [np.ascontiguousarray(as_numbers(value, "values"), np.float64).reshape(-1) for value in values]
-        if len(arrays) != len(self.measures) or len({len(array) for array in arrays}) != 1:
+        arrays = [np.asarray(as_numbers(value, "values"), np.float64).ravel() for value in values]
+        if len(arrays) != len(self.measures) or len(set(map(len, arrays))) != 1:
             raise ValueError(f"values must be {len(self.measures)} arrays of equal length, got {[*map(len, arrays)]}")
         return self._add(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), weights, group)
 

@@ -52,6 +52,13 @@ class ZOrder:
         return self.order
 
 
+def inverse_order(order: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Return the inverse of a permutation."""
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order), dtype=order.dtype)
+    return rank
+
+
 class Tree(NamedTuple):
     """The arrays of a tree, which `build_tree` fills and the walk reads; ext/tsne/nodes.pxd explains the rows."""
 

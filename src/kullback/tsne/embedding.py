@@ -21,10 +21,10 @@ from .._checks.scalars import check_callback, check_dof, check_integer, check_re
 from .._interrupts import note_interrupts
 from .._kernels import attraction, descent
 from .._states import load_state, save_state
-from .._threads import resolve_threads, useful_threads
+from .._threads import ProcessLock, in_turn, resolve_threads, running_alone, useful_threads
 from ..divergence import Decomposition
 from .affinities import Affinities
-from .barnes_hut import ZOrder
+from .barnes_hut import ZOrder, inverse_order
 from .gradient import entropy_of, loss_of
 from .progress import progress_bar
 from .rates import DESCENT_POINTS_PER_THREAD, Rates
@@ -110,6 +110,7 @@ class Embedding:
             "method": method, "theta": check_real(theta, "theta", low=0, high=1),
             "tolerance": check_tolerance(tolerance), "dof": self._dof,
         }  # fmt: skip
+        self._lock, self._is_running = ProcessLock(), False
         self._repulsion = make_repulsion(start.shape, start.dtype, n_threads=self._n_threads, **self._options)
         P = P.P if isinstance(P, Affinities) else P
         self._affinities = check_affinities(P, "P", n_points, start.dtype, copy=True, symmetric=True)
@@ -133,6 +134,7 @@ class Embedding:
         self.stop_reason = ""
 
     @property
+    @in_turn
     def positions(self) -> FloatArray:
         """The embedding, centred, in the order of the user's points: a copy of shape (n_points, n_components)."""
         positions = np.empty_like(self._positions)
@@ -150,6 +152,7 @@ class Embedding:
         return self._rates.learning_rate
 
     @property
+    @in_turn
     def loss(self) -> npt.NDArray[Any]:
         """Trace of the loss so far."""
         return np.array(self._loss, dtype=LOSS_DTYPE)
@@ -216,6 +219,8 @@ class Embedding:
             If an option is out of its range.
         ArithmeticError
             If the points have moved so far apart that Z is nothing but rounding errors.
+        RuntimeError
+            If another thread, or the caller of this callback, is in `optimize` of the same embedding.
 
         Notes
         -----
@@ -229,14 +234,15 @@ class Embedding:
 
         One iteration takes O(nnz(P)) time, and the time of `kullback.gradient.repulsive_forces`.
         """
-        last = self.n_iter + check_integer(n_iter, "n_iter", low=0)
+        n_iter = check_integer(n_iter, "n_iter", low=0)
         schedules = Schedules(self.n_points, exaggeration, learning_rate, momentum, max_step, gains)
         check_callback(callback, "callback")
         callback_every = check_integer(callback_every, "callback_every", low=1)
         rules = StopRules(self.n_points, tol, n_iter_without_progress, min_grad_norm)
         phase = "" if callable(exaggeration) or exaggeration == 1 else f", exaggeration {exaggeration:g}"
-        first, reason = self.n_iter, "iterations"
-        with note_interrupts() as interrupted, progress_bar(n_iter, f"t-SNE{phase}", "it", show=progress) as bar:
+        with (running_alone(self, "optimize"), note_interrupts() as interrupted,
+              progress_bar(n_iter, f"t-SNE{phase}", "it", show=progress) as bar):  # fmt: skip
+            first, last, reason = self.n_iter, self.n_iter + n_iter, "iterations"
             while True:
                 if self.n_iter < last and self.n_iter % CHECK_EVERY == 0:
                     self._sort_points()
@@ -252,7 +258,6 @@ class Embedding:
                 if self.n_iter == last:
                     break
                 gradient_norm = self._descend(schedules.rates(self.n_iter, sum_q))
-                self.n_iter += 1
                 if bar is not None:
                     bar.update()
                 if rules_are_due and (rule := rules.apply(self.n_iter, kl, sum_q, gradient_norm)):
@@ -310,14 +315,15 @@ class Embedding:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ = self._from_saved(unpack(dict(state)), None).__dict__
 
+    @in_turn
     def _to_saved(self) -> SavedEmbedding:
         """Return everything in the order of the user's points."""
-        rank = _inverse(self._order)
+        rank = inverse_order(self._order)
         values, columns, row_starts = self._permute(rank, self._order)
         return SavedEmbedding(
             self._options, self.n_iter, self.stop_reason, values, columns, row_starts, self._order,
-            self._positions[rank], self._velocity[rank], self._gains[rank], self._centre, self._rates,
-            get_grid(self._repulsion), self._loss,
+            self._positions[rank], self._velocity[rank], self._gains[rank], self._centre.copy(), self._rates,
+            get_grid(self._repulsion), self._loss.copy(),
         )  # fmt: skip
 
     @classmethod
@@ -326,7 +332,7 @@ class Embedding:
         n_points, order = len(saved.positions), saved.order
         P = sparse.csr_array((saved.values, saved.columns, saved.row_starts), shape=(n_points, n_points))
         embedding = cls(P, saved.positions, n_threads=n_threads, **saved.options)
-        embedding._affinities = embedding._permute(order, _inverse(order))
+        embedding._affinities = embedding._permute(order, inverse_order(order))
         embedding._order = order
         embedding._positions, embedding._velocity = saved.positions[order], saved.velocity[order]
         embedding._gains = saved.gains[order]
@@ -336,6 +342,7 @@ class Embedding:
         embedding.n_iter, embedding.stop_reason = saved.n_iter, saved.stop_reason
         return embedding
 
+    @in_turn
     def _evaluate_forces(self) -> float:
         """Compute the attraction and the repulsion at the present positions, and return Z."""
         self._loss_is_current = False
@@ -350,14 +357,17 @@ class Embedding:
             )
         return sum_q
 
+    @in_turn
     def _descend(self, rates: Rates) -> float:
         """Take a step along the forces, and return the Euclidean norm of the gradient."""
-        self._rates = rates
-        return descent.descend(
+        norm: float = descent.descend(
             self._positions, self._velocity, self._gains, self._attraction, self._repelled, rates,
             self._centre, self._block_sums, self._n_descent_threads,
         )  # fmt: skip
+        self._rates, self.n_iter = rates, self.n_iter + 1
+        return norm
 
+    @in_turn
     def _record_loss(self, sum_q: float) -> Decomposition:
         """Add the loss at the present positions to the trace, and return it."""
         if self._loss_is_current:
@@ -373,12 +383,13 @@ class Embedding:
         self._loss_is_current = True
         return loss
 
+    @in_turn
     def _sort_points(self) -> None:
         """Sort the points, P and the state of the descent along the Z-order curve."""
         if self._z_order is None:
             return
         order = self._z_order(self._positions)
-        self._affinities = self._permute(order, _inverse(order))
+        self._affinities = self._permute(order, inverse_order(order))
         self._order = self._order[order]
         for name in ("_positions", "_velocity", "_gains"):
             setattr(self, name, getattr(self, name)[order])
@@ -389,10 +400,3 @@ class Embedding:
         permuted = np.empty_like(values), np.empty_like(columns), np.empty_like(row_starts)
         attraction.permute_rows(*self._affinities, order, rank, *permuted, self._n_threads)
         return permuted
-
-
-def _inverse(order: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Return the inverse of a permutation."""
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order), dtype=order.dtype)
-    return rank

@@ -22,12 +22,14 @@ from .._threads import resolve_threads
 from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
 from .neighbors import NeighborIndex
-from .new_points import NewPointsMixin, fitted_at_once
+from .new_points import NewPointsMixin, as_it_is, fitted_at_once
 from .parameters import check_parameters, check_points
+from .saved_estimator import SavedEstimatorMixin
 from .schedules import descent_phases
 
 
-class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class TSNE(SavedEstimatorMixin, NewPointsMixin,
+           ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # fmt: skip
     """t-distributed stochastic neighbour embedding: a map of data in which neighbours stay together.
 
     The parameters have scikit-learn's names, so it can stand in for ``sklearn.manifold.TSNE``.
@@ -132,6 +134,11 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     far, and a ConvergenceWarning says so. Before the optimisation, and when it comes twice, Ctrl-C raises
     KeyboardInterrupt as usual.
 
+    `save` and `load` keep a fitted estimator in a file without pickle.
+
+    Threads may share an estimator. `fit` and `partial_fit` take turns. Until one of them ends, `transform` and the
+    attributes are those of the map before.
+
     References
     ----------
     van der Maaten and Hinton (2008), "Visualizing data using t-SNE"; van der Maaten (2014), "Accelerating
@@ -233,15 +240,15 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ndarray of shape (n_samples, n_components), float32
             A copy of ``embedding_``, which is the caller's to change.
         """
-        with fitted_at_once(self):
-            self._fit(X)
-        if self.stop_reason_ == "interrupt":
+        with fitted_at_once(self) as model:
+            model._fit(X)
+        if model.stop_reason_ == "interrupt":
             warnings.warn(
-                f"interrupted after {self.n_iter_} of {self.max_iter} iterations; embedding_ is the map so far",
+                f"interrupted after {model.n_iter_} of {model.max_iter} iterations; embedding_ is the map so far",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        positions: FloatArray = self.embedding_.copy()
+        positions: FloatArray = model.embedding_.copy()
         return positions
 
     def _fit(self, X: Any) -> None:
@@ -310,10 +317,11 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _audit(self, name: str, measure: Callable[..., Any], **options: Any) -> Any:
         """Return a measure of the fitted map, which is computed once."""
-        audits = self._audits  # before fit this is an AttributeError, as for any other fitted attribute
-        if name not in audits:
-            n_threads = resolve_threads(self.n_jobs, name="n_jobs")
-            audits[name] = measure(self.affinities_.P, self.embedding_, n_threads=n_threads, **options)
+        model = as_it_is(self)
+        audits = model._audits  # before fit this is an AttributeError, as for any other fitted attribute
+        if audits.get(name) is None:
+            n_threads = resolve_threads(model.n_jobs, name="n_jobs")
+            audits[name] = measure(model.affinities_.P, model.embedding_, n_threads=n_threads, **options)
         return audits[name]
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:

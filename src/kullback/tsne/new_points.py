@@ -12,10 +12,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._checks.scalars import check_flag
-from .._threads import resolve_threads
+from .._threads import lock_of, resolve_threads
 from . import affinities, placement
 from .neighbors import NeighborIndex
 from .parameters import check_parameters
+
+AUDITS = ("exact_kl", "point_kl", "gradient_error")
+"""Measures of the map that are computed when they are first asked for. Until then they are None."""
 
 
 class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
@@ -73,21 +76,22 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
         >>> positions.shape, scores.shape
         ((797, 2), (797,))
         """
-        check_is_fitted(self, "embedding_")
+        model = as_it_is(self)
+        check_is_fitted(model, "embedding_")
         check_flag(return_scores, "return_scores")
-        n_threads = resolve_threads(self.n_jobs, name="n_jobs")
+        n_threads = resolve_threads(model.n_jobs, name="n_jobs")
         if placement.is_dask(X):
-            validate_data(self, X, reset=False, skip_check_array=True)
+            validate_data(model, X, reset=False, skip_check_array=True)
             if out is not None:
                 raise ValueError("out must be None for a dask array, which is computed later")
-            positions, scores = placement.place_blocks(self._map, X, n_threads=n_threads)
+            positions, scores = placement.place_blocks(model._map, X, n_threads=n_threads)
         else:
             large = isinstance(X, np.ndarray) and X.ndim == 2 and X.size > placement.CHUNK_ELEMENTS
             if large and X.dtype.kind in "fiub":  # checked and cast chunk by chunk
-                validate_data(self, X, reset=False, skip_check_array=True)
+                validate_data(model, X, reset=False, skip_check_array=True)
             else:
-                X = self._check_rows(X, reset=False)
-            positions, scores = self._map.place(X, n_threads=n_threads, out=out)
+                X = model._check_rows(X, reset=False)
+            positions, scores = model._map.place(X, n_threads=n_threads, out=out)
         return (positions, scores) if return_scores else positions
 
     @available_if(lambda self: self.metric != "precomputed")  # type: ignore[untyped-decorator]
@@ -123,11 +127,12 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
         >>> TSNE(random_state=0).fit(X[:500]).partial_fit(X[500:600]).embedding_.shape
         (600, 2)
         """
-        if not hasattr(self, "embedding_"):
-            self.fit(X)
-            return self
-        with fitted_at_once(self):
-            self._grow(X)
+        with lock_of(self):
+            if not hasattr(self, "embedding_"):
+                self.fit(X)
+                return self
+            with fitted_at_once(self) as model:
+                model._grow(X)
         return self
 
     def _grow(self, X: Any) -> None:
@@ -157,20 +162,29 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
             index, all_fitted["affinities_"].neighbors, all_fitted["embedding_"], perplexity=self.perplexity,
             method=self.method, theta=self.angle, dof=self.dof,
         )  # fmt: skip
-        self.__dict__.update(fitted, _map=reference, _audits={})
+        self.__dict__.update(fitted, _map=reference, _audits=dict.fromkeys(AUDITS))
+
+
+def as_it_is(model: Any) -> Any:
+    """Return a twin that keeps the parameters and the fitted attributes of now, whatever another thread fits."""
+    twin = object.__new__(type(model))
+    vars(twin).update(vars(model))
+    return twin
 
 
 @contextmanager
-def fitted_at_once(model: Any) -> Iterator[None]:
-    """Put the fitted attributes of a model back where the block is left by an exception, be it Ctrl-C.
+def fitted_at_once(model: Any) -> Iterator[Any]:
+    """Yield a twin of the model to fit, and let the model have at the end what was fitted, in one step.
 
-    scikit-learn sets ``n_features_in_`` as soon as it has seen the data.
+    Until then, and where the block is left by an exception, be it Ctrl-C, the model is as it was. Threads that fit one
+    model take turns.
     """
-    before = dict(vars(model))
-    try:
-        yield
-    except BaseException:
-        for name in [name for name in vars(model) if name.endswith("_")]:
-            del vars(model)[name]
-        vars(model).update(before)
-        raise
+    with lock_of(model):
+        twin = as_it_is(model)
+        before = dict(vars(twin))
+        yield twin
+        after, now = vars(twin), dict(vars(model))
+        fitted = {name: value for name, value in after.items() if name not in before or value is not before[name]}
+        # What was set meanwhile, say by a callback, stays. scikit-learn deletes the names of features that have none.
+        kept = {name: value for name, value in now.items() if name in after or name not in before}
+        model.__dict__ = kept | fitted

@@ -121,7 +121,7 @@ def unpack(state: dict[str, Any]) -> SavedEmbedding:
     for name, array in {**numbers, "rates": rates, "grid": grid, "loss": loss}.items():
         if not (np.abs(array) <= LARGEST_NUMBER).all():
             raise ValueError(f"its {name} must be finite and at most 1e37 in magnitude")
-    n_iter = _check_iterations(header["n_iter"], iterations)
+    n_iter = check_iterations(header["n_iter"], iterations)
     records = [(i, *row) for i, row in zip(iterations.tolist(), loss.tolist(), strict=True)]
     return SavedEmbedding(
         header["options"], n_iter, header["stop_reason"], values, columns, row_starts, order, positions,
@@ -148,7 +148,7 @@ def _check_rows(row_starts: npt.NDArray[np.int64], columns: npt.NDArray[np.int32
         raise ValueError(f"its columns of P must be in [0, {n_points})")
 
 
-def _check_iterations(value: Any, iterations: npt.NDArray[np.int64]) -> int:
+def check_iterations(value: Any, iterations: npt.NDArray[np.int64]) -> int:
     """Return the number of iterations, up to which those of the trace must grow."""
     n_iter = check_integer(value, "n_iter", low=0)
     if n_iter >= 2**62:
