@@ -16,6 +16,7 @@ from scipy import sparse
 
 from .. import _kernels
 from .._arrays import FloatArray
+from .._recall import Recall
 from .._threads import useful_threads
 from .neighbors import Graph
 
@@ -50,6 +51,8 @@ class Affinities:
         equally near, and infinite if the row is uniform because it has no more neighbours than the perplexity.
     row_perplexity : ndarray of shape (n_points,), float64
         Exponential of the entropy of each row of conditional probabilities.
+    recall : Recall (value, error) or None
+        The share of the true neighbours that are in ``neighbors``: see `kullback.neighbors.Graph`.
 
     Examples
     --------
@@ -64,6 +67,7 @@ class Affinities:
     neighbors: Any
     bandwidths: npt.NDArray[np.float64] | None
     row_perplexity: npt.NDArray[np.float64]
+    recall: Recall | None = None
     _entropy: list[float] = field(default_factory=list, repr=False)
 
     @property
@@ -84,7 +88,7 @@ class Affinities:
 def join(conditional: FloatArray, graph: Graph, bandwidths: npt.NDArray[np.float64], n_threads: int) -> Affinities:
     """Return the affinities of conditional probabilities."""
     P = symmetrize(conditional, graph, n_threads)
-    return Affinities(P, as_csr(graph), bandwidths, row_perplexity(conditional, graph.row_starts))
+    return Affinities(P, as_csr(graph), bandwidths, row_perplexity(conditional, graph.row_starts), graph.recall)
 
 
 def row_perplexity(conditional: FloatArray, row_starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
