@@ -22,6 +22,7 @@ from .._recall import TARGET, Recall
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
+from .joint import warn_of_copies
 from .neighbors import NeighborIndex
 from .new_points import NewPointsMixin, fitted_at_once
 from .parameters import check_parameters, check_points
@@ -266,6 +267,7 @@ class TSNE(NewPointsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             copy=copy,
         )  # fmt: skip
         graph = index.graph(n_neighbors, n_threads=n_threads)
+        warn_of_copies(graph)
         clock.append(time.perf_counter())
         joint = affinities.perplexity(graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())

@@ -23,10 +23,19 @@ from .._search import DEFAULT_SEED
 from .._threads import resolve_threads
 from .all_pairs import AllPairsSearch
 from .equal_rows import EqualRows
-from .graphs import Graph, graph_of_dense, graph_of_found, graph_of_sparse
+from .graphs import Description, Graph, graph_of_dense, graph_of_found, graph_of_sparse
 from .metric_searches import EUCLIDEAN_METRICS, EuclideanMetricSearch, Metric, MetricSearch
 
-__all__ = ["METHODS", "Graph", "Metric", "NeighborIndex", "Recall", "nearest_neighbors", "neighbor_graph"]
+__all__ = [
+    "METHODS",
+    "Description",
+    "Graph",
+    "Metric",
+    "NeighborIndex",
+    "Recall",
+    "nearest_neighbors",
+    "neighbor_graph",
+]
 
 METHODS = ("auto", "exact", "approximate")
 
