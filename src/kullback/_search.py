@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +26,18 @@ import numpy.typing as npt
 
 from ._arrays import FloatArray
 from ._distances import Found, Indices, measure_all, nearest_of, row_blocks, search_all
-from ._faiss import SERIAL_WORK, ask_flat, ask_lists, build_flat, build_lists
-from ._recall import EXACT, SAME, TARGET, Recall, measure_recall, rising_efforts, sample_rows
+from ._faiss import SERIAL_WORK, ask_by_products, ask_flat, ask_lists, build_flat, build_lists
+from ._recall import (
+    EXACT,
+    SAME,
+    TARGET,
+    WORTH_LISTS,
+    WORTH_OF_PRODUCTS,
+    Recall,
+    measure_recall,
+    rising_efforts,
+    sample_rows,
+)
 
 FAR = 1e16
 """A row so many times farther from the median than the typical row is searched for in float64, because its squares
@@ -38,8 +49,8 @@ DEFAULT_SEED = 1234
 SPARE = 4
 """How many neighbours beyond those that are wanted are measured again in float64."""
 
-ALL_LISTS = 0
-"""The number of lists that stands for a search among all points."""
+ALL_LISTS, BY_PRODUCTS = 0, -1
+"""The numbers of lists that stand for a search among all points, and for one by matrix products."""
 
 WIDER = 4
 """How many times more neighbours are measured where these do not suffice."""
@@ -59,6 +70,10 @@ CANDIDATES = 2**22
 BLOCK_WORK, LEAST_ROWS = 2**31, 256
 """Differences of coordinates in one call of faiss, which nothing interrupts: some 0.2 s. A call has at least so many
 rows."""
+
+PRODUCT_WORK, FASTER_PRODUCTS = 5e9, 4
+"""From so many differences of coordinates on, points that are all compared with each other are so by matrix products.
+These are at least so many times as fast."""
 
 MOST_CELLS = 64
 """How many cells points are cut into, at most."""
@@ -110,6 +125,7 @@ class EuclideanSearch:
         self.near = np.delete(np.arange(len(points)), far) if len(far) else None
         rows = rows if self.near is None else rows[self.near]
         self.n_near = len(rows)
+        self.takes_products = bool(rows.size * len(rows) >= PRODUCT_WORK)
         self.flat: Any = build_flat(rows) if self.exact else None
         self.lists: Any = None if self.exact else build_lists(rows, seed, n_threads)
         self._sample = sample
@@ -122,24 +138,30 @@ class EuclideanSearch:
         ``asking`` holds the rows that ask in the points' place, in the same order, where these are not equal to the
         points.
         """
-        return self._search(self.points if asking is None else asking, np.arange(len(self.points)), k, n_threads)
+        asking, own = self.points if asking is None else asking, np.arange(len(self.points))
+        return self._search(asking, own, k, n_threads, together=self.takes_products)
 
     def of_new_rows(self, rows: FloatArray, k: int, n_threads: int) -> Found:
         """Return the k nearest points of every new row."""
         return self._search(rows, np.full(len(rows), -1), k, n_threads)
 
-    def _search(self, asking: FloatArray, own: Indices, k: int, n_threads: int) -> Found:
-        """Return the k nearest points of every row, where ``own`` is the point that a row is itself, or -1."""
-        indices, distances = self.find(asking, own, k, n_threads)
+    def _search(self, asking: FloatArray, own: Indices, k: int, n_threads: int, *, together: bool = False) -> Found:
+        """Return the k nearest points of every row, where ``own`` is the point that a row is itself, or -1.
+
+        ``together`` says that the same rows always come in the same order.
+        """
+        indices, distances = self.find(asking, own, k, n_threads, together=together)
         return indices, np.minimum(distances, np.finfo(asking.dtype).max).astype(asking.dtype)
 
-    def find(self, asking: FloatArray, own: Indices, k: int, n_threads: int, *, exact: bool = False) -> Found:
+    def find(
+        self, asking: FloatArray, own: Indices, k: int, n_threads: int, *, exact: bool = False, together: bool = False
+    ) -> Found:
         """Return what a search returns, with distances in float64, which may be infinite."""
         n_probes = ALL_LISTS if exact else self.choose_effort(k, n_threads)[0]
         if n_probes == ALL_LISTS and self.flat is None:
             rows, _ = self._scaled(self.points)
             self.flat = build_flat(rows if self.near is None else rows[self.near])
-        return self._find(asking, own, k, n_probes, n_threads)
+        return self._find(asking, own, k, BY_PRODUCTS if together and not n_probes else n_probes, n_threads)
 
     def choose_effort(self, k: int, n_threads: int) -> tuple[int, Recall]:
         """Return how many lists are searched for k neighbours of a row, or ``ALL_LISTS``, and the recall of that.
@@ -158,10 +180,10 @@ class EuclideanSearch:
         if self._sample is None:
             rows = sample_rows(len(self.points), self.seed)
             self._sample = rows, self.points[rows]
-        own, asking = self._sample
-        true = None
+        (own, asking), true = self._sample, None
         least = math.ceil(2 * (k + 1 + SPARE) * self.lists.nlist / self.n_near)
-        for n_probes in rising_efforts(self.lists.nlist, least):
+        worth = WORTH_OF_PRODUCTS if self.takes_products else WORTH_LISTS
+        for n_probes in rising_efforts(self.lists.nlist, least, worth):
             if true is None:
                 _, true = self._find(asking, own, k, ALL_LISTS, n_threads)
             _, found = self._find(asking, own, k, n_probes, n_threads)
@@ -180,8 +202,8 @@ class EuclideanSearch:
             return search_all(self.points, asking, own, k, n_threads)
         indices, distances = np.empty((len(asking), k), dtype=np.int64), np.empty((len(asking), k))
         resolved = np.empty(len(asking), dtype=np.bool_)
-        compared = self.n_near
-        if n_probes != ALL_LISTS:
+        compared = self.n_near // (FASTER_PRODUCTS if n_probes == BY_PRODUCTS else 1)
+        if n_probes > 0:
             compared = self.lists.nlist + self.n_near * n_probes // self.lists.nlist
         rows_of_block = max(LEAST_ROWS, BLOCK_WORK // max(1, compared * asking.shape[1]))
         for block in row_blocks(len(asking), min(CANDIDATES, rows_of_block * (k + 1 + SPARE)), k + 1 + SPARE):
@@ -190,10 +212,8 @@ class EuclideanSearch:
         if not resolved.all():
             again = np.flatnonzero(~resolved)
             before = indices[again], distances[again]
-            exact = n_probes == ALL_LISTS
-            indices[again], distances[again] = self._find_again(
-                asking[again], own[again], before, n_threads, exact=exact
-            )
+            nearer = self._find_again(asking[again], own[again], before, n_threads, exact=n_probes <= 0)
+            indices[again], distances[again] = nearer
         return indices, distances
 
     def _find_block(
@@ -204,28 +224,38 @@ class EuclideanSearch:
         indices, distances = np.empty((len(rows), k), dtype=np.int64), np.full((len(rows), k), np.inf)
         resolved = np.zeros(len(rows), dtype=np.bool_)
         left = np.delete(np.arange(len(rows)), far)
-        for factor in (1, WIDER):
+        ways = (BY_PRODUCTS, ALL_LISTS) if n_probes == BY_PRODUCTS else (n_probes,)
+        for way, factor in product(ways, (1, WIDER)):
             if len(left):
-                n_candidates = min(factor * (k + 1 + SPARE), self.n_near)
-                found, squared = self._ask(rows[left], n_candidates, n_probes, n_threads)
+                found, squared = self._ask(rows[left], min(factor * (k + 1 + SPARE), self.n_near), way, n_threads)
                 found = found if self.near is None else self.near[found]
                 indices[left], distances[left] = nearest_of(self.points, asking[left], found, own[left], k, n_threads)
-                resolved[left] = distances[left, -1] <= self._nearest_others(rows[left], squared[:, -1])
+                others = self._nearest_others(rows[left], squared[:, -1], by_products=way == BY_PRODUCTS)
+                resolved[left] = distances[left, -1] <= others
                 left = left[~resolved[left]]
         return indices, distances, resolved
 
-    def _nearest_others(self, rows: npt.NDArray[np.float32], last_squared: npt.NDArray[Any]) -> FloatArray:
+    def _nearest_others(
+        self, rows: npt.NDArray[np.float32], last_squared: npt.NDArray[Any], *, by_products: bool
+    ) -> FloatArray:
         """Return a distance below which there is none but the candidates, of which the last one is given, to rounding.
 
         Let r be the length of a scaled row and D the distance of a point that is no candidate. That point has a length
         of at most r + D. Both are rounded by u times their lengths, so the last candidate is at a distance of at most
         (1 + sums) (D + u (2 r + D)). Equal distances are told apart by nothing, so as much again as the sums may err
         is allowed.
+
+        By products, the square of a scaled distance d has an error of at most g (2 r + d)^2 <= g (8 r^2 + 2 d^2), where
+        g is u times the number of sums and products that an element of a product and two squares take.
         """
         sums = ROUNDING * (rows.shape[1] + 2) / 2
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-        last = np.sqrt(last_squared, dtype=np.float64)
-        others = (last / (1 + sums) - 2 * ROUNDING * lengths - LOST * rows.shape[1] ** 0.5) / (1 + ROUNDING)
+        if by_products:
+            error = ROUNDING * (rows.shape[1] + 3)
+            last = np.sqrt(np.maximum(last_squared - 8 * error * lengths**2, 0) / (1 + 2 * error))
+        else:
+            last = np.sqrt(last_squared, dtype=np.float64) / (1 + sums)
+        others = (last - 2 * ROUNDING * lengths - LOST * rows.shape[1] ** 0.5) / (1 + ROUNDING)
         if self.near is not None:  # other points are too far for float32
             others = np.minimum(others, FAR - lengths)
         with np.errstate(over="ignore"):
@@ -270,6 +300,8 @@ class EuclideanSearch:
         """
         if len(rows) * self.n_near * rows.shape[1] < SERIAL_WORK:
             n_threads = 1
+        if n_probes == BY_PRODUCTS:
+            return ask_by_products(self.flat, rows, k, n_threads)
         if n_probes == ALL_LISTS and self.flat is not None:
             return ask_flat(self.flat, rows, k, n_threads)
         least = math.ceil(2 * k * self.lists.nlist / self.n_near)

@@ -110,9 +110,9 @@ def test_sample_and_efforts():
         assert len(np.unique(rows)) == len(rows) == min(n_points, len(rows))
         assert (rows == sample_rows(n_points, 7)).all()
         assert 0 <= rows.min() <= rows.max() < n_points
-    assert list(rising_efforts(64, 3)) == [16, 24, 36]
-    assert list(rising_efforts(64, 60)) == [60]
-    assert list(rising_efforts(16, 3)) == []
+    assert list(rising_efforts(64, 3, 0.7)) == [16, 24, 36]
+    assert list(rising_efforts(64, 60, 0.7)) == [60]
+    assert list(rising_efforts(16, 3, 0.7)) == []
     assert (count_lists(63_000), count_lists(12_000), count_lists(1)) == (256, 64, 1)
     true = np.array([[1.0, 2.0], [1.0, 1.0], [0.0, 0.0]])
     assert measure_recall(true, true) == (1, 0)
