@@ -6,6 +6,9 @@ squared differences directly, which measured only a fifth slower. Second, faiss 
 centred and scaled first, so that data with a large offset, or data of the order of 1e30 or 1e-40, lose nothing. A few
 more neighbours than are wanted are asked for, and all of them are measured again in float64.
 
+An approximate search looks into a few lists of an inverted file. How many it takes to reach the recall that is wanted
+depends on the data, so it is measured on a sample of rows before the first search (see `kullback._recall`).
+
 What float32 cannot tell apart is searched for again. The rounding of a row is a share of its distance from the centre.
 So it may be larger than the distances between neighbours where the data consist of groups that are far apart. Then the
 data are cut into cells, each of which is searched about a centre of its own, or all points are measured in float64.
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,17 +26,18 @@ import numpy.typing as npt
 
 from ._arrays import FloatArray
 from ._distances import Found, Indices, measure_all, nearest_of, row_blocks, search_all
-from ._threads import SPARE_BYTES, ProcessLock, check_memory, startable_threads
-
-SERIAL_WORK = 1e7
-"""Below so many differences of coordinates, which take 1 ms, one thread serves as well, and a busy machine better."""
-
-N_PROBES = 16
-"""How many lists of the inverted file are searched for a row. With about n^0.75 / 16 lists, the recall of 90
-neighbours measured 0.986 to 0.995 on images of digits (4,000 to 63,000 rows of 50)."""
-
-POINTS_PER_LIST = 64
-"""How many rows per list k-means sees; 256 made the recall 0.002 higher and training four times as long."""
+from ._faiss import SERIAL_WORK, ask_by_products, ask_flat, ask_lists, build_flat, build_lists, rows_of_call
+from ._recall import (
+    EXACT,
+    SAME,
+    TARGET,
+    WORTH_LISTS,
+    WORTH_OF_PRODUCTS,
+    Recall,
+    measure_recall,
+    rising_efforts,
+    sample_rows,
+)
 
 FAR = 1e16
 """A row so many times farther from the median than the typical row is searched for in float64, because its squares
@@ -44,6 +48,9 @@ DEFAULT_SEED = 1234
 
 SPARE = 4
 """How many neighbours beyond those that are wanted are measured again in float64."""
+
+ALL_LISTS, BY_PRODUCTS = 0, -1
+"""The numbers of lists that stand for a search among all points, and for one by matrix products."""
 
 WIDER = 4
 """How many times more neighbours are measured where these do not suffice."""
@@ -57,16 +64,15 @@ LOST = 2.0**-63
 MEASURED = 2.0**-36
 """A bound of the relative error of a distance that is measured in float64."""
 
-SAME = 2.0**-20
-"""Distances whose relative difference is less than this may be taken for equal."""
-
 CANDIDATES = 2**22
 """Candidates that are in memory at a time: 32 MB for their indices, and as much for their distances."""
 
-BLOCK_WORK, UNEVEN = 2**30, 4
-"""Differences of coordinates in one call of faiss, which nothing interrupts: 0.1 s, and 0.5 s of one slow core where
-the points do not fit into its cache. A call has at least a row for each thread. The lists of an inverted file that are
-searched may be so many times longer than the others."""
+UNEVEN = 4
+"""The lists of an inverted file that are searched may be so many times longer than the others."""
+
+PRODUCT_WORK, FASTER_PRODUCTS = 5e9, 4
+"""From so many differences of coordinates on, points that are all compared with each other are so by matrix products.
+These are at least so many times as fast."""
 
 MOST_CELLS = 64
 """How many cells points are cut into, at most."""
@@ -76,8 +82,6 @@ EXACT_MEMBERS = 10_000
 
 CLEAR_GAP = 2.0**10
 """If one more cell makes the radius of the cells so many times smaller, they are groups that are far apart."""
-
-_faiss_lock = ProcessLock()
 
 
 class EuclideanSearch:
@@ -91,19 +95,40 @@ class EuclideanSearch:
     points : ndarray of shape (n_points, n_features), float32 or float64
         Finite rows. They are kept, not copied.
     exact : bool
-        Whether to compare each row with all points; otherwise with those of a few lists of an inverted file.
+        Whether to compare each row with all points; otherwise with those of so many lists of an inverted file as it
+        takes to reach the recall.
+    recall : float in (0, 1]
+        The share of the true neighbours that an approximate search finds at least.
     seed : int
-        Seed of the lists.
+        Seed of the lists, and of the sample on which the recall is measured.
     n_threads : int
         Threads that build the index.
+    sample : tuple of ndarray, optional
+        The rows on which the recall is measured, as `kullback._recall.sample_rows` returns them, and what these points
+        are when they ask, where they differ from the points.
     """
 
-    def __init__(self, points: FloatArray, *, exact: bool, seed: int = DEFAULT_SEED, n_threads: int) -> None:
-        self.points, self.exact, self.seed = points, exact, seed
+    def __init__(
+        self,
+        points: FloatArray,
+        *,
+        exact: bool,
+        recall: float = TARGET,
+        seed: int = DEFAULT_SEED,
+        n_threads: int,
+        sample: tuple[Indices, FloatArray] | None = None,
+    ) -> None:
+        self.points, self.exact, self.recall, self.seed = points, exact or recall == 1, recall, seed
         self.centre, self.scale = _centre_and_scale(points)
         rows, far = self._scaled(points)
         self.near = np.delete(np.arange(len(points)), far) if len(far) else None
-        self.index = self._build(rows if self.near is None else rows[self.near], n_threads)
+        rows = rows if self.near is None else rows[self.near]
+        self.n_near = len(rows)
+        self.takes_products = bool(rows.size * len(rows) >= PRODUCT_WORK)
+        self.flat: Any = build_flat(rows) if self.exact else None
+        self.lists: Any = None if self.exact else build_lists(rows, seed, n_threads)
+        self._sample = sample
+        self._efforts: dict[int, tuple[int, Recall]] = {}
         self._cells: Cells | None = None
 
     def among_themselves(self, k: int, n_threads: int, *, asking: FloatArray | None = None) -> Found:
@@ -112,69 +137,130 @@ class EuclideanSearch:
         ``asking`` holds the rows that ask in the points' place, in the same order, where these are not equal to the
         points.
         """
-        return self._search(self.points if asking is None else asking, np.arange(len(self.points)), k, n_threads)
+        asking, own = self.points if asking is None else asking, np.arange(len(self.points))
+        return self._search(asking, own, k, n_threads, together=self.takes_products)
 
     def of_new_rows(self, rows: FloatArray, k: int, n_threads: int) -> Found:
         """Return the k nearest points of every new row."""
         return self._search(rows, np.full(len(rows), -1), k, n_threads)
 
-    def _search(self, asking: FloatArray, own: Indices, k: int, n_threads: int) -> Found:
-        """Return the k nearest points of every row, where ``own`` is the point that a row is itself, or -1."""
-        indices, distances = self.find(asking, own, k, n_threads)
+    def _search(self, asking: FloatArray, own: Indices, k: int, n_threads: int, *, together: bool = False) -> Found:
+        """Return the k nearest points of every row, where ``own`` is the point that a row is itself, or -1.
+
+        ``together`` says that the same rows always come in the same order.
+        """
+        indices, distances = self.find(asking, own, k, n_threads, together=together)
         return indices, np.minimum(distances, np.finfo(asking.dtype).max).astype(asking.dtype)
 
-    def find(self, asking: FloatArray, own: Indices, k: int, n_threads: int) -> Found:
+    def find(
+        self, asking: FloatArray, own: Indices, k: int, n_threads: int, *, exact: bool = False, together: bool = False
+    ) -> Found:
         """Return what a search returns, with distances in float64, which may be infinite."""
-        if 2 * (k + 1 + SPARE) >= self.index.ntotal:
+        n_probes = ALL_LISTS if exact else self.choose_effort(k, n_threads)[0]
+        if n_probes == ALL_LISTS and self.flat is None:
+            rows, _ = self._scaled(self.points)
+            self.flat = build_flat(rows if self.near is None else rows[self.near])
+        return self._find(asking, own, k, BY_PRODUCTS if together and not n_probes else n_probes, n_threads)
+
+    def choose_effort(self, k: int, n_threads: int) -> tuple[int, Recall]:
+        """Return how many lists are searched for k neighbours of a row, or ``ALL_LISTS``, and the recall of that.
+
+        The least number is taken that reaches the recall on a sample of the points, each with its true neighbours.
+        What the sample finds is what the whole search will find for these rows, so nothing is searched twice.
+        """
+        if self.exact or not self._is_divided(k):
+            return ALL_LISTS, EXACT
+        if k not in self._efforts:
+            self._efforts[k] = self._measure_efforts(k, n_threads)
+        return self._efforts[k]
+
+    def _measure_efforts(self, k: int, n_threads: int) -> tuple[int, Recall]:
+        """Return the least effort whose recall, less its standard error, is what is wanted."""
+        if self._sample is None:
+            rows = sample_rows(len(self.points), self.seed)
+            self._sample = rows, self.points[rows]
+        (own, asking), true = self._sample, None
+        least = math.ceil(2 * (k + 1 + SPARE) * self.lists.nlist / self.n_near)
+        worth = WORTH_OF_PRODUCTS if self.takes_products else WORTH_LISTS
+        for n_probes in rising_efforts(self.lists.nlist, least, worth):
+            if true is None:
+                _, true = self._find(asking, own, k, ALL_LISTS, n_threads)
+            _, found = self._find(asking, own, k, n_probes, n_threads)
+            recall = measure_recall(found, true)
+            if recall.value - recall.error >= self.recall:
+                return n_probes, recall
+        return ALL_LISTS, EXACT
+
+    def _is_divided(self, k: int) -> bool:
+        """Return whether there are so many points that lists of them are worth it for k neighbours."""
+        return 2 * (k + 1 + SPARE) < self.n_near
+
+    def _find(self, asking: FloatArray, own: Indices, k: int, n_probes: int, n_threads: int) -> Found:
+        """Return what `find` returns, from so many lists or from all points."""
+        if not self._is_divided(k):
             return search_all(self.points, asking, own, k, n_threads)
         indices, distances = np.empty((len(asking), k), dtype=np.int64), np.empty((len(asking), k))
         resolved = np.empty(len(asking), dtype=np.bool_)
-        share = 1.0 if self.exact else min(1.0, UNEVEN * self._n_probes(k + 1 + SPARE) / self.index.nlist)
-        rows_of_block = rows_of_call(n_threads, share * self.index.ntotal * asking.shape[1])
+        compared = self.n_near / (FASTER_PRODUCTS if n_probes == BY_PRODUCTS else 1)
+        if n_probes > 0:
+            compared = self.lists.nlist + self.n_near * min(1.0, UNEVEN * n_probes / self.lists.nlist)
+        rows_of_block = rows_of_call(n_threads, compared * asking.shape[1])
         for block in row_blocks(len(asking), min(CANDIDATES, rows_of_block * (k + 1 + SPARE)), k + 1 + SPARE):
-            found = self._find_block(asking[block], own[block], k, n_threads)
+            found = self._find_block(asking[block], own[block], k, n_probes, n_threads)
             indices[block], distances[block], resolved[block] = found
         if not resolved.all():
             again = np.flatnonzero(~resolved)
             before = indices[again], distances[again]
-            indices[again], distances[again] = self._find_again(asking[again], own[again], before, n_threads)
+            nearer = self._find_again(asking[again], own[again], before, n_threads, exact=n_probes <= 0)
+            indices[again], distances[again] = nearer
         return indices, distances
 
     def _find_block(
-        self, asking: FloatArray, own: Indices, k: int, n_threads: int
+        self, asking: FloatArray, own: Indices, k: int, n_probes: int, n_threads: int
     ) -> tuple[Indices, FloatArray, npt.NDArray[np.bool_]]:
         """Return the nearest among the points that float32 ranks first, and for which rows they are the nearest."""
         rows, far = self._scaled(asking)
         indices, distances = np.empty((len(rows), k), dtype=np.int64), np.full((len(rows), k), np.inf)
         resolved = np.zeros(len(rows), dtype=np.bool_)
         left = np.delete(np.arange(len(rows)), far)
-        for factor in (1, WIDER):
+        ways = (BY_PRODUCTS, ALL_LISTS) if n_probes == BY_PRODUCTS else (n_probes,)
+        for way, factor in product(ways, (1, WIDER)):
             if len(left):
-                found, squared = self._ask(rows[left], min(factor * (k + 1 + SPARE), self.index.ntotal), n_threads)
+                found, squared = self._ask(rows[left], min(factor * (k + 1 + SPARE), self.n_near), way, n_threads)
                 found = found if self.near is None else self.near[found]
                 indices[left], distances[left] = nearest_of(self.points, asking[left], found, own[left], k, n_threads)
-                resolved[left] = distances[left, -1] <= self._nearest_others(rows[left], squared[:, -1])
+                others = self._nearest_others(rows[left], squared[:, -1], by_products=way == BY_PRODUCTS)
+                resolved[left] = distances[left, -1] <= others
                 left = left[~resolved[left]]
         return indices, distances, resolved
 
-    def _nearest_others(self, rows: npt.NDArray[np.float32], last_squared: npt.NDArray[Any]) -> FloatArray:
+    def _nearest_others(
+        self, rows: npt.NDArray[np.float32], last_squared: npt.NDArray[Any], *, by_products: bool
+    ) -> FloatArray:
         """Return a distance below which there is none but the candidates, of which the last one is given, to rounding.
 
         Let r be the length of a scaled row and D the distance of a point that is no candidate. That point has a length
         of at most r + D. Both are rounded by u times their lengths, so the last candidate is at a distance of at most
         (1 + sums) (D + u (2 r + D)). Equal distances are told apart by nothing, so as much again as the sums may err
         is allowed.
+
+        By products, the square of a scaled distance d has an error of at most g (2 r + d)^2 <= g (8 r^2 + 2 d^2), where
+        g is u times the number of sums and products that an element of a product and two squares take.
         """
         sums = ROUNDING * (rows.shape[1] + 2) / 2
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-        last = np.sqrt(last_squared, dtype=np.float64)
-        others = (last / (1 + sums) - 2 * ROUNDING * lengths - LOST * rows.shape[1] ** 0.5) / (1 + ROUNDING)
+        if by_products:
+            error = ROUNDING * (rows.shape[1] + 3)
+            last = np.sqrt(np.maximum(last_squared - 8 * error * lengths**2, 0) / (1 + 2 * error))
+        else:
+            last = np.sqrt(last_squared, dtype=np.float64) / (1 + sums)
+        others = (last - 2 * ROUNDING * lengths - LOST * rows.shape[1] ** 0.5) / (1 + ROUNDING)
         if self.near is not None:  # other points are too far for float32
             others = np.minimum(others, FAR - lengths)
         with np.errstate(over="ignore"):
             return np.asarray(np.maximum(others, 0) * (1 + SAME + 2 * sums) * np.float64(self.scale))
 
-    def _find_again(self, asking: FloatArray, own: Indices, before: Found, n_threads: int) -> Found:
+    def _find_again(self, asking: FloatArray, own: Indices, before: Found, n_threads: int, *, exact: bool) -> Found:
         """Return the nearest points of rows that float32 does not resolve: in their cells, or among all points.
 
         ``before`` is what was found without. An approximate search keeps it where a cell does not have nearer points,
@@ -188,11 +274,11 @@ class EuclideanSearch:
             if len(cell.members) > k:
                 places = np.searchsorted(cell.members, own[rows])
                 places[cell.members[np.minimum(places, len(cell.members) - 1)] != own[rows]] = -1
-                found, measured = cell.search.find(asking[rows], places, k, n_threads)
+                found, measured = cell.search.find(asking[rows], places, k, n_threads, exact=exact)
                 resolved[rows] = measured[:, -1] < apart
                 better = resolved[rows] | (measured[:, -1] < distances[rows, -1])
                 indices[rows[better]], distances[rows[better]] = cell.members[found[better]], measured[better]
-        left = np.flatnonzero(~resolved if self.exact else distances[:, -1] == np.inf)
+        left = np.flatnonzero(~resolved if exact else distances[:, -1] == np.inf)
         if len(left):
             indices[left], distances[left] = search_all(self.points, asking[left], own[left], k, n_threads)
         return indices, distances
@@ -206,49 +292,20 @@ class EuclideanSearch:
             rows /= self.scale  # where the scale is subnormal, NumPy 1.26 warns although no quotient overflows
         return np.ascontiguousarray(rows, dtype=np.float32), far
 
-    def _build(self, rows: npt.NDArray[np.float32], n_threads: int) -> Any:
-        """Return the index of faiss that holds the rows."""
-        n_points, n_features = rows.shape
-        if n_points**2 * n_features < SERIAL_WORK:
+    def _ask(self, rows: npt.NDArray[np.float32], k: int, n_probes: int, n_threads: int) -> Found:
+        """Return the k nearest rows of the index and their squared distances, both in its scale.
+
+        Among all points, both indexes find the same, bit for bit.
+        """
+        if len(rows) * self.n_near * rows.shape[1] < SERIAL_WORK:
             n_threads = 1
-        with faiss_settings(n_threads) as faiss:
-            index = flat = faiss.IndexFlatL2(n_features)
-            if not self.exact:
-                n_lists = 2 ** max(0, round(0.75 * math.log2(n_points) - 4))
-                index = faiss.IndexIVFFlat(flat, n_features, n_lists)
-                index.cp.seed = self.seed
-                index.cp.min_points_per_centroid = 1
-                index.cp.max_points_per_centroid = POINTS_PER_LIST
-                index.train(rows)
-            step = n_points if self.exact else rows_of_call(n_threads, index.nlist * n_features)
-            for start in range(0, n_points, step):
-                index.add(rows[start : start + step])
-        return index
-
-    def _n_probes(self, k: int) -> int:
-        """Return how many lists of the inverted file are searched for k neighbours."""
-        n_lists = self.index.nlist
-        return int(min(n_lists, max(N_PROBES, math.ceil(2 * k * n_lists / self.index.ntotal))))
-
-    def _ask(self, rows: npt.NDArray[np.float32], k: int, n_threads: int) -> Found:
-        """Return the k nearest rows of the index and their squared distances, both in its scale."""
-        index, n_points = self.index, self.index.ntotal
-        if len(rows) * n_points * rows.shape[1] < SERIAL_WORK:
-            n_threads = 1
-        with faiss_settings(n_threads):
-            if not self.exact:
-                index.nprobe = self._n_probes(k)
-            squared, indices = index.search(rows, k)
-            incomplete = np.flatnonzero(indices[:, -1] < 0)
-            if len(incomplete):  # the lists that were probed hold fewer than k rows together
-                index.nprobe = index.nlist
-                squared[incomplete], indices[incomplete] = index.search(rows[incomplete], k)
-        return indices, squared
-
-
-def rows_of_call(n_threads: int, work_of_row: float) -> int:
-    """Return how many rows one call of faiss takes, so that Ctrl-C is soon noticed: as many for each thread."""
-    return n_threads * max(1, int(BLOCK_WORK / max(1.0, work_of_row)) // n_threads)
+        if n_probes == BY_PRODUCTS:
+            return ask_by_products(self.flat, rows, k, n_threads)
+        if n_probes == ALL_LISTS and self.flat is not None:
+            return ask_flat(self.flat, rows, k, n_threads)
+        least = math.ceil(2 * k * self.lists.nlist / self.n_near)
+        n_probes = self.lists.nlist if n_probes == ALL_LISTS else min(self.lists.nlist, max(n_probes, least))
+        return ask_lists(self.lists, rows, k, n_probes, n_threads)
 
 
 class Cell(NamedTuple):
@@ -285,7 +342,8 @@ class Cells:
         for place, radius in enumerate(radii if len(radii) > 1 else ()):
             members = np.flatnonzero(places == place)
             exact = whole.exact or len(members) <= EXACT_MEMBERS
-            search = EuclideanSearch(points[members], exact=exact, seed=whole.seed, n_threads=n_threads)
+            options: dict[str, Any] = {"recall": whole.recall, "seed": whole.seed, "n_threads": n_threads}
+            search = EuclideanSearch(points[members], exact=exact, **options)
             self.cells.append(Cell(members, float(radius), search))
 
     def of_rows(self, rows: FloatArray) -> Iterator[tuple[Cell, Indices, FloatArray]]:
@@ -317,23 +375,6 @@ def _choose_pivots(points: FloatArray, centre: FloatArray) -> list[int]:
         nearest = np.minimum(nearest, from_pivot) if len(pivots) > 1 else from_pivot
         radii.append(float(nearest.max()))
     return pivots if radii[-1] <= radii[1] / 2 else pivots[:1]
-
-
-@contextmanager
-def faiss_settings(n_threads: int) -> Iterator[Any]:
-    """Give faiss so many threads and keep it off its BLAS; restore both at the end, as they belong to the process."""
-    import faiss
-
-    check_memory(SPARE_BYTES)
-    with _faiss_lock:
-        threads, threshold = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
-        faiss.omp_set_num_threads(startable_threads(n_threads, SPARE_BYTES))
-        faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
-        try:
-            yield faiss
-        finally:
-            faiss.omp_set_num_threads(threads)
-            faiss.cvar.distance_compute_blas_threshold = threshold
 
 
 def _centre_and_scale(points: FloatArray) -> tuple[FloatArray, Any]:

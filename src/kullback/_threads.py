@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -196,13 +197,16 @@ def serial_blas() -> Iterator[None]:
     The other threads of OpenBLAS would go on spinning for milliseconds after a product, on cores that kernels need. The
     number of threads is a setting of the whole process, which is restored at the end of the block.
     """
-    with _blas_lock, _controller().limit(limits=1, user_api="blas"):
+    with _blas_lock, _controller("faiss" in sys.modules).limit(limits=1, user_api="blas"):
         yield
 
 
 @cache
-def _controller() -> Any:
-    """Return the controller of BLAS, which takes 13 ms to make because it looks through all loaded libraries."""
+def _controller(with_faiss: bool) -> Any:
+    """Return the controller of BLAS, which takes 13 ms to make because it looks through all loaded libraries.
+
+    Wheels of faiss bring a BLAS of their own, so it is made again once faiss is loaded.
+    """
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

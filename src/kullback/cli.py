@@ -100,6 +100,8 @@ def _add_embed(commands: Any) -> None:
     embed.add_argument("--learning-rate", type=_number_or_auto, default="auto", metavar="X", help="default: auto")
     embed.add_argument("--components", type=int, default=2, metavar="N", help="dimensions (default: %(default)d)")
     embed.add_argument("--metric", default="euclidean", help="distance between rows (default: %(default)s)")
+    embed.add_argument("--recall", type=float, default=0.95, metavar="X", help="share of the true neighbours that are "
+                       "found at least (default: %(default)g)")  # fmt: skip
     embed.add_argument("--init", choices=("pca", "spectral", "random"), default="pca", help="default: %(default)s")
     embed.add_argument("--method", choices=("auto", "exact", "barnes_hut", "fft"), default="auto", help="default: auto")
     embed.add_argument("--angle", type=float, default=0.5, metavar="X", help="Barnes-Hut's theta (default: 0.5)")
@@ -253,6 +255,7 @@ def _make_estimator(arguments: argparse.Namespace) -> TSNE:
         learning_rate=arguments.learning_rate,
         max_iter=arguments.max_iter,
         metric=arguments.metric,
+        recall=arguments.recall,
         init=arguments.init,
         method=arguments.method,
         angle=arguments.angle,

@@ -57,12 +57,12 @@ def test_options_of_the_descent_arrive(kullback_command, data, tmp_path):
     """The map is the estimator's with the same options."""
     done = kullback_command(
         "embed", "x.npy", "-o", "m.npy", "--perplexity", 5, "--max-iter", 300, "--early-exaggeration-iter", "auto",
-        "--exaggeration", 2, "--tol", 0.01, "--init", "spectral", "--method", "fft",
+        "--exaggeration", 2, "--tol", 0.01, "--recall", 0.99, "--init", "spectral", "--method", "fft",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     expected = kullback.TSNE(
-        perplexity=5, max_iter=300, early_exaggeration_iter="auto", exaggeration=2.0, tol=0.01, init="spectral",
-        method="fft", random_state=0,
+        perplexity=5, max_iter=300, early_exaggeration_iter="auto", exaggeration=2.0, tol=0.01, recall=0.99,
+        init="spectral", method="fft", random_state=0,
     ).fit_transform(data)  # fmt: skip
     assert np.array_equal(np.load(tmp_path / "m.npy"), expected)
 

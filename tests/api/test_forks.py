@@ -69,11 +69,11 @@ def test_a_forked_child_gives_the_bits_of_its_parent():
     """
     code = """
 import threading
-from kullback import _search, _threads
+from kullback import _faiss, _threads
 before = {name: call() for name, call in calls.items()}
 same = lambda: all(np.array_equal(a, b) for name in calls for a, b in zip(before[name], calls[name](), strict=True))
 print(in_child(lambda: same() and in_child(same)))
-with _search._faiss_lock, _threads._blas_lock, _threads.lock_of(m):
+with _faiss._faiss_lock, _threads._blas_lock, _threads.lock_of(m):
     thread = threading.Thread(target=lambda: print(in_child(lambda: calls["fit"]())))
     thread.start()
     thread.join()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kullback
-from kullback import __main__, _search, cli, gradient
+from kullback import __main__, _faiss, cli, gradient
 from kullback._search import EuclideanSearch
 from kullback.divergence import _plan
 from kullback.tsne import repulsion
@@ -43,9 +43,9 @@ def test_a_large_search_is_several_calls(monkeypatch, exact):
     X = np.random.default_rng(0).normal(size=(3000, 5))
     search = EuclideanSearch(X, exact=exact, n_threads=1)
     whole, sizes, ask = search.among_themselves(4, 1), [], EuclideanSearch._ask
-    monkeypatch.setattr("kullback._search.BLOCK_WORK", 700 * 32 * 5)
+    monkeypatch.setattr("kullback._faiss.BLOCK_WORK", 700 * 32 * 5)
     search = EuclideanSearch(X, exact=exact, n_threads=1)  # rows are added to the 32 lists in several calls, too
-    monkeypatch.setattr("kullback._search.BLOCK_WORK", 256 * 3000 * 5)
+    monkeypatch.setattr("kullback._faiss.BLOCK_WORK", 256 * 3000 * 5)
     monkeypatch.setattr(EuclideanSearch, "_ask", lambda self, *given: sizes.append(len(given[0])) or ask(self, *given))
     parts = search.among_themselves(4, 1)
     np.testing.assert_array_equal(whole[0], parts[0])
@@ -89,9 +89,9 @@ def test_sigterm_leaves_no_file_half_written(monkeypatch, tmp_path):
 def test_a_call_of_the_search_has_a_row_for_each_thread(n_features):
     """However wide rows are, one call takes some 0.1 s, or a row for each thread."""
     for n_threads in (1, 2, 3, 64):
-        n_rows = _search.rows_of_call(n_threads, 2000 * n_features)
+        n_rows = _faiss.rows_of_call(n_threads, 2000 * n_features)
         assert n_rows % n_threads == 0
-        assert n_rows == n_threads or n_rows * 2000 * n_features <= _search.BLOCK_WORK
+        assert n_rows == n_threads or n_rows * 2000 * n_features <= _faiss.BLOCK_WORK
 
 
 @pytest.mark.parametrize("status", [0, 2, 130, SystemExit(143), SystemExit(0), KeyboardInterrupt()])

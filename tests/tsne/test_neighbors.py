@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
 from kullback import affinities
-from kullback._search import faiss_settings
+from kullback._faiss import faiss_settings
 from kullback.reference import affinities as reference
 from kullback.tsne.neighbors import NeighborIndex, nearest_neighbors
 

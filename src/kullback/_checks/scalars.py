@@ -61,6 +61,11 @@ def check_finite(value: object, name: str) -> float:
     return number
 
 
+def check_recall(value: object) -> float:
+    """Return the recall that a search is to reach."""
+    return check_real(value, "recall", low=0, high=1, open_low=True)
+
+
 def check_probability(value: object, name: str) -> float:
     """Return ``value`` as a float in [0, 1]."""
     return check_real(value, name, low=0, high=1)

@@ -16,8 +16,9 @@ from scipy import sparse
 from .._checks.data import check_distances
 from .._checks.graphs import check_graph
 from .._checks.labels import find_known, split_missing
-from .._checks.scalars import check_integer, check_real
+from .._checks.scalars import check_integer, check_real, check_recall
 from .._checks.sparse import check_sparse
+from .._recall import TARGET
 from .._threads import resolve_threads
 from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize, warn_of_few_neighbors
 from .neighbors import Graph, Metric, neighbor_graph
@@ -36,6 +37,7 @@ def perplexity(
     metric_params: dict[str, Any] | None = None,
     n_neighbors: int | None = None,
     method: str = "auto",
+    recall: float = TARGET,
     n_threads: int | None = None,
     random_state: Any = None,
 ) -> Affinities:
@@ -55,7 +57,7 @@ def perplexity(
         - A `kullback.neighbors.NeighborIndex`, which has a metric of its own.
     perplexity : float in [1, n_points), default 30
         Effective number of neighbours.
-    metric, metric_params, method, random_state
+    metric, metric_params, method, recall, random_state
         As in `kullback.neighbors.nearest_neighbors`.
     n_neighbors : int >= 1, optional
         Neighbours of a row, at most n_points - 1. The default is 3 * perplexity, as in van der Maaten (2014).
@@ -88,7 +90,7 @@ def perplexity(
     threads = resolve_threads(n_threads)
     graph = _find_graph(
         X, _resolve_neighbors(n_neighbors, perplexity, X), metric=metric, metric_params=metric_params,
-        method=method, n_threads=threads, random_state=random_state,
+        method=method, recall=recall, n_threads=threads, random_state=random_state,
     )  # fmt: skip
     warn_of_few_neighbors(graph, perplexity, n_neighbors=n_neighbors)
     conditional, bandwidths = search_bandwidths(graph, perplexity, threads)
@@ -103,6 +105,7 @@ def multiscale(
     metric_params: dict[str, Any] | None = None,
     n_neighbors: int | None = None,
     method: str = "auto",
+    recall: float = TARGET,
     n_threads: int | None = None,
     random_state: Any = None,
 ) -> Affinities:
@@ -116,7 +119,7 @@ def multiscale(
         As in `perplexity`.
     perplexities : sequence of floats in [1, n_points)
         The scales.
-    metric, metric_params, method, n_neighbors, n_threads, random_state
+    metric, metric_params, method, recall, n_neighbors, n_threads, random_state
         As in `perplexity`. The default of ``n_neighbors`` is three times the largest perplexity.
 
     Returns
@@ -137,7 +140,7 @@ def multiscale(
     threads = resolve_threads(n_threads)
     graph = _find_graph(
         X, _resolve_neighbors(n_neighbors, max(scales), X), metric=metric, metric_params=metric_params,
-        method=method, n_threads=threads, random_state=random_state,
+        method=method, recall=recall, n_threads=threads, random_state=random_state,
     )  # fmt: skip
     warn_of_few_neighbors(graph, max(scales), n_neighbors=n_neighbors, name="the largest of perplexities")
     mean = np.zeros(len(graph.distances))
@@ -156,6 +159,7 @@ def uniform(
     metric: Metric = "euclidean",
     metric_params: dict[str, Any] | None = None,
     method: str = "auto",
+    recall: float = TARGET,
     n_threads: int | None = None,
     random_state: Any = None,
 ) -> Affinities:
@@ -169,7 +173,7 @@ def uniform(
         As in `perplexity`.
     n_neighbors : int >= 1, default 15
         Neighbours of a point, at most all others.
-    metric, metric_params, method, n_threads, random_state
+    metric, metric_params, method, recall, n_threads, random_state
         As in `perplexity`.
 
     Returns
@@ -187,7 +191,7 @@ def uniform(
     threads = resolve_threads(n_threads)
     graph = _find_graph(
         X, check_integer(n_neighbors, "n_neighbors", low=1), metric=metric, metric_params=metric_params,
-        method=method, n_threads=threads, random_state=random_state,
+        method=method, recall=recall, n_threads=threads, random_state=random_state,
     )  # fmt: skip
     counts = np.diff(graph.row_starts)
     conditional = np.repeat(1 / counts, counts).astype(graph.distances.dtype)
@@ -202,6 +206,7 @@ def fixed_sigma(
     metric: Metric = "euclidean",
     metric_params: dict[str, Any] | None = None,
     method: str = "auto",
+    recall: float = TARGET,
     n_threads: int | None = None,
     random_state: Any = None,
 ) -> Affinities:
@@ -215,7 +220,7 @@ def fixed_sigma(
         Bandwidth, in the unit of the distances.
     n_neighbors : int >= 1, default 90
         Neighbours of a point, at most all others.
-    metric, metric_params, method, n_threads, random_state
+    metric, metric_params, method, recall, n_threads, random_state
         As in `perplexity`.
 
     Returns
@@ -234,7 +239,7 @@ def fixed_sigma(
     threads = resolve_threads(n_threads)
     graph = _find_graph(
         X, check_integer(n_neighbors, "n_neighbors", low=1), metric=metric, metric_params=metric_params,
-        method=method, n_threads=threads, random_state=random_state,
+        method=method, recall=recall, n_threads=threads, random_state=random_state,
     )  # fmt: skip
     counts, starts = np.diff(graph.row_starts), graph.row_starts[:-1]
     distances = graph.distances.astype(np.float64)
@@ -349,7 +354,7 @@ def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, 
     if not total > 0:
         raise ValueError("labels must leave some neighbours of the same class at strength 1, got none")
     P.data /= P.data.dtype.type(total)
-    return Affinities(P, old.neighbors, old.bandwidths, old.row_perplexity)
+    return Affinities(P, old.neighbors, old.bandwidths, old.row_perplexity, old.recall)
 
 
 def _check_perplexity(value: Any, X: Any) -> float:
@@ -381,10 +386,11 @@ def _find_graph(X: Any, k: int, **options: Any) -> Graph:
     """Return the graph of the k nearest neighbours: searched for, or cut out of a graph that is given."""
     if not isinstance(X, Graph):
         return neighbor_graph(X, k, **options)
-    graph = Graph(*check_graph(*X, "X"))
+    check_recall(options["recall"])
+    graph = Graph(*check_graph(*X, "X"), recall=X.recall)
     counts = np.diff(graph.row_starts)
     if counts.max() <= k:  # what is returned does not change with what was given
-        return Graph(graph.columns.copy(), graph.distances.copy(), graph.row_starts.copy())
+        return Graph(graph.columns.copy(), graph.distances.copy(), graph.row_starts.copy(), recall=X.recall)
     keep = np.arange(len(graph.columns)) - np.repeat(graph.row_starts[:-1], counts) < k  # rows are sorted by distance
     starts = np.concatenate([[0], np.cumsum(np.minimum(counts, k), dtype=np.int64)])
-    return Graph(graph.columns[keep], graph.distances[keep], starts)
+    return Graph(graph.columns[keep], graph.distances[keep], starts, recall=X.recall)

@@ -11,6 +11,7 @@ from scipy import sparse
 from .._arrays import FloatArray
 from .._checks.data import check_distance_values, check_rows_of_probabilities
 from .._distances import Found, Indices, nearest_in_rows
+from .._recall import EXACT, Recall
 from .._threads import SPARE_BYTES, startable_threads
 
 BLOCK_ELEMENTS = 2**22
@@ -61,6 +62,10 @@ class AllPairsSearch:
     def of_new_rows(self, rows: Any, k: int, n_threads: int) -> Found:
         """See `kullback.tsne.metric_searches.MetricSearch`."""
         return self._search(self._derive(rows), k, n_threads, own_rows=False)
+
+    def recall(self, k: int, n_threads: int) -> Recall:
+        """See `kullback.tsne.metric_searches.MetricSearch`."""
+        return EXACT
 
     def from_rows(self, places: Indices, n_threads: int) -> FloatArray:
         """Return the distances of some rows of the data to all of them."""

@@ -18,9 +18,11 @@ from sklearn.utils.validation import validate_data
 from .._arrays import FloatArray
 from .._checks.arrays import refuse_masked
 from .._checks.data import float_types, shares_memory
+from .._recall import TARGET, Recall
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
+from .joint import warn_of_copies
 from .neighbors import NeighborIndex
 from .new_points import NewPointsMixin, as_it_is, fitted_at_once
 from .parameters import check_parameters, check_points
@@ -75,6 +77,8 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         of distances.
     metric_params : dict, optional
         Further keyword arguments of the metric.
+    recall : float in (0, 1], default 0.95
+        The share of the true neighbours that the search finds at least: see `kullback.neighbors.nearest_neighbors`.
     init : {"pca", "spectral", "random"} or array of shape (n_samples, n_components), default "pca"
         Positions at which the descent starts, with a standard deviation of 1e-4. ``"spectral"`` takes eigenvectors of
         the neighbour graph. An array is taken at its own scale, as in scikit-learn;
@@ -123,6 +127,8 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         H(P), H(P, Q) and KL = H(P, Q) - H(P), in nats, every 50 iterations and at the end.
     affinities_ : kullback.affinities.Affinities
         P, its entropy, and the neighbours that it was made from.
+    recall_ : Recall (value, error) or None
+        The share of the true neighbours that the search found, and its standard error: see `kullback.neighbors.Graph`.
     learning_rate_ : float
         Learning rate of the last iteration.
     n_features_in_ : int
@@ -170,6 +176,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         tol: float | str | None = "auto",
         metric: str | Callable[..., float] = "euclidean",
         metric_params: dict[str, Any] | None = None,
+        recall: float = TARGET,
         init: str | npt.ArrayLike = "pca",
         callback: Callable[[State], object] | None = None,
         callback_every: int = CHECK_EVERY,
@@ -192,8 +199,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         self.n_iter_without_progress = n_iter_without_progress
         self.min_grad_norm = min_grad_norm
         self.tol = tol
-        self.metric = metric
-        self.metric_params = metric_params
+        self.metric, self.metric_params, self.recall = metric, metric_params, recall
         self.init = init
         self.callback = callback
         self.callback_every = callback_every
@@ -264,9 +270,11 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         clock = [time.perf_counter()]
         n_neighbors = n_samples - 1 if self.method == "exact" else max(1, int(min(3 * self.perplexity, n_samples - 1)))
         index = NeighborIndex(
-            X, metric=self.metric, metric_params=self.metric_params, random_state=random_state, copy=copy
-        )
+            X, metric=self.metric, metric_params=self.metric_params, recall=self.recall, random_state=random_state,
+            copy=copy,
+        )  # fmt: skip
         graph = index.graph(n_neighbors, n_threads=n_threads)
+        warn_of_copies(graph)
         clock.append(time.perf_counter())
         joint = affinities.perplexity(graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
         clock.append(time.perf_counter())
@@ -295,6 +303,12 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
             kl_divergence_=float(loss.kl_divergence[-1]),
             timings_=dict(zip(stages, np.diff(clock).tolist(), strict=True)),
         )
+
+    @property
+    def recall_(self) -> Recall | None:
+        """The share of the true neighbours that the search found, and its standard error."""
+        recall: Recall | None = self.affinities_.recall
+        return recall
 
     @property
     def exact_kl_(self) -> float:

@@ -16,8 +16,9 @@ from scipy import sparse
 
 from .. import _kernels
 from .._arrays import FloatArray
+from .._recall import Recall
 from .._threads import useful_threads
-from .neighbors import Graph
+from .graphs import Description, Graph
 
 SMALLEST_DISTANCE, LARGEST_DISTANCE = 1e-150, 1e300
 """If the largest distance is outside of these, distances are scaled before bandwidths are searched.
@@ -29,6 +30,10 @@ ROWS_PER_THREAD = 128
 
 PAIRS_PER_THREAD = 2**16
 """Conditional probabilities whose transposition is worth a thread. They take it about 100 microseconds."""
+
+COPIES_SHARE, COPIES_PER_NEIGHBOR = 0.1, 3
+"""A map in which so many of the points, and so many times the neighbours of a point, have none but copies as
+neighbours is not worth much."""
 
 UNIFORM_BANDWIDTH = 1e308
 """The bandwidth that the kernel gives to a row that is uniform because it has too few neighbours."""
@@ -50,6 +55,8 @@ class Affinities:
         equally near, and infinite if the row is uniform because it has no more neighbours than the perplexity.
     row_perplexity : ndarray of shape (n_points,), float64
         Exponential of the entropy of each row of conditional probabilities.
+    recall : Recall (value, error) or None
+        The share of the true neighbours that are in ``neighbors``: see `kullback.neighbors.Graph`.
 
     Examples
     --------
@@ -64,6 +71,7 @@ class Affinities:
     neighbors: Any
     bandwidths: npt.NDArray[np.float64] | None
     row_perplexity: npt.NDArray[np.float64]
+    recall: Recall | None = None
     _entropy: list[float] = field(default_factory=list, repr=False)
 
     @property
@@ -75,6 +83,18 @@ class Affinities:
             self._entropy.append(float(-np.sum(values * np.log(values))))
         return self._entropy[0]
 
+    def describe(self) -> Description:
+        """Return what ``neighbors`` say about the data: see `kullback.neighbors.Graph.describe`.
+
+        Raises
+        ------
+        ValueError
+            If ``neighbors`` is None.
+        """
+        if self.neighbors is None:
+            raise ValueError("affinities of a given matrix have no neighbors to describe")
+        return Graph(self.neighbors.indices, self.neighbors.data, self.neighbors.indptr).describe()
+
     @property
     def n_points(self) -> int:
         """Number of points."""
@@ -84,7 +104,7 @@ class Affinities:
 def join(conditional: FloatArray, graph: Graph, bandwidths: npt.NDArray[np.float64], n_threads: int) -> Affinities:
     """Return the affinities of conditional probabilities."""
     P = symmetrize(conditional, graph, n_threads)
-    return Affinities(P, as_csr(graph), bandwidths, row_perplexity(conditional, graph.row_starts))
+    return Affinities(P, as_csr(graph), bandwidths, row_perplexity(conditional, graph.row_starts), graph.recall)
 
 
 def row_perplexity(conditional: FloatArray, row_starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -125,6 +145,20 @@ def warn_of_few_neighbors(
     else:
         cause = f"X holds fewer neighbours than {wanted}: row {row} has {counts[row]}"
     warnings.warn(f"{cause}; rows that are uniform over their neighbours: {n_few} of {len(counts)}", stacklevel=3)
+
+
+def warn_of_copies(graph: Graph) -> None:
+    """Warn if many points, but not all, have none but copies of themselves as neighbours."""
+    last = graph.distances[graph.row_starts[1:] - 1]  # rows are sorted
+    n_copies, n_points = int(np.count_nonzero(last == 0)), len(last)
+    k = len(graph.columns) / n_points
+    if max(COPIES_SHARE * n_points, COPIES_PER_NEIGHBOR * k) <= n_copies < n_points:
+        warnings.warn(
+            f"{n_copies} of {n_points} rows have no neighbours but copies of themselves; in the map they are islands "
+            "whose size is their number and whose place means nothing: embed distinct rows, as "
+            "numpy.unique(X, axis=0) gives them, or raise the perplexity",
+            stacklevel=4,
+        )
 
 
 def as_csr(graph: Graph) -> Any:

@@ -12,6 +12,7 @@ from scipy import sparse
 from .._arrays import FloatArray
 from .._checks.data import check_rows_of_probabilities
 from .._distances import Found
+from .._recall import Recall, sample_rows
 from .._search import EuclideanSearch
 from .sparse_search import SparseEuclideanSearch
 
@@ -37,6 +38,9 @@ class MetricSearch(Protocol):
 
     def of_new_rows(self, rows: Any, k: int, n_threads: int) -> Found:
         """Return the k nearest rows of every new row. Each new row is treated on its own."""
+
+    def recall(self, k: int, n_threads: int) -> Recall:
+        """Return the recall of a search for k neighbours, measured on rows of the data."""
 
 
 class EuclideanForm:
@@ -133,23 +137,28 @@ class EuclideanMetricSearch:
         One of ``EUCLIDEAN_METRICS``.
     method : {"auto", "exact", "approximate"}
         As in `kullback.neighbors.nearest_neighbors`. Sparse rows are always compared with all others.
+    recall : float in (0, 1]
+        The share of the true neighbours that an approximate search finds at least.
     seed : int
         Seed of the approximate search.
     n_threads : int
         Number of threads that build the index.
     """
 
-    def __init__(self, X: Any, metric: str, method: str, seed: int, n_threads: int) -> None:
+    def __init__(self, X: Any, metric: str, method: str, *, recall: float, seed: int, n_threads: int) -> None:
         self.form = EuclideanForm(X, metric)
         self.X, points = X, self.form.derive(X, asking=False)
         n_points, n_features = points.shape
         work = n_points**2 * max(n_features, LEAST_COUNTED_FEATURES)
         exact = method == "exact" or (method == "auto" and (n_points <= EXACT_POINTS or work <= EXACT_WORK))
-        self.search: EuclideanSearch | SparseEuclideanSearch = (
-            SparseEuclideanSearch(points)
-            if sparse.issparse(points)
-            else EuclideanSearch(points, exact=exact, seed=seed, n_threads=n_threads)
-        )
+        self.search: EuclideanSearch | SparseEuclideanSearch
+        if sparse.issparse(points):
+            self.search = SparseEuclideanSearch(points)
+        else:
+            sample = sample_rows(n_points, seed)
+            asking = self.form.derive_asking(X[sample], points[sample])
+            options: dict[str, Any] = {"recall": recall, "seed": seed, "n_threads": n_threads}
+            self.search = EuclideanSearch(points, exact=exact, sample=(sample, asking), **options)
 
     def among_themselves(self, k: int, n_threads: int) -> Found:
         """See `MetricSearch`."""
@@ -161,3 +170,7 @@ class EuclideanMetricSearch:
         """See `MetricSearch`."""
         indices, distances = self.search.of_new_rows(self.form.derive(rows, asking=True), k, n_threads)
         return indices, self.form.convert(distances)
+
+    def recall(self, k: int, n_threads: int) -> Recall:
+        """See `MetricSearch`."""
+        return self.search.choose_effort(k, n_threads)[1]

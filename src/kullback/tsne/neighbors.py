@@ -17,15 +17,25 @@ from scipy import sparse
 from .._arrays import FloatArray
 from .._checks.data import check_data, check_distances, check_new_data, shares_memory
 from .._checks.graphs import check_neighbor_lists
-from .._checks.scalars import check_choice, check_flag, check_integer
+from .._checks.scalars import check_choice, check_flag, check_integer, check_recall
+from .._recall import TARGET, Recall
 from .._search import DEFAULT_SEED
 from .._threads import resolve_threads
 from .all_pairs import AllPairsSearch
 from .equal_rows import EqualRows
-from .graphs import Graph, graph_of_dense, graph_of_found, graph_of_sparse
+from .graphs import Description, Graph, graph_of_dense, graph_of_found, graph_of_sparse
 from .metric_searches import EUCLIDEAN_METRICS, EuclideanMetricSearch, Metric, MetricSearch
 
-__all__ = ["METHODS", "Graph", "Metric", "NeighborIndex", "nearest_neighbors", "neighbor_graph"]
+__all__ = [
+    "METHODS",
+    "Description",
+    "Graph",
+    "Metric",
+    "NeighborIndex",
+    "Recall",
+    "nearest_neighbors",
+    "neighbor_graph",
+]
 
 METHODS = ("auto", "exact", "approximate")
 
@@ -45,6 +55,7 @@ def nearest_neighbors(
     metric: Metric = "euclidean",
     metric_params: dict[str, Any] | None = None,
     method: str = "auto",
+    recall: float = TARGET,
     n_threads: int | None = None,
     random_state: Any = None,
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
@@ -67,9 +78,12 @@ def nearest_neighbors(
         Further keyword arguments of the metric. "mahalanobis" takes V, the covariances, or VI, their inverse; without
         them they are those of the data.
     method : {"auto", "exact", "approximate"}, default "auto"
-        ``"approximate"`` searches 16 lists of an inverted file (faiss IVF), at a recall of about 0.99. ``"auto"`` does
-        so above 10,000 rows of 50 features or an equal amount of work. Metrics that are not searched by faiss are
-        always exact.
+        ``"approximate"`` searches some lists of an inverted file (faiss IVF): 16, or as many as the recall needs, or
+        all. ``"auto"`` does so above 10,000 rows of 50 features or an equal amount of work. Metrics that are not
+        searched by faiss are always exact.
+    recall : float in (0, 1], default 0.95
+        The share of the true neighbours that an approximate search finds, on average over the rows. Before the search,
+        it is measured on a sample of the rows how much effort that takes. 1 makes the search exact.
     n_threads : int, optional
         Number of threads, by default all. The bits of the result do not depend on it.
     random_state : int, RandomState or None, default None
@@ -103,7 +117,7 @@ def nearest_neighbors(
     >>> indices.tolist(), distances.tolist()
     ([[1], [0], [1]], [[1.0], [1.0], [4.0]])
     """
-    graph = neighbor_graph(X, k, metric=metric, metric_params=metric_params, method=method,
+    graph = neighbor_graph(X, k, metric=metric, metric_params=metric_params, method=method, recall=recall,
                            n_threads=n_threads, random_state=random_state)  # fmt: skip
     n_points = len(graph.row_starts) - 1
     counts = np.diff(graph.row_starts)
@@ -121,6 +135,7 @@ def neighbor_graph(
     metric: Metric = "euclidean",
     metric_params: dict[str, Any] | None = None,
     method: str = "auto",
+    recall: float = TARGET,
     n_threads: int | None = None,
     random_state: Any = None,
 ) -> Graph:
@@ -131,13 +146,13 @@ def neighbor_graph(
     X : array-like or sparse matrix of shape (n_points, n_features)
         As in `nearest_neighbors`; or a tuple (indices, distances), as it returns; or a `NeighborIndex`, which has a
         metric of its own. Rows of a sparse matrix of distances may have fewer than k entries.
-    k, metric, metric_params, method, n_threads, random_state
+    k, metric, metric_params, method, recall, n_threads, random_state
         As in `nearest_neighbors`.
 
     Returns
     -------
     Graph
-        The neighbours of all rows in CSR.
+        The neighbours of all rows in CSR, and in ``recall`` the share of the true neighbours that were found.
 
     Raises
     ------
@@ -151,13 +166,14 @@ def neighbor_graph(
     >>> graph.columns.tolist(), graph.row_starts.tolist()
     ([1, 2, 0, 2, 1, 0], [0, 2, 4, 6])
     """
+    check_recall(recall)
     if isinstance(X, NeighborIndex):
         return X.graph(k, n_threads=n_threads)
     if isinstance(X, tuple):
         check_choice(method, "method", METHODS)
         return graph_of_sparse(check_neighbor_lists(X, "X"), check_integer(k, "k", low=1), own_rows=True)
-    options: dict[str, Any] = {"metric_params": metric_params, "method": method, "random_state": random_state}
-    index = NeighborIndex(X, metric=metric, copy=False, **options)
+    index = NeighborIndex(X, metric=metric, metric_params=metric_params, method=method, recall=recall,
+                          random_state=random_state, copy=False)  # fmt: skip
     return index.graph(k, n_threads=n_threads)
 
 
@@ -166,7 +182,7 @@ class NeighborIndex:
 
     Parameters
     ----------
-    X, metric, metric_params, method, random_state
+    X, metric, metric_params, method, recall, random_state
         As in `nearest_neighbors`. With ``metric="precomputed"``, new rows are distances to the rows of X.
     copy : bool, default True
         Whether to copy X. Without a copy, X must not be changed as long as the index is used.
@@ -185,7 +201,7 @@ class NeighborIndex:
     -----
     The neighbours of a new row, and the bits of its distances, depend on that row and on X alone. They depend neither
     on the rows that it comes with nor on the number of threads. The search structure is built when it is first
-    needed, and it is left out of pickles.
+    needed, and it is left out of pickles. So is the effort that the recall takes, for each k.
 
     Examples
     --------
@@ -202,11 +218,12 @@ class NeighborIndex:
         metric: Metric = "euclidean",
         metric_params: dict[str, Any] | None = None,
         method: str = "auto",
+        recall: float = TARGET,
         random_state: Any = None,
         copy: bool = True,
     ) -> None:
         check_choice(method, "method", METHODS)
-        self._metric, self._method = metric, method
+        self._metric, self._method, self._recall = metric, method, check_recall(recall)
         self._params = {
             name: value.copy() if isinstance(value, np.ndarray) else value
             for name, value in (metric_params or {}).items()
@@ -269,7 +286,8 @@ class NeighborIndex:
         Returns
         -------
         Graph
-            The neighbours of the new rows in CSR.
+            The neighbours of the new rows in CSR. Its ``recall`` is that of rows of X, on which the effort of the
+            search depends.
         """
         k, threads = check_integer(k, "k", low=1), resolve_threads(n_threads)
         return self._neighbors(self.cast(rows), min(k, self.shape[0]), threads, own_rows=False)
@@ -335,13 +353,15 @@ class NeighborIndex:
             return graph_of(rows, k, own_rows=own_rows)
         if self._search is None:
             self._search = self._make_search(n_threads)
+        recall = self._search.recall(k, n_threads)
         if own_rows:
-            return graph_of_found(*self._search.among_themselves(k, n_threads))
-        return graph_of_found(*self._search.of_new_rows(rows, k, n_threads))
+            return graph_of_found(*self._search.among_themselves(k, n_threads), recall)
+        return graph_of_found(*self._search.of_new_rows(rows, k, n_threads), recall)
 
     def _make_search(self, n_threads: int) -> MetricSearch:
         if not self._params and self._name in EUCLIDEAN_METRICS:
-            return EuclideanMetricSearch(self._X, self._name, self._method, self._seed, n_threads)
+            options: dict[str, Any] = {"recall": self._recall, "seed": self._seed, "n_threads": n_threads}
+            return EuclideanMetricSearch(self._X, self._name, self._method, **options)
         return AllPairsSearch(self._X, self._metric, self._params)
 
 

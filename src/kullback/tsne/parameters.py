@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array
 
 from .._checks.data import check_positions
-from .._checks.scalars import check_callback, check_choice, check_dof, check_integer, check_real
+from .._checks.scalars import check_callback, check_choice, check_dof, check_integer, check_real, check_recall
 from .._threads import resolve_threads
 from .repulsion import METHODS, check_method, choose_accuracy
 from .schedules import Schedules, resolve_auto
@@ -48,6 +48,7 @@ def check_parameters(model: TSNE) -> int:
     check_choice(model.method, "method", METHODS)
     check_method(model.method, n_components, choose_accuracy(model.angle, None, n_components))
     check_metric(model.metric, model.metric_params)
+    check_recall(model.recall)
     if isinstance(model.init, str):
         check_start(model.init, model.metric)
     check_random_state(model.random_state)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from .._arrays import FloatArray
 from .._distances import Found, Indices, find_in_blocks, nearest_candidates, nearest_in_rows, row_blocks
-from .._search import SPARE
+from .._recall import EXACT, Recall
+from .._search import ALL_LISTS, SPARE
 
 BLOCK_ELEMENTS = 2**22
 """Squared distances that are computed at a time: 32 MB."""
@@ -40,6 +41,10 @@ class SparseEuclideanSearch:
     def of_new_rows(self, rows: Any, k: int, n_threads: int) -> Found:
         """Return the k nearest points of every new row."""
         return self._search(rows, np.full(rows.shape[0], -1), k, n_threads)
+
+    def choose_effort(self, k: int, n_threads: int) -> tuple[int, Recall]:
+        """Return that all points are compared with: see `kullback._search.EuclideanSearch`."""
+        return ALL_LISTS, EXACT
 
     def _search(self, asking: Any, own: Indices, k: int, n_threads: int) -> Found:
         """Return the k nearest points of every row, where ``own`` is the point that a row is itself, or -1."""

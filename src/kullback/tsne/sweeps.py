@@ -14,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._arrays import FloatArray
 from .._checks.data import check_data, check_distances
-from .._checks.scalars import check_integer, check_real
+from .._checks.scalars import check_integer, check_real, check_recall
+from .._recall import TARGET
 from .._threads import resolve_threads
 from . import affinities, initialization
 from .affinities import Affinities
@@ -70,6 +71,7 @@ def sweep(
     n_components: int = 2,
     metric: Metric = "euclidean",
     metric_params: dict[str, Any] | None = None,
+    recall: float = TARGET,
     init: str = "pca",
     max_iter: int = 750,
     warm_iter: int = 250,
@@ -97,7 +99,7 @@ def sweep(
         Each adds its own Gaussian noise, as large as the start itself, to the start.
     n_components : int, default 2
         Dimensions of the maps.
-    metric, metric_params : optional
+    metric, metric_params, recall : optional
         As in `kullback.neighbors.nearest_neighbors`.
     init : {"pca", "spectral", "random"}, default "pca"
         The start before noise is added. ``"random"`` is noise alone.
@@ -137,13 +139,13 @@ def sweep(
     X = check_distances(X, "X") if isinstance(metric, str) and metric == "precomputed" else check_data(X, "X")
     n_points = X.shape[0]
     perplexities, exaggerations, seeds = _check_settings(perplexities, exaggerations, seeds, n_points)
-    _check_choices(n_components, metric, metric_params, init, method, angle)
-    max_iter = check_integer(max_iter, "max_iter", low=1)
-    warm_iter = check_integer(warm_iter, "warm_iter", low=1)
+    _check_choices(n_components, metric, metric_params, recall, init, method, angle)
+    max_iter, warm_iter = check_integer(max_iter, "max_iter", low=1), check_integer(warm_iter, "warm_iter", low=1)
     n_neighbors = min(check_integer(n_neighbors, "n_neighbors", low=1), n_points - 1)
 
     k = max(1, int(min(3 * max(perplexities), n_points - 1)))
-    graph = neighbor_graph(X, k, metric=metric, metric_params=metric_params, n_threads=threads, random_state=seeds[0])
+    graph = neighbor_graph(X, k, metric=metric, metric_params=metric_params, recall=recall, n_threads=threads,
+                           random_state=seeds[0])  # fmt: skip
     falling = sorted(set(perplexities), reverse=True)
     affinities_of = {value: affinities.perplexity(graph, value, n_threads=threads) for value in falling}
     start = _make_start(X, affinities_of[falling[0]], init, n_components, seeds[0])
@@ -180,10 +182,13 @@ def _check_settings(
     return perplexities, exaggerations, seeds
 
 
-def _check_choices(n_components: Any, metric: Any, metric_params: Any, init: Any, method: Any, angle: Any) -> None:
+def _check_choices(
+    n_components: Any, metric: Any, metric_params: Any, recall: Any, init: Any, method: Any, angle: Any
+) -> None:
     """Check the options of all maps before any work."""
     check_start(init, metric)
     check_metric(metric, metric_params)
+    check_recall(recall)
     check_integer(n_components, "n_components", low=1)
     check_method(method, n_components, choose_accuracy(check_real(angle, "angle", low=0, high=1), None, n_components))
 
