@@ -32,6 +32,13 @@ BITS = {1: 32, 2: 16, 3: 10}
 """How many bits a coordinate has on the finest grid, by the number of components."""
 
 
+class _Bodies(NamedTuple):
+    """The positions of all points, and their masses, which are 1 without masses."""
+
+    positions: Array
+    masses: Array
+
+
 class _Cell(NamedTuple):
     """A square of the plane (or an interval, or a cube) with the numbers of its points, its side and its children."""
 
@@ -41,7 +48,7 @@ class _Cell(NamedTuple):
 
 
 def _grow(
-    Y: Array,
+    bodies: _Bodies,
     points: npt.NDArray[np.intp],
     cells: npt.NDArray[np.uint64],
     unit: float,
@@ -56,10 +63,10 @@ def _grow(
     spread = int(np.max(cells ^ cells[0]))
     if LEAF_SIZE < len(points) <= GROUP_SIZE:
         undivided = _Cell(points, unit * 2.0 ** spread.bit_length(), [])
-        if _summarise(Y, undivided).radius ** 2 <= unopened:
+        if _summarise(bodies, undivided).radius ** 2 <= unopened:
             return undivided
     if spread == 0 and len(points) > LEAF_SIZE:
-        cells, unit = _quantise(Y[points], dtype)
+        cells, unit = _quantise(bodies.positions[points], dtype)
         spread = int(np.max(cells ^ cells[0]))
     if len(points) == 1 or (spread == 0 and unit == 0):
         return _Cell(points, 0.0, [])
@@ -68,9 +75,9 @@ def _grow(
     if len(points) <= LEAF_SIZE:
         return _Cell(points, side, [])
     digits = (cells >> np.uint64(level)) & np.uint64(1)
-    quadrant = digits @ (np.uint64(1) << np.arange(Y.shape[1], dtype=np.uint64))
+    quadrant = digits @ (np.uint64(1) << np.arange(cells.shape[1], dtype=np.uint64))
     children = [
-        _grow(Y, points[quadrant == q], cells[quadrant == q], unit, unopened, dtype) for q in np.unique(quadrant)
+        _grow(bodies, points[quadrant == q], cells[quadrant == q], unit, unopened, dtype) for q in np.unique(quadrant)
     ]
     return _Cell(points, side, children)
 
@@ -105,13 +112,15 @@ class _Source(NamedTuple):
     radius: float
 
 
-def _summarise(Y: Array, cell: _Cell) -> _Source:
+def _summarise(bodies: _Bodies, cell: _Cell) -> _Source:
     """Return the mass, the centre, the spread and the radius of the points of a cell."""
-    centre = Y[cell.points].mean(axis=0)
-    squares = float(np.sum((Y[cell.points] - centre) ** 2)) if cell.side > 0 else 0.0
+    Y, masses = bodies.positions[cell.points], bodies.masses[cell.points]
+    mass = float(masses.sum())
+    centre = masses @ Y / mass
+    squares = float(masses @ np.sum((Y - centre) ** 2, axis=1)) if cell.side > 0 else 0.0
     factor = 1.75 if Y.shape[1] == 2 else 2.0
-    radius = max(factor * np.sqrt(squares / len(cell.points)), 0.4 * np.sqrt(Y.shape[1]) * cell.side)
-    return _Source(centre, len(cell.points), squares / (2 * Y.shape[1]), radius)
+    radius = max(factor * np.sqrt(squares / mass), 0.4 * np.sqrt(Y.shape[1]) * cell.side)
+    return _Source(centre, mass, squares / (2 * Y.shape[1]), radius)
 
 
 def _radial(source: _Source, squared: npt.ArrayLike, dof: float, n_components: int) -> tuple[Array, ...]:
@@ -188,28 +197,33 @@ class _Rule(NamedTuple):
         return UNOPENED * self.theta**2 * min(self.scale(0), self.scale(9))
 
 
-def _reach(Y: Array, cells: npt.NDArray[np.uint64], theta: float, dof: float) -> float:
+def _reach(bodies: _Bodies, cells: npt.NDArray[np.uint64], theta: float, dof: float) -> float:
     """Return the distance beyond which all forces are a share of 1e-7 of the largest between successive points.
 
     The points succeed each other along the Z-order curve. At theta = 0 the share is 1e-17. Tails of dof <= 1 never end.
     """
+    Y, masses = bodies
     codes = np.zeros(len(Y), np.uint64)
     for bit in range(BITS[Y.shape[1]]):
         for k in range(Y.shape[1]):
             codes |= (cells[:, k] >> np.uint64(bit) & np.uint64(1)) << np.uint64(bit * Y.shape[1] + k)
-    squares = np.sum(np.diff(Y[np.argsort(codes, kind="stable")], axis=0) ** 2, axis=1)
+    order = np.argsort(codes, kind="stable")
+    squares = np.sum(np.diff(Y[order], axis=0) ** 2, axis=1)
+    pairs = masses[order[1:]] * masses[order[:-1]]
     if dof <= 1 or not squares.any():
         return np.inf
 
     def log_force(log_square: Any) -> Any:
         return 0.5 * log_square - (dof + 1) * np.log1p(np.exp(log_square) / dof)
 
-    least = log_force(np.log(squares[squares > 0])).max() + np.log(1e-17 if theta == 0 else 1e-7) - 2 * np.log(len(Y))
+    apart = squares > 0
+    largest = np.max(log_force(np.log(squares[apart])) + np.log(pairs[apart]))
+    least = largest + np.log(1e-17 if theta == 0 else 1e-7) - 2 * np.log(masses.sum())
     return float(np.exp(0.5 * brentq(lambda log_square: log_force(log_square) - least, 0, 200)))
 
 
 def _repel_target(
-    Y: Array, target: _Cell, sources: list[_Cell], expansion: _Expansion, rule: _Rule, forces: Array
+    bodies: _Bodies, target: _Cell, sources: list[_Cell], expansion: _Expansion, rule: _Rule, forces: Array
 ) -> float:
     """Write the forces on the points of a target cell, and return the sum of w over these points and all others.
 
@@ -217,12 +231,12 @@ def _repel_target(
     sources are opened, or are left to the children of the target.
     """
     kept = list(sources)
-    centre = _summarise(Y, target)
-    if len(target.points) <= max(GROUP_SIZE, len(Y) // SHARES) or not target.children:
+    centre = _summarise(bodies, target)
+    if len(target.points) <= max(GROUP_SIZE, len(bodies.masses) // SHARES) or not target.children:
         kept, queue = [], list(sources)
         while queue:
             cell = queue.pop()
-            source = _summarise(Y, cell)
+            source = _summarise(bodies, cell)
             squared = np.sum((centre.centre - source.centre) ** 2)
             if (centre.radius + source.radius) ** 2 <= rule.bound(squared, CAUTION):
                 expansion = expansion.add(source, rule.dof)
@@ -233,37 +247,38 @@ def _repel_target(
     if len(target.points) > GROUP_SIZE and target.children:
         return sum(
             _repel_target(
-                Y, child, kept + [other for other in target.children if other is not child],
-                expansion.at(_summarise(Y, child).centre), rule, forces,
+                bodies, child, kept + [other for other in target.children if other is not child],
+                expansion.at(_summarise(bodies, child).centre), rule, forces,
             )
             for child in target.children
         )  # fmt: skip
     return sum(
-        _repel_group(Y, group, [*kept, target], expansion, rule, forces)
+        _repel_group(bodies, group, [*kept, target], expansion, rule, forces)
         for group in np.split(target.points, range(GROUP_SIZE, len(target.points), GROUP_SIZE))
     )
 
 
 def _repel_group(
-    Y: Array, group: npt.NDArray[np.intp], queue: list[_Cell], expansion: _Expansion, rule: _Rule, forces: Array
+    bodies: _Bodies, group: npt.NDArray[np.intp], queue: list[_Cell], expansion: _Expansion, rule: _Rule, forces: Array
 ) -> float:
     """Write the forces on a group of points from the expansion and from near sources, and return their sum of w.
 
     Near sources are added one by one. Each is a cell that is small for its distance from the box of the group, or a
     point.
     """
+    Y, masses = bodies
     low, high = Y[group].min(axis=0), Y[group].max(axis=0)
     near: list[_Source] = []
     while queue:
         cell = queue.pop()
-        source = _summarise(Y, cell)
+        source = _summarise(bodies, cell)
         gap = np.maximum(np.maximum(low - source.centre, source.centre - high), 0)
         if source.radius**2 <= max(rule.bound(float(np.sum(gap**2))), rule.unopened):
             near.append(source)
         elif cell.children:
             queue += cell.children
         else:
-            near += [_Source(Y[point], 1, 0.0, 0.0) for point in cell.points]
+            near += [_Source(Y[point], masses[point], 0.0, 0.0) for point in cell.points]
     at_points = [expansion.at(Y[point]) for point in group]
     repulsion, potential = np.array([e.f for e in at_points]), np.array([e.u for e in at_points])
     for source in near:
@@ -272,19 +287,19 @@ def _repel_group(
         repulsion += g[:, None] * x
         potential += u
     forces[group] = repulsion
-    return float(potential.sum())
+    return float(masses[group] @ potential)
 
 
-def repel_by_tree(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
-    """Return the repulsion and Z by a tree: Barnes and Hut (1986), with cells that act on cells."""
+def repel_by_tree(Y: Array, masses: Array, theta: float, dof: float) -> tuple[Array, float]:
+    """Return the repulsion of a unit of mass, and Z, by a tree: Barnes and Hut (1986), with cells that act on cells."""
     dtype = np.dtype(np.float32 if Y.dtype == np.float32 else np.float64)
-    Y = Y.astype(np.float64)
+    bodies = _Bodies(Y.astype(np.float64), masses)
     d = Y.shape[1]
     theta = min(theta, 0.8)
-    cells, unit = _quantise(Y, dtype)
-    rule = _Rule(theta, dof, _reach(Y, cells, theta, dof))
-    root = _grow(Y, np.arange(len(Y)), cells, unit, rule.unopened, dtype)
-    empty = _Expansion(_summarise(Y, root).centre, 0.0, np.zeros(d), np.zeros((d, d)), np.zeros((d, d, d)))
+    cells, unit = _quantise(bodies.positions, dtype)
+    rule = _Rule(theta, dof, _reach(bodies, cells, theta, dof))
+    root = _grow(bodies, np.arange(len(Y)), cells, unit, rule.unopened, dtype)
+    empty = _Expansion(_summarise(bodies, root).centre, 0.0, np.zeros(d), np.zeros((d, d)), np.zeros((d, d, d)))
     forces = np.zeros(Y.shape)
-    sum_w = _repel_target(Y, root, [], empty, rule, forces)
-    return forces, sum_w - len(Y)
+    sum_w = _repel_target(bodies, root, [], empty, rule, forces)
+    return forces, sum_w - float(masses @ np.minimum(masses, 1))
