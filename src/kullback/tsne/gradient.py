@@ -22,11 +22,11 @@ import numpy.typing as npt
 from .._arrays import FloatArray
 from .._checks.data import check_positions
 from .._checks.graphs import check_affinities
-from .._checks.scalars import check_dof, check_integer, check_real, check_tolerance
+from .._checks.scalars import check_dof, check_integer, check_real
 from .._kernels import attraction
-from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
-from .repulsion import METHODS, POINTS_PER_THREAD, ExactRepulsion, repel_once
+from .forces import attractive_forces, repulsive_forces, threads_for
+from .repulsion import METHODS, ExactRepulsion
 
 __all__ = [
     "METHODS", "attractive_forces", "gradient_error", "point_kl", "repulsive_forces", "tsne_gradient", "tsne_loss",
@@ -40,120 +40,6 @@ LEAST_SINGLE_SUM = 1e-15
 
 BLOCK_PAIRS = 2**18
 """Pairs that `point_kl` works on at a time, so that their arrays stay in the cache."""
-
-
-def repulsive_forces(
-    Y: npt.ArrayLike,
-    *,
-    method: str = "auto",
-    theta: float = 0.5,
-    tolerance: float | None = None,
-    dof: float = 1.0,
-    n_threads: int | None = None,
-) -> tuple[FloatArray, float]:
-    """Return the repulsion on every point, before it is divided by Z, and Z.
-
-    Parameters
-    ----------
-    Y : array-like of shape (n_points, n_components)
-        Embedding. float32 stays float32, and anything else is taken as float64.
-    method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
-        ``"exact"`` takes O(n^2) time and works in any dimension. ``"barnes_hut"`` takes O(n log n). ``"fft"`` takes
-        O(n + g log g) for a grid of g nodes, which grows with the volume of the map; Barnes-Hut takes its place on maps
-        that are too wide or too thin for a grid. The last two work in one to three dimensions. ``"auto"`` is exact up
-        to 1,000 points. Above, it takes the method that a measured cost model predicts to be the fastest.
-    theta : float in [0, 1], default 0.5
-        Accuracy. In Barnes-Hut it is the largest radius of a cell that stands for its points, relative to the length on
-        which the kernel changes: ``sqrt(distance^2 + dof / 2)`` for dof up to 1. Values above 0.8 count as 0.8, and 0
-        gives the exact sum. The FFT takes a grid with the same error.
-    tolerance : float in (0, 1], optional
-        Largest relative error of the forces, ``||f - f_exact|| / ||f_exact||``, and of Z, which replaces theta. Up to
-        1,000 points the sum is exact, whatever the method. Above, the engine is set for the tolerance, the forces at a
-        sample of points are compared with the exact ones, and where they err by more, a finer sum takes their place.
-    dof : float in [1e-6, 1e9], default 1
-        Degrees of freedom of the kernel. As they grow, it tends to ``exp(-|y_i - y_j|^2)``.
-    n_threads : int, optional
-        Number of threads, by default all. The bits of the result do not depend on it.
-
-    Returns
-    -------
-    forces : ndarray of shape (n_points, n_components), dtype of Y
-        ``sum_j w_ij^(1 + 1/dof) (y_i - y_j)``.
-    sum_q : float
-        Z, the sum of ``w_ij`` over ordered pairs i != j.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If positions are not finite, or an option is out of its range.
-
-    Notes
-    -----
-    The scratch memory of a call, up to some 100 MB, is kept for the next call with the same shape, dtype and options.
-    That call then takes three quarters of the time or less, and a quarter with an FFT. No bit depends on earlier calls.
-
-    References
-    ----------
-    van der Maaten (2014), "Accelerating t-SNE using tree-based algorithms", section 4, for Barnes-Hut;
-    Linderman et al. (2019), "Fast interpolation-based t-SNE", for the FFT.
-
-    Examples
-    --------
-    >>> from kullback.gradient import repulsive_forces
-    >>> forces, Z = repulsive_forces([[0.0, 0.0], [1.0, 0.0]])
-    >>> forces.tolist(), Z
-    ([[-0.25, 0.0], [0.25, 0.0]], 1.0)
-    """
-    positions = check_positions(Y, "Y")
-    forces = np.empty_like(positions)
-    sum_q = repel_once(
-        positions,
-        forces,
-        method=method,
-        theta=check_real(theta, "theta", low=0, high=1),
-        tolerance=check_tolerance(tolerance),
-        dof=check_dof(dof),
-        n_threads=resolve_threads(n_threads),
-    )
-    return forces, sum_q
-
-
-def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: int | None = None) -> FloatArray:
-    """Return the attraction on every point, ``sum_j p_ij w_ij^(1/dof) (y_i - y_j)``.
-
-    Parameters
-    ----------
-    P : sparse matrix, sparse array or array-like of shape (n_points, n_points)
-        Joint probabilities: non-negative, with an empty diagonal and a sum of 1.
-    Y : array-like of shape (n_points, n_components)
-        Embedding. float32 stays float32, and anything else is taken as float64.
-    dof : float in [1e-6, 1e9], default 1
-        Degrees of freedom of the kernel. As they grow, it tends to ``exp(-|y_i - y_j|^2)``.
-    n_threads : int, optional
-        Number of threads, by default all. The bits of the result do not depend on it.
-
-    Returns
-    -------
-    ndarray of shape (n_points, n_components), dtype of Y
-        The forces. They take O(nnz(P)) time.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If P is not a joint distribution over the points of Y, or positions are not finite.
-
-    Examples
-    --------
-    >>> from kullback.gradient import attractive_forces
-    >>> attractive_forces([[0, 0.5], [0.5, 0]], [[0.0, 0.0], [1.0, 0.0]]).tolist()
-    [[-0.25, 0.0], [0.25, 0.0]]
-    """
-    positions = check_positions(Y, "Y")
-    parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
-    dof = check_dof(dof)
-    forces = np.empty_like(positions)
-    attraction.accumulate_attraction(*parts, positions, dof, forces, _threads_for(positions, n_threads))
-    return forces
 
 
 def tsne_gradient(
@@ -207,15 +93,10 @@ def tsne_gradient(
     if positions.dtype == np.float32 and sum_q < LEAST_SINGLE_SUM:
         return tsne_gradient(P, positions.astype(np.float64), exaggeration=exaggeration, **options).astype(np.float32)
     _check_sum(sum_q, dof)
-    attracted, threads = np.empty_like(positions), _threads_for(positions, n_threads)
+    attracted, threads = np.empty_like(positions), threads_for(positions, n_threads)
     attraction.accumulate_attraction(*parts, positions, options["dof"], attracted, threads)
     gradient: FloatArray = 4 * (exaggeration * attracted - forces / sum_q)
     return gradient
-
-
-def _threads_for(positions: FloatArray, n_threads: int | None) -> int:
-    """Return how many threads have enough points to be worth waiting for."""
-    return useful_threads(resolve_threads(n_threads), len(positions), POINTS_PER_THREAD)
 
 
 def _check_sum(sum_q: float, dof: float) -> None:
@@ -278,7 +159,7 @@ def tsne_loss(
     )
     _check_sum(sum_q, dof)
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
-    log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, _threads_for(positions, n_threads))
+    log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, threads_for(positions, n_threads))
     return loss_of(entropy_of(parts[0]), log_affinity, sum_q)
 
 
@@ -389,7 +270,7 @@ def gradient_error(
         P, positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
     )
     exact = positions.astype(np.float64)
-    engine = ExactRepulsion(exact.shape, np.float64, dof, _threads_for(exact, n_threads))
+    engine = ExactRepulsion(exact.shape, np.float64, dof, threads_for(exact, n_threads))
     forces = np.empty_like(exact[rows])
     engine.repel(rows.astype(np.int32), exact, forces)
     finer: dict[str, Any] = {"method": "exact"} if n_points <= EXACT_SUM_POINTS else {"tolerance": 1e-3}
