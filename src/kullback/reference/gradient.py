@@ -50,8 +50,18 @@ def row_pairs(masses: Array) -> Array:
     return pairs
 
 
-def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: int | None = None) -> Array:
-    """Return sum_j p_ij w_ij^(1/dof) (y_i - y_j): the first term of van der Maaten (2014), eq. 8."""
+def attractive_forces(
+    P: Any,
+    Y: npt.ArrayLike,
+    *,
+    masses: npt.ArrayLike | None = None,
+    dof: float = 1.0,
+    n_threads: int | None = None,
+) -> Array:
+    """Return sum_j p_ij w_ij^(1/dof) (y_i - y_j): the first term of van der Maaten (2014), eq. 8.
+
+    Masses do not matter, because P is that of whole points.
+    """
     differences, ratios = _pairs(Y, dof)
     forces: Array = np.einsum("ij,ijd->id", _dense(P) / (1 + ratios), differences)
     return forces
@@ -133,10 +143,8 @@ def _by_grid(Y: Array, masses: Array, theta: float, dof: float) -> tuple[Array, 
     forces, sum_w = repel_by_splines(Y.astype(np.float64), masses, 4, spacing, dof)
     own = width * 3.3e-3 * (spacing / width / 0.276) ** 3.5
     least = own / (0.04 * (theta / 0.5) ** 2.7)
-    squares = float(masses @ masses)  # each point acts on itself with all of its mass
-    if (
-        np.linalg.norm(masses[:, None] * forces) < least * np.sqrt(masses**2 @ masses**2)
-        or sum_w < 0.5 * least * squares
-    ):
+    acting = np.maximum(np.minimum(masses, 1), masses / 8)  # the mass with which a point acts on its rows
+    norm = np.sqrt(masses @ np.sum(forces**2, axis=1))
+    if norm < least * np.sqrt(masses @ acting**2) or sum_w < 0.5 * least * (masses @ acting):
         return repel_by_tree(Y, masses, theta, dof)
     return forces, sum_w

@@ -113,7 +113,7 @@ class Embedding:
         self._repulsion = make_repulsion(start.shape, start.dtype, n_threads=self._n_threads, **self._options)
         P = P.P if isinstance(P, Affinities) else P
         self._affinities = check_affinities(P, "P", n_points, start.dtype, copy=True, symmetric=True)
-        self._entropy = entropy_of(self._affinities[0])
+        self._entropy = entropy_of(self._affinities)
         self._order = np.arange(n_points, dtype=np.int32)
         # The points of a small map are all near each other in memory, whatever their order.
         sorts = n_points > EXACT_POINTS and n_components <= 3

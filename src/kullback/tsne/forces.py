@@ -8,17 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import FloatArray
-from .._checks.data import check_positions
+from .._checks.data import check_masses, check_positions
 from .._checks.graphs import check_affinities
 from .._checks.scalars import check_dof, check_real, check_tolerance
 from .._kernels import attraction
 from .._threads import resolve_threads, useful_threads
+from .masses import times_masses
 from .repulsion import POINTS_PER_THREAD, repel_once
 
 
 def repulsive_forces(
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -31,6 +33,9 @@ def repulsive_forces(
     ----------
     Y : array-like of shape (n_points, n_components)
         Embedding. float32 stays float32, and anything else is taken as float64.
+    masses : array-like of shape (n_points,), optional
+        How many rows each point stands for, any numbers in [1e-9, 1e9]. By default each is one row. Integers give the
+        same as repeated rows do: see docs/gradient.md.
     method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
         ``"exact"`` takes O(n^2) time and works in any dimension. ``"barnes_hut"`` takes O(n log n). ``"fft"`` takes
         O(n + g log g) for a grid of g nodes, which grows with the volume of the map; Barnes-Hut takes its place on maps
@@ -52,9 +57,10 @@ def repulsive_forces(
     Returns
     -------
     forces : ndarray of shape (n_points, n_components), dtype of Y
-        ``sum_j w_ij^(1 + 1/dof) (y_i - y_j)``.
+        ``sum_j w_ij^(1 + 1/dof) (y_i - y_j)``. With masses, ``m_i sum_j m_j w_ij^(1 + 1/dof) (y_i - y_j)``.
     sum_q : float
-        Z, the sum of ``w_ij`` over ordered pairs i != j.
+        Z, the sum of ``w_ij`` over ordered pairs i != j. With masses, the sum of ``m_i m_j w_ij`` over these pairs, and
+        of ``m_i max(m_i - 1, 0)``, the pairs of rows at one position.
 
     Raises
     ------
@@ -79,28 +85,41 @@ def repulsive_forces(
     ([[-0.25, 0.0], [0.25, 0.0]], 1.0)
     """
     positions = check_positions(Y, "Y")
+    m = check_masses(masses, "masses", len(positions))
     forces = np.empty_like(positions)
     sum_q = repel_once(
         positions,
         forces,
+        None if m is None else m.astype(positions.dtype),
         method=method,
         theta=check_real(theta, "theta", low=0, high=1),
         tolerance=check_tolerance(tolerance),
         dof=check_dof(dof),
         n_threads=resolve_threads(n_threads),
     )
-    return forces, sum_q
+    return times_masses(forces, m), sum_q
 
 
-def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: int | None = None) -> FloatArray:
+def attractive_forces(
+    P: Any,
+    Y: npt.ArrayLike,
+    *,
+    masses: npt.ArrayLike | None = None,
+    dof: float = 1.0,
+    n_threads: int | None = None,
+) -> FloatArray:
     """Return the attraction on every point, ``sum_j p_ij w_ij^(1/dof) (y_i - y_j)``.
 
     Parameters
     ----------
     P : sparse matrix, sparse array or array-like of shape (n_points, n_points)
-        Joint probabilities: non-negative, with an empty diagonal and a sum of 1.
+        Joint probabilities: non-negative, with an empty diagonal and a sum of 1. If points have masses, each is that of
+        all pairs of rows of two points.
     Y : array-like of shape (n_points, n_components)
         Embedding. float32 stays float32, and anything else is taken as float64.
+    masses : array-like of shape (n_points,), optional
+        How many rows each point stands for. A point of more than one row may have a probability of its own on the
+        diagonal of P, which exerts no force.
     dof : float in [1e-6, 1e9], default 1
         Degrees of freedom of the kernel. As they grow, it tends to ``exp(-|y_i - y_j|^2)``.
     n_threads : int, optional
@@ -123,7 +142,8 @@ def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: 
     [[-0.25, 0.0], [0.25, 0.0]]
     """
     positions = check_positions(Y, "Y")
-    parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
+    m = check_masses(masses, "masses", len(positions))
+    parts = check_affinities(P, "P", len(positions), positions.dtype, masses=m)
     dof = check_dof(dof)
     forces = np.empty_like(positions)
     attraction.accumulate_attraction(*parts, positions, dof, forces, threads_for(positions, n_threads))

@@ -10,6 +10,9 @@ the loss is ``KL(P || Q) = H(P, Q) - H(P)``. Its gradient is the attraction minu
 
 t-SNE has dof = 1 (van der Maaten and Hinton 2008, section 3). Kobak et al. (2019) introduced the exponent of the tails.
 As long as P is fixed, so is H(P), and therefore KL and the cross-entropy have the same gradient.
+
+With ``masses``, a point stands for m rows at one position, and p_ij is the probability of all pairs of their rows.
+The loss is that of the rows, and the forces and the gradient are those on whole points: see docs/gradient.md.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import FloatArray
-from .._checks.data import check_positions
-from .._checks.graphs import check_affinities
+from .._checks.data import check_masses, check_positions
+from .._checks.graphs import SparseParts, check_affinities
 from .._checks.scalars import check_dof, check_integer, check_real
 from .._kernels import attraction
 from ..divergence import Decomposition
 from .forces import attractive_forces, repulsive_forces, threads_for
+from .masses import pairs_in_nats, row_pairs, times_masses
 from .repulsion import METHODS, ExactRepulsion
 
 __all__ = [
@@ -46,6 +50,7 @@ def tsne_gradient(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -61,7 +66,7 @@ def tsne_gradient(
         Joint probabilities: symmetric, non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding. float32 stays float32, and anything else is taken as float64.
-    method, theta, tolerance, dof, n_threads
+    masses, method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`.
     exaggeration : float > 0, default 1
         Factor on the attraction.
@@ -85,9 +90,11 @@ def tsne_gradient(
     """
     exaggeration = check_real(exaggeration, "exaggeration", low=0, open_low=True)
     positions = check_positions(Y, "Y")
-    parts = check_affinities(P, "P", len(positions), positions.dtype, symmetric=True)
+    m = check_masses(masses, "masses", len(positions))
+    parts = check_affinities(P, "P", len(positions), positions.dtype, symmetric=True, masses=m)
     options: dict[str, Any] = {
-        "method": method, "theta": theta, "tolerance": tolerance, "dof": check_dof(dof), "n_threads": n_threads
+        "masses": m, "method": method, "theta": theta, "tolerance": tolerance, "dof": check_dof(dof),
+        "n_threads": n_threads,
     }  # fmt: skip
     forces, sum_q = repulsive_forces(positions, **options)
     if positions.dtype == np.float32 and sum_q < LEAST_SINGLE_SUM:
@@ -106,17 +113,19 @@ def _check_sum(sum_q: float, dof: float) -> None:
         raise ValueError(f"Y must have {near}, got Z = {sum_q} at dof = {dof:g}")
 
 
-def entropy_of(values: FloatArray) -> float:
-    """Return - sum p log p in nats, to which p = 0 contributes 0."""
-    nonzero = np.asarray(values, dtype=np.float64)
+def entropy_of(parts: SparseParts, masses: FloatArray | None = None) -> float:
+    """Return - sum p log p in nats, to which p = 0 contributes 0. With masses, p is that of a pair of rows."""
+    nonzero = np.asarray(parts[0], dtype=np.float64)
     nonzero = nonzero[nonzero > 0]
-    return float(-np.sum(nonzero * np.log(nonzero)))
+    entropy = float(-np.sum(nonzero * np.log(nonzero)))
+    return entropy if masses is None else entropy + pairs_in_nats(parts, masses)
 
 
 def tsne_loss(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -132,7 +141,7 @@ def tsne_loss(
         Joint probabilities: non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding.
-    method, theta, tolerance, dof, n_threads
+    masses, method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`. They decide how Z is summed.
     exact : bool, default False
         Whether to sum Z over all pairs in float64, in O(n^2) time, whatever ``method`` says, to compare embeddings.
@@ -153,20 +162,22 @@ def tsne_loss(
     positions = check_positions(Y, "Y")
     if exact:
         positions, method = positions.astype(np.float64), "exact"
-    parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
+    m = check_masses(masses, "masses", len(positions))
+    parts = check_affinities(P, "P", len(positions), positions.dtype, masses=m)
     _, sum_q = repulsive_forces(
-        positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
+        positions, masses=m, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
     )
     _check_sum(sum_q, dof)
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
     log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, threads_for(positions, n_threads))
-    return loss_of(entropy_of(parts[0]), log_affinity, sum_q)
+    return loss_of(entropy_of(parts, m), log_affinity, sum_q)
 
 
 def point_kl(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -180,7 +191,7 @@ def point_kl(
 
     Parameters
     ----------
-    P, Y, method, theta, tolerance, dof, exact, n_threads
+    P, Y, masses, method, theta, tolerance, dof, exact, n_threads
         As in `tsne_loss`.
 
     Returns
@@ -197,10 +208,11 @@ def point_kl(
     array([0.072, 0.04 , 0.032])
     """
     positions = check_positions(Y, "Y").astype(np.float64)
-    values, columns, row_starts = check_affinities(P, "P", len(positions), np.float64)
+    m = check_masses(masses, "masses", len(positions))
+    values, columns, row_starts = check_affinities(P, "P", len(positions), np.float64, masses=m)
     _, sum_q = repulsive_forces(
-        positions if exact else Y, method="exact" if exact else method, theta=theta, tolerance=tolerance, dof=dof,
-        n_threads=n_threads,
+        positions if exact else Y, masses=m, method="exact" if exact else method, theta=theta, tolerance=tolerance,
+        dof=dof, n_threads=n_threads,
     )  # fmt: skip
     _check_sum(sum_q, dof)
     terms = np.empty_like(values)
@@ -210,6 +222,8 @@ def point_kl(
         p, difference = values[part], positions[rows[part]] - positions[columns[part]]
         log_w = -dof * np.log1p(np.einsum("ij,ij->i", difference, difference) / dof)
         log_p = np.log(p, out=np.zeros_like(p), where=p > 0)
+        if m is not None:
+            log_p -= np.log(row_pairs(rows[part], columns[part], m), out=np.zeros_like(p), where=p > 0)
         terms[part] = p * (log_p - log_w + np.log(sum_q))
     return np.asarray(np.bincount(rows, terms, minlength=len(positions)), dtype=np.float64)
 
@@ -224,6 +238,7 @@ def gradient_error(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -240,7 +255,7 @@ def gradient_error(
         Joint probabilities: symmetric, non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding.
-    method, theta, tolerance, dof, n_threads
+    masses, method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`. They belong to the gradient that is audited.
     sample : int >= 1, default 1000
         Number of points whose gradient is compared with the exact one. The latter is summed over all pairs in float64,
@@ -264,18 +279,21 @@ def gradient_error(
     """
     positions = check_positions(Y, "Y")
     n_points = len(positions)
+    m = check_masses(masses, "masses", n_points)
     size = min(check_integer(sample, "sample", low=1), n_points)
     rows = np.sort(np.random.default_rng(rng).choice(n_points, size, replace=False))
     gradient = tsne_gradient(
-        P, positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
+        P, positions, masses=m, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
     )
     exact = positions.astype(np.float64)
     engine = ExactRepulsion(exact.shape, np.float64, dof, threads_for(exact, n_threads))
     forces = np.empty_like(exact[rows])
-    engine.repel(rows.astype(np.int32), exact, forces)
+    engine.repel(rows.astype(np.int32), exact, forces, m)
+    forces = times_masses(forces, None if m is None else m[rows])
     finer: dict[str, Any] = {"method": "exact"} if n_points <= EXACT_SUM_POINTS else {"tolerance": 1e-3}
-    _, sum_q = repulsive_forces(exact, dof=dof, n_threads=n_threads, **finer)
-    expected = 4 * (attractive_forces(P, exact, dof=dof, n_threads=n_threads)[rows] - forces / sum_q)
+    _, sum_q = repulsive_forces(exact, masses=m, dof=dof, n_threads=n_threads, **finer)
+    attracted = attractive_forces(P, exact, masses=m, dof=dof, n_threads=n_threads)
+    expected = 4 * (attracted[rows] - forces / sum_q)
     norm = float(np.linalg.norm(expected))
     error = float(np.linalg.norm(gradient[rows] - expected))
     return error / norm if norm > 0 else (0.0 if error == 0 else np.inf)
