@@ -1,11 +1,14 @@
 """Points with masses: a point of mass m is m rows at one position."""
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy import sparse
 
 from kullback import gradient
 from kullback import reference as ref
+from kullback.tsne import Embedding
 
 
 def scatter(n_points, n_components, dtype=np.float64, spread=4.0, seed=0):
@@ -208,3 +211,77 @@ def test_a_single_row_has_no_pairs_of_its_own():
         gradient.tsne_loss(P, Y, masses=[1, 3, 1])
     with pytest.raises(ValueError, match=r"P must be 0 on its diagonal, got 0\.5"):
         gradient.tsne_loss(P, Y)
+
+
+# ---- Embedding -----------------------------------------------------------------------------------
+
+
+def descend(P, start, masses=None, **options):
+    """Return an embedding after both phases of a short descent, and the gradient's norms that its callback saw."""
+    norms = []
+    embedding = Embedding(P, start, masses=masses, method="exact", **options)
+    embedding.optimize(10, exaggeration=4)
+    embedding.optimize(10, callback=lambda state: norms.append(state.gradient_norm), callback_every=5)
+    return embedding, norms
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dof", [0.5, 1.0])
+def test_a_descent_is_that_of_repeated_rows(dtype, dof):
+    """Positions, centre, loss, learning rate and gradient are those of the rows, which stay together by themselves."""
+    Y, masses, rows = scatter(50, 2, dtype, spread=0.1)
+    P, P_rows = joint(masses, diagonal=True)
+    first = np.cumsum(masses) - masses
+    embedding, norms = descend(P, Y, masses, dof=dof)
+    of_rows, norms_of_rows = descend(P_rows, rows, dof=dof)
+    atol = 1e-3 if dtype == np.float32 else 1e-10  # of positions of about 5; rows of one point drive rounding apart
+    np.testing.assert_allclose(embedding.positions, of_rows.positions[first], atol=atol)
+    assert embedding.learning_rate == of_rows.learning_rate == masses.sum()
+    np.testing.assert_allclose(norms, norms_of_rows, rtol=10 * atol)
+    for name in ("entropy", "cross_entropy", "kl_divergence"):
+        np.testing.assert_allclose(embedding.loss[name], of_rows.loss[name], rtol=10 * atol)
+
+
+def test_small_equal_masses_descend_like_none():
+    """Masses that are all one number below 1 change no Q, and the learning rate follows them."""
+    Y, _, _ = scatter(50, 2, spread=0.1)
+    P, _ = joint(np.ones(50, int))
+    expected, _ = descend(P, Y)
+    actual, _ = descend(P, Y, np.full(50, 0.25))
+    np.testing.assert_allclose(actual.positions, expected.positions, atol=1e-10)
+    np.testing.assert_allclose(actual.loss["kl_divergence"], expected.loss["kl_divergence"], rtol=1e-10)
+    ones, _ = descend(P, Y, np.ones(50))
+    assert ones.positions.tobytes() == expected.positions.tobytes()
+
+
+def test_masses_follow_their_points(sorted_points, tmp_path):
+    """Points are sorted every 50 iterations and saved in the user's order: neither moves a mass to another point."""
+    P, start = sorted_points
+    masses = np.random.default_rng(0).integers(1, 9, len(start)).astype(float)
+    embedding = Embedding(P, start, masses=masses).optimize(60, exaggeration=12)
+    embedding.save(tmp_path / "map.npz")
+    again = Embedding.load(tmp_path / "map.npz")
+    copy = pickle.loads(pickle.dumps(again))
+    for one in (embedding, again, copy):
+        one.optimize(45)
+        assert one.positions.tobytes() == embedding.positions.tobytes()
+        exact = gradient.tsne_loss(P.P, one.positions, masses=masses, exact=True)
+        assert one.loss[-1]["entropy"] == pytest.approx(exact.entropy, rel=1e-5)
+        assert one.loss[-1]["kl_divergence"] == pytest.approx(exact.kl_divergence, rel=1e-3)
+        assert np.abs(masses @ one.positions).max() < 1e-3 * masses.sum()
+
+
+def test_stop_rules_hold_with_masses():
+    """A map of masses below 1 unfolds and comes to rest like any other."""
+    Y, _, _ = scatter(50, 2, spread=1e-3)
+    P, _ = joint(np.ones(50, int))
+    for masses in (None, np.full(50, 1e-3), np.full(50, 0.5)):
+        embedding = Embedding(P, Y, masses=masses).optimize(3000, tol=1e-3)
+        assert embedding.stop_reason == "tol"
+
+
+@pytest.mark.parametrize("masses", [[1.0, 0.0], [1.0, -1.0], [1.0, np.nan], [1.0]])
+def test_embedding_refuses_bad_masses(masses):
+    """The same check as that of the functions."""
+    with pytest.raises(ValueError, match="masses must"):
+        Embedding([[0, 0.5], [0.5, 0]], [[0.0, 0.0], [1.0, 0.0]], masses=masses)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from .._arrays import FloatArray
-from .._checks.data import check_positions
+from .._checks.data import check_masses, check_positions
 from .._checks.graphs import check_affinities
 from .._checks.scalars import check_callback, check_dof, check_integer, check_real, check_tolerance
 from .._interrupts import note_interrupts
@@ -26,6 +26,8 @@ from ..divergence import Decomposition
 from .affinities import Affinities
 from .barnes_hut import ZOrder
 from .gradient import entropy_of, loss_of
+from .masses import mean_row, norm_of_rows, self_terms, total_mass
+from .permutations import inverse, permute
 from .progress import progress_bar
 from .rates import DESCENT_POINTS_PER_THREAD, Rates
 from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, get_grid, make_repulsion, set_grid
@@ -52,6 +54,9 @@ class Embedding:
     init : array-like of shape (n_points, n_components)
         Positions at which the descent starts. They are copied. float32 stays float32, and anything else is taken as
         float64; the descent runs in that precision.
+    masses : array-like of shape (n_points,), optional
+        How many rows each point stands for, as in `kullback.gradient.repulsive_forces`. A point moves like one of its
+        rows, so integers give the descent of repeated rows. The total mass takes the place of n_points.
     method, theta, tolerance, dof, n_threads
         As in `kullback.gradient.repulsive_forces`.
 
@@ -94,6 +99,7 @@ class Embedding:
         P: Any,
         init: npt.ArrayLike,
         *,
+        masses: npt.ArrayLike | None = None,
         method: str = "auto",
         theta: float = 0.5,
         tolerance: float | None = None,
@@ -112,8 +118,11 @@ class Embedding:
         }  # fmt: skip
         self._repulsion = make_repulsion(start.shape, start.dtype, n_threads=self._n_threads, **self._options)
         P = P.P if isinstance(P, Affinities) else P
-        self._affinities = check_affinities(P, "P", n_points, start.dtype, copy=True, symmetric=True)
-        self._entropy = entropy_of(self._affinities)
+        self._masses = check_masses(masses, "masses", n_points)
+        self._affinities = check_affinities(
+            P, "P", n_points, start.dtype, copy=True, symmetric=True, masses=self._masses
+        )
+        self._entropy = entropy_of(self._affinities, self._masses)
         self._order = np.arange(n_points, dtype=np.int32)
         # The points of a small map are all near each other in memory, whatever their order.
         sorts = n_points > EXACT_POINTS and n_components <= 3
@@ -226,10 +235,12 @@ class Embedding:
         One iteration takes O(nnz(P)) time, and the time of `kullback.gradient.repulsive_forces`.
         """
         last = self.n_iter + check_integer(n_iter, "n_iter", low=0)
-        schedules = Schedules(self.n_points, exaggeration, learning_rate, momentum, max_step)
+        n_rows = total_mass(self._masses, self.n_points)
+        schedules = Schedules(n_rows, exaggeration, learning_rate, momentum, max_step)
         check_callback(callback, "callback")
         callback_every = check_integer(callback_every, "callback_every", low=1)
-        rules = StopRules(self.n_points, tol, n_iter_without_progress, min_grad_norm)
+        n_pairs = n_rows**2 - self_terms(self._masses, self.n_points)
+        rules = StopRules(n_pairs, tol, n_iter_without_progress, min_grad_norm)
         phase = "" if callable(exaggeration) or exaggeration == 1 else f", exaggeration {exaggeration:g}"
         first, reason = self.n_iter, "iterations"
         with note_interrupts() as interrupted, progress_bar(n_iter, f"t-SNE{phase}", "it", show=progress) as bar:
@@ -308,12 +319,12 @@ class Embedding:
 
     def _to_saved(self) -> SavedEmbedding:
         """Return everything in the order of the user's points."""
-        rank = _inverse(self._order)
-        values, columns, row_starts = self._permute(rank, self._order)
+        rank = inverse(self._order)
+        values, columns, row_starts = permute(self._affinities, rank, self._order, self._n_threads)
         return SavedEmbedding(
             self._options, self.n_iter, self.stop_reason, values, columns, row_starts, self._order,
             self._positions[rank], self._velocity[rank], self._gains[rank], self._centre, self._rates,
-            get_grid(self._repulsion), self._loss,
+            get_grid(self._repulsion), self._loss, None if self._masses is None else self._masses[rank],
         )  # fmt: skip
 
     @classmethod
@@ -321,11 +332,12 @@ class Embedding:
         """Return an embedding that goes on where the saved one was."""
         n_points, order = len(saved.positions), saved.order
         P = sparse.csr_array((saved.values, saved.columns, saved.row_starts), shape=(n_points, n_points))
-        embedding = cls(P, saved.positions, n_threads=n_threads, **saved.options)
-        embedding._affinities = embedding._permute(order, _inverse(order))
+        embedding = cls(P, saved.positions, masses=saved.masses, n_threads=n_threads, **saved.options)
+        embedding._affinities = permute(embedding._affinities, order, inverse(order), embedding._n_threads)
         embedding._order = order
         embedding._positions, embedding._velocity = saved.positions[order], saved.velocity[order]
         embedding._gains = saved.gains[order]
+        embedding._masses = None if embedding._masses is None else embedding._masses[order]
         embedding._centre, embedding._rates = saved.centre, saved.rates
         set_grid(embedding._repulsion, saved.grid)
         embedding._loss = saved.loss
@@ -338,7 +350,9 @@ class Embedding:
         attraction.accumulate_attraction(
             *self._affinities, self._positions, self._dof, self._attraction, self._n_threads
         )
-        sum_q = self._repulsion(self._positions, self._repelled)
+        if self._masses is not None:  # the step of a point is that of one of its rows
+            self._attraction /= self._masses[:, None].astype(self._attraction.dtype)
+        sum_q = self._repulsion(self._positions, self._repelled, self._masses)
         if not sum_q > 0:
             raise ArithmeticError(
                 f"the points are so far apart that Z = {sum_q} is all rounding after {self.n_iter} iterations;"
@@ -349,10 +363,14 @@ class Embedding:
     def _descend(self, rates: Rates) -> float:
         """Take a step along the forces, and return the Euclidean norm of the gradient."""
         self._rates = rates
-        return descent.descend(
+        norm = descent.descend(
             self._positions, self._velocity, self._gains, self._attraction, self._repelled, rates,
             self._centre, self._block_sums, self._n_descent_threads,
         )  # fmt: skip
+        if self._masses is None:
+            return norm
+        self._centre[:] = mean_row(self._positions, self._masses)
+        return norm_of_rows(self._attraction, self._repelled, rates.exaggeration, rates.inverse_sum_q, self._masses)
 
     def _record_loss(self, sum_q: float) -> Decomposition:
         """Add the loss at the present positions to the trace, and return it."""
@@ -374,21 +392,7 @@ class Embedding:
         if self._z_order is None:
             return
         order = self._z_order(self._positions)
-        self._affinities = self._permute(order, _inverse(order))
+        self._affinities = permute(self._affinities, order, inverse(order), self._n_threads)
         self._order = self._order[order]
-        for name in ("_positions", "_velocity", "_gains"):
+        for name in ("_positions", "_velocity", "_gains", *(("_masses",) if self._masses is not None else ())):
             setattr(self, name, getattr(self, name)[order])
-
-    def _permute(self, order: npt.NDArray[np.int32], rank: npt.NDArray[np.int32]) -> Any:
-        """Return P with its rows and columns in another order. ``rank`` is the inverse of ``order``."""
-        values, columns, row_starts = self._affinities
-        permuted = np.empty_like(values), np.empty_like(columns), np.empty_like(row_starts)
-        attraction.permute_rows(*self._affinities, order, rank, *permuted, self._n_threads)
-        return permuted
-
-
-def _inverse(order: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Return the inverse of a permutation."""
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order), dtype=order.dtype)
-    return rank

@@ -62,3 +62,17 @@ def pairs_in_nats(parts: SparseParts, masses: FloatArray) -> float:
     nats = float(np.sum(P @ logarithms)) + float(np.sum(logarithms * (P @ np.ones(n_points))))
     within = own > 0
     return nats + float(np.sum(own[within] * (np.log(masses[within] - 1) - logarithms[within])))
+
+
+def mean_row(positions: FloatArray, masses: Masses) -> npt.NDArray[np.float64]:
+    """Return the mean position of all rows."""
+    centre: npt.NDArray[np.float64] = np.einsum("i,ij->j", masses, positions) / np.sum(masses)
+    return centre
+
+
+def norm_of_rows(
+    attraction: FloatArray, repulsion: FloatArray, exaggeration: float, inverse_sum_q: float, masses: Masses
+) -> float:
+    """Return the Euclidean norm of the gradient with respect to all rows, from the forces on a unit of mass."""
+    gradient = 4 * (exaggeration * attraction - inverse_sum_q * repulsion)
+    return float(np.sqrt(np.einsum("i,ij,ij->", masses, gradient, gradient)))

@@ -51,6 +51,8 @@ class SavedEmbedding:
         The grid of the FFT, as `kullback.tsne.repulsion.get_grid` returns it.
     loss : list of tuple
         The trace of the loss.
+    masses : ndarray of shape (n_points,), float64, or None
+        The masses of the points. A file of points without masses does not hold them.
     """
 
     options: dict[str, Any]
@@ -67,6 +69,7 @@ class SavedEmbedding:
     rates: Rates
     grid: list[float]
     loss: list[LossRecord]
+    masses: npt.NDArray[np.float64] | None = None
 
 
 def pack(saved: SavedEmbedding) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def pack(saved: SavedEmbedding) -> dict[str, Any]:
         "header": header, "values": saved.values, "columns": saved.columns, "row_starts": saved.row_starts,
         "order": saved.order, "positions": saved.positions, "velocity": saved.velocity, "gains": saved.gains,
         "centre": saved.centre, "rates": np.array(saved.rates), "grid": np.array(saved.grid),
-        "loss_iterations": iterations, "loss": loss,
+        "loss_iterations": iterations, "loss": loss, **({} if saved.masses is None else {"masses": saved.masses}),
     }  # fmt: skip
 
 
@@ -91,8 +94,8 @@ def unpack(state: dict[str, Any]) -> SavedEmbedding:
     Raises
     ------
     ValueError, TypeError
-        If anything is missing, unknown, of another dtype or shape, or out of its range. P and the options are left to
-        the constructor of `Embedding`, which checks them anyhow.
+        If anything is missing, unknown, of another dtype or shape, or out of its range. P, the options and the masses
+        are left to the constructor of `Embedding`, which checks them anyhow.
     """
     header = _check_header(state.pop("header"))
     arrays: Arrays = state
@@ -117,6 +120,7 @@ def unpack(state: dict[str, Any]) -> SavedEmbedding:
     grid = take(arrays, "grid", "float64", (None,))
     iterations = take(arrays, "loss_iterations", "int64", (None,))
     loss = take(arrays, "loss", "float64", (len(iterations), 3))
+    masses = take(arrays, "masses", "float64", (n_points,)) if "masses" in arrays else None
     refuse_unknown(arrays)
     for name, array in {**numbers, "rates": rates, "grid": grid, "loss": loss}.items():
         if not (np.abs(array) <= LARGEST_NUMBER).all():
@@ -125,7 +129,7 @@ def unpack(state: dict[str, Any]) -> SavedEmbedding:
     records = [(i, *row) for i, row in zip(iterations.tolist(), loss.tolist(), strict=True)]
     return SavedEmbedding(
         header["options"], n_iter, header["stop_reason"], values, columns, row_starts, order, positions,
-        **numbers, rates=Rates(*rates.tolist()), grid=grid.tolist(), loss=records,
+        **numbers, rates=Rates(*rates.tolist()), grid=grid.tolist(), loss=records, masses=masses,
     )  # fmt: skip
 
 
