@@ -5,7 +5,6 @@ Notation: d_ij are distances, p_j|i conditional probabilities (each row i sums t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +13,13 @@ import numpy.typing as npt
 from scipy import sparse
 
 from .._checks.data import check_distances
-from .._checks.graphs import check_graph
 from .._checks.labels import find_known, split_missing
 from .._checks.scalars import check_integer, check_real
 from .._checks.sparse import check_sparse
 from .._threads import resolve_threads
+from .affinity_graphs import check_perplexity, find_graph, resolve_neighbors
 from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize, warn_of_few_neighbors
-from .neighbors import Graph, Metric, neighbor_graph
+from .neighbors import Graph, Metric
 
 __all__ = ["Affinities", "fixed_sigma", "given", "multiscale", "perplexity", "supervise", "uniform"]
 
@@ -84,10 +83,10 @@ def perplexity(
     >>> affinities.perplexity(load_digits().data, 30).row_perplexity[:3].round(6)
     array([30., 30., 30.])
     """
-    perplexity = _check_perplexity(perplexity, X)
+    perplexity = check_perplexity(perplexity, X)
     threads = resolve_threads(n_threads)
-    graph = _find_graph(
-        X, _resolve_neighbors(n_neighbors, perplexity, X), metric=metric, metric_params=metric_params,
+    graph = find_graph(
+        X, resolve_neighbors(n_neighbors, perplexity, X), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
     warn_of_few_neighbors(graph, perplexity, n_neighbors=n_neighbors)
@@ -133,10 +132,10 @@ def multiscale(
     """
     if isinstance(perplexities, str) or not np.iterable(perplexities) or not len(list(perplexities)):
         raise TypeError(f"perplexities must be a sequence of numbers, got {perplexities!r}")
-    scales = [_check_perplexity(value, X) for value in perplexities]
+    scales = [check_perplexity(value, X) for value in perplexities]
     threads = resolve_threads(n_threads)
-    graph = _find_graph(
-        X, _resolve_neighbors(n_neighbors, max(scales), X), metric=metric, metric_params=metric_params,
+    graph = find_graph(
+        X, resolve_neighbors(n_neighbors, max(scales), X), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
     warn_of_few_neighbors(graph, max(scales), n_neighbors=n_neighbors, name="the largest of perplexities")
@@ -185,7 +184,7 @@ def uniform(
     15
     """
     threads = resolve_threads(n_threads)
-    graph = _find_graph(
+    graph = find_graph(
         X, check_integer(n_neighbors, "n_neighbors", low=1), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
@@ -232,7 +231,7 @@ def fixed_sigma(
     """
     sigma = check_real(sigma, "sigma", low=0, open_low=True)
     threads = resolve_threads(n_threads)
-    graph = _find_graph(
+    graph = find_graph(
         X, check_integer(n_neighbors, "n_neighbors", low=1), metric=metric, metric_params=metric_params,
         method=method, n_threads=threads, random_state=random_state,
     )  # fmt: skip
@@ -350,41 +349,3 @@ def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, 
         raise ValueError("labels must leave some neighbours of the same class at strength 1, got none")
     P.data /= P.data.dtype.type(total)
     return Affinities(P, old.neighbors, old.bandwidths, old.row_perplexity)
-
-
-def _check_perplexity(value: Any, X: Any) -> float:
-    """Return a perplexity that is below the number of points."""
-    perplexity = check_real(value, "perplexity", low=1)
-    n_points = _count_points(X)
-    if n_points >= 2 and perplexity >= n_points:
-        raise ValueError(f"perplexity must be less than n_points = {n_points}, got {perplexity:g}")
-    return perplexity
-
-
-def _count_points(X: Any) -> int:
-    """Return how many points there are, or 0 if X is no data at all and will be refused."""
-    if isinstance(X, Graph):
-        return max(0, np.size(X.row_starts) - 1)
-    first = X[0] if isinstance(X, tuple) and len(X) == 2 else X
-    shape = first.shape if hasattr(first, "shape") else np.shape(first)
-    return int(shape[0]) if len(shape) else 0
-
-
-def _resolve_neighbors(n_neighbors: int | None, perplexity: float, X: Any) -> int:
-    """Return how many neighbours of a row to use: three times the perplexity unless a number is given."""
-    if n_neighbors is not None:
-        return check_integer(n_neighbors, "n_neighbors", low=1)
-    return max(1, math.floor(min(3 * perplexity, max(1, _count_points(X)))))
-
-
-def _find_graph(X: Any, k: int, **options: Any) -> Graph:
-    """Return the graph of the k nearest neighbours: searched for, or cut out of a graph that is given."""
-    if not isinstance(X, Graph):
-        return neighbor_graph(X, k, **options)
-    graph = Graph(*check_graph(*X, "X"))
-    counts = np.diff(graph.row_starts)
-    if counts.max() <= k:  # what is returned does not change with what was given
-        return Graph(graph.columns.copy(), graph.distances.copy(), graph.row_starts.copy())
-    keep = np.arange(len(graph.columns)) - np.repeat(graph.row_starts[:-1], counts) < k  # rows are sorted by distance
-    starts = np.concatenate([[0], np.cumsum(np.minimum(counts, k), dtype=np.int64)])
-    return Graph(graph.columns[keep], graph.distances[keep], starts)
