@@ -179,7 +179,7 @@ def test_masses_of_one_change_no_bit():
     [
         ([1.0, 2.0], r"masses must have shape \(3,\)"),
         ([[1.0, 2.0, 3.0]], r"masses must have shape \(3,\)"),
-        ([1.0, 0.0, 2.0], r"got 0.0 for point 1; leave out points without mass"),
+        ([1.0, 0.0, 2.0], r"got 0.0 for point 1; points of weight zero have to be left out"),
         ([1.0, 2.0, -1.0], r"got -1.0 for point 2"),
         ([np.nan, 2.0, 1.0], r"got nan for point 0"),
         ([1.0, np.inf, 1.0], r"got inf for point 1"),

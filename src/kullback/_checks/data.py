@@ -137,7 +137,7 @@ def check_masses(masses: Any, name: str, n_points: int) -> npt.NDArray[np.float6
     bad = ~((array >= LEAST_MASS) & (array <= LARGEST_MASS))
     if bad.any():
         place = int(bad.argmax())
-        remedy = "; leave out points without mass" if array[place] == 0 else ""
+        remedy = "; points of weight zero have to be left out" if array[place] == 0 else ""
         raise ValueError(
             f"{name} must be in [{LEAST_MASS:g}, {LARGEST_MASS:g}], got {array[place]} for point {place}{remedy}"
         )

@@ -5,6 +5,7 @@ Notation: d_ij are distances, p_j|i conditional probabilities (each row i sums t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +13,29 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._checks.data import check_distances
+from .._checks.data import check_distances, check_masses
 from .._checks.labels import find_known, split_missing
 from .._checks.scalars import check_integer, check_real
 from .._checks.sparse import check_sparse
 from .._threads import resolve_threads
-from .affinity_graphs import check_perplexity, find_graph, resolve_neighbors
-from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize, warn_of_few_neighbors
+from .affinity_graphs import (
+    check_perplexity,
+    count_points,
+    count_rows,
+    find_graph,
+    resolve_neighbors,
+    search_rows,
+)
+from .joint import (
+    Affinities,
+    join,
+    join_rows,
+    row_perplexity,
+    search_bandwidths,
+    symmetrize,
+    warn_of_few_neighbors,
+    warn_of_few_rows,
+)
 from .neighbors import Graph, Metric
 
 __all__ = ["Affinities", "fixed_sigma", "given", "multiscale", "perplexity", "supervise", "uniform"]
@@ -31,6 +48,7 @@ def perplexity(
     X: Any,
     perplexity: float = 30.0,
     *,
+    masses: npt.ArrayLike | None = None,
     metric: Metric = "euclidean",
     metric_params: dict[str, Any] | None = None,
     n_neighbors: int | None = None,
@@ -53,11 +71,15 @@ def perplexity(
         - A `kullback.neighbors.Graph`, which serves for any number of neighbours up to its own without a search.
         - A `kullback.neighbors.NeighborIndex`, which has a metric of its own.
     perplexity : float in [1, n_points), default 30
-        Effective number of neighbours.
+        Effective number of neighbours. With masses, it counts rows and must be less than their total.
+    masses : array-like of shape (n_points,), optional
+        How many rows each point stands for. Neighbours count as often as they have rows, and so do other rows of the
+        point itself, whose affinities are on the diagonal of P. So P is that of repeated rows, summed by point.
     metric, metric_params, method, random_state
         As in `kullback.neighbors.nearest_neighbors`.
     n_neighbors : int >= 1, optional
-        Neighbours of a row, at most n_points - 1. The default is 3 * perplexity, as in van der Maaten (2014).
+        Neighbours of a row, at most n_points - 1. The default is 3 * perplexity, as in van der Maaten (2014). With
+        masses, the default are neighbours that stand for so many rows.
     n_threads : int, optional
         Number of threads, by default all. The bits of the result do not depend on it.
 
@@ -83,15 +105,27 @@ def perplexity(
     >>> affinities.perplexity(load_digits().data, 30).row_perplexity[:3].round(6)
     array([30., 30., 30.])
     """
-    perplexity = check_perplexity(perplexity, X)
+    m = check_masses(masses, "masses", count_points(X))
+    perplexity = check_perplexity(perplexity, X, m)
     threads = resolve_threads(n_threads)
-    graph = find_graph(
-        X, resolve_neighbors(n_neighbors, perplexity, X), metric=metric, metric_params=metric_params,
-        method=method, n_threads=threads, random_state=random_state,
-    )  # fmt: skip
-    warn_of_few_neighbors(graph, perplexity, n_neighbors=n_neighbors)
-    conditional, bandwidths = search_bandwidths(graph, perplexity, threads)
-    return join(conditional, graph, bandwidths, threads)
+    options: dict[str, Any] = {
+        "metric": metric, "metric_params": metric_params, "method": method, "n_threads": threads,
+        "random_state": random_state,
+    }  # fmt: skip
+    if m is None:
+        graph = find_graph(X, resolve_neighbors(n_neighbors, perplexity, X), **options)
+        warn_of_few_neighbors(graph, perplexity, n_neighbors=n_neighbors)
+        conditional, bandwidths = search_bandwidths(graph, perplexity, threads)
+        return join(conditional, graph, bandwidths, threads)
+    if n_neighbors is None:
+        graph = search_rows(lambda k: find_graph(X, k, **options), 3 * perplexity, m)
+    else:
+        graph = find_graph(X, check_integer(n_neighbors, "n_neighbors", low=1), **options)
+    rows = count_rows(graph, m, 3 * perplexity if n_neighbors is None else math.inf)
+    conditional, bandwidths = search_bandwidths(rows.graph, perplexity, threads, rows.masses)
+    joint = join_rows(conditional, graph, bandwidths, rows, m, threads)
+    warn_of_few_rows(joint, rows, perplexity, m)
+    return joint
 
 
 def multiscale(

@@ -36,6 +36,13 @@ def empty_without(masses: FloatArray | None, dtype: npt.DTypeLike) -> FloatArray
     return np.empty(0, dtype) if masses is None else np.ascontiguousarray(masses, dtype)
 
 
+def join_masses(old: Masses | None, n_old: int, new: Masses | None, n_new: int) -> Masses | None:
+    """Return the masses of old points followed by new ones."""
+    if old is None and new is None:
+        return None
+    return np.concatenate([np.ones(n_old) if old is None else old, np.ones(n_new) if new is None else new])
+
+
 def times_masses(forces: FloatArray, masses: FloatArray | None) -> FloatArray:
     """Return the forces on whole points from those on a unit of mass."""
     if masses is None:
