@@ -46,7 +46,8 @@ def test_reference_is_that_of_repeated_rows(n_components, dof):
     Y, masses, rows = scatter(30, n_components)
     owner = np.repeat(np.arange(len(Y)), masses)
     P, P_rows = joint(masses, diagonal=True)
-    methods = ["exact", "barnes_hut", "fft"] if n_components < 3 else ["exact"]  # they take minutes in three
+    grids = n_components == 1 or (n_components == 2 and dof == 1)  # they take minutes in three components
+    methods = ["exact", *(["barnes_hut"] if n_components < 4 else []), *(["fft"] if grids else [])]
     for method in methods:
         # Trees of other points approximate differently, so the comparison opens every cell.
         options = {"dof": dof, "method": method, "theta": 0 if method == "barnes_hut" else 0.5}
@@ -76,7 +77,8 @@ def test_engines_follow_repeated_rows(at_level, n_threads, n_components, dof, dt
     first = np.cumsum(masses) - masses
     expected, sum_expected = ref.repulsive_forces(Y.astype(float), masses=masses, dof=dof)
     rounding = 1e-6 if dtype == np.float32 else 1e-12
-    n_engines = {1: 4, 2: 4, 3: 3 if n_threads == 1 else 2, 4: 1}[n_components]  # grids in three components take long
+    grids = n_threads == 1 and dof == 1  # they take long in three components
+    n_engines = {1: 4, 2: 4, 3: 3 if grids else 2, 4: 1}[n_components]
     for method, theta in ENGINES[:n_engines]:
         options = {"method": method, "theta": theta, "dof": dof, "n_threads": n_threads}
         forces, sum_q = gradient.repulsive_forces(Y, masses=masses, **options)
@@ -258,16 +260,16 @@ def test_masses_follow_their_points(sorted_points, tmp_path):
     """Points are sorted every 50 iterations and saved in the user's order: neither moves a mass to another point."""
     P, start = sorted_points
     masses = np.random.default_rng(0).integers(1, 9, len(start)).astype(float)
-    embedding = Embedding(P, start, masses=masses).optimize(60, exaggeration=12)
+    embedding = Embedding(P, start, masses=masses, n_threads=1).optimize(51, exaggeration=12)
     embedding.save(tmp_path / "map.npz")
-    again = Embedding.load(tmp_path / "map.npz")
+    again = Embedding.load(tmp_path / "map.npz", n_threads=2)
     copy = pickle.loads(pickle.dumps(again))
     for one in (embedding, again, copy):
-        one.optimize(45)
+        one.optimize(20)
         assert one.positions.tobytes() == embedding.positions.tobytes()
         exact = gradient.tsne_loss(P.P, one.positions, masses=masses, exact=True)
         assert one.loss[-1]["entropy"] == pytest.approx(exact.entropy, rel=1e-5)
-        assert one.loss[-1]["kl_divergence"] == pytest.approx(exact.kl_divergence, rel=1e-3)
+        assert one.loss[-1]["kl_divergence"] == pytest.approx(exact.kl_divergence, rel=1e-2)
         assert np.abs(masses @ one.positions).max() < 1e-3 * masses.sum()
 
 
