@@ -52,9 +52,12 @@ cdef inline void bound_group(const floating* points, Py_ssize_t stride, Py_ssize
         half_out[k] = (high[0] - low[0]) / 2
 
 
-cdef inline void list_points(const floating* points, Py_ssize_t stride, Py_ssize_t n_points, int n_components,
-                             Sources* near) noexcept nogil:
-    """Append the points of a leaf as sources: LEAF of them are copied always, and n_points of them are counted."""
+cdef inline void list_points(const floating* points, Py_ssize_t stride, const floating* masses, Py_ssize_t n_points,
+                             int n_components, Sources* near) noexcept nogil:
+    """Append the points of a leaf as sources: LEAF of them are copied always, and n_points of them are counted.
+
+    Without masses, which may be NULL, each has a mass of 1.
+    """
     cdef Py_ssize_t i, k
     cdef floating* rows = <floating*>near.rows + near.n
     for k in range(n_components):
@@ -63,6 +66,9 @@ cdef inline void list_points(const floating* points, Py_ssize_t stride, Py_ssize
     for i in range(LEAF):
         rows[n_components * NEAR + i] = 1
         rows[(n_components + 1) * NEAR + i] = 0
+    if masses != NULL:
+        for i in range(LEAF):
+            rows[n_components * NEAR + i] = masses[i]
     near.n += n_points
 
 

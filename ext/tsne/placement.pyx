@@ -7,8 +7,9 @@ over the points of the map of their own sum of w. A new point y comes to a minim
 
 That is the loss of t-SNE as a function of one more point, but for terms of the order 1 / n, when its own affinities
 are symmetric. The potential u comes from a grid of splines over the map (repulsion_fft.pyx), or from every point of the
-map. ``kullback.reference.place_points`` is the same in NumPy. New points do not act on each other: neither the thread
-count nor the batch changes a bit.
+map. Points of the map may have masses; then u is the sum of m_i w(y - y_i), and c the mean over all rows that the
+points stand for. ``kullback.reference.place_points`` is the same in NumPy. New points do not act on each other: neither
+the thread count nor the batch changes a bit.
 """
 
 from cython.parallel cimport prange
@@ -29,6 +30,7 @@ SPLINE_ORDER = ORDER
 
 cdef struct Map:              # see kullback.tsne.placement._Field
     const double* positions     # n_points x n_components
+    const double* masses        # NULL: all are 1
     Py_ssize_t n_points
     int n_components
     const double* potential     # spline coefficients; NULL: sum over all points
@@ -48,7 +50,7 @@ cdef struct Point:            # a new point: its affinities to some points of th
 
 
 cdef inline double repel_exactly(const Map* m, const double* y, double* force_out) noexcept nogil:
-    """Return u(y); write sum_i w^(1 + 1/dof) (y - y_i)."""
+    """Return u(y) = sum_i m_i w(y - y_i); write sum_i m_i w^(1 + 1/dof) (y - y_i)."""
     cdef Py_ssize_t i
     cdef int k
     cdef double base, weight, delta, potential = 0
@@ -63,6 +65,8 @@ cdef inline double repel_exactly(const Map* m, const double* y, double* force_ou
             base += delta * delta
         weight = 1 / (1 + base) if m.dof == 1 else exp(-m.dof * log1p(base / m.dof))
         base = 1 + base / m.dof
+        if m.masses != NULL:
+            weight *= m.masses[i]
         potential += weight
         weight = weight / base
         for k in range(m.n_components):
@@ -179,9 +183,11 @@ cdef double descend_point(
 cdef Map read_field(field):
     """Return the pointers of a field, whose arrays the caller keeps alive."""
     cdef const double[:, ::1] positions = field.positions, box = field.box
+    cdef const double[::1] masses = field.masses
     cdef const double[:, :, ::1] potential = field.potential
     cdef Map m
     m.positions = &positions[0, 0]
+    m.masses = &masses[0] if masses.shape[0] else NULL
     m.n_points = positions.shape[0]
     m.n_components = <int>positions.shape[1]
     m.potential = &potential[0, 0, 0] if potential.shape[2] else NULL

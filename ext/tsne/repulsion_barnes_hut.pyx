@@ -24,6 +24,9 @@ No target is tested against a cell of which it is a part, but a group is tested 
 itself once: with w = 1 and without a force, or within a cell that is small against the kernel. The n self terms are
 subtracted in the end. Where the map is so wide that Z is nothing beside n, or dof is not 1, the walk is *careful*: it
 adds up in float64 the sources at distance 0 apart from the others, and subtracts the self term of each point there.
+
+With masses, the walk gives the force and the potential of a unit of mass. A point of mass m stands for m rows, and its
+self term is min(m, 1): each row leaves out itself.
 """
 
 from cython cimport floating
@@ -50,8 +53,11 @@ cdef extern from *:
     #else
     #define KULLBACK_FETCH(pointer)
     #endif
+    /* Return a - b; the compiler cannot add the difference to other sums in another order. */
+    static inline double kullback_subtract(double a, double b) { volatile double result = a - b; return result; }
     """
     void fetch "KULLBACK_FETCH"(const void* pointer) noexcept nogil
+    double subtract "kullback_subtract"(double a, double b) noexcept nogil
 
 NEAR_SIZE = NEAR
 FAR_SIZE = FAR
@@ -124,16 +130,18 @@ cdef inline bint sift_sources(const Walk* walk, Scratch* own, const floating* ce
 cdef inline bint fill_near(const Walk* walk, Scratch* own, const floating* columns, const floating* cells,
                            const Rule* rule, int n_components) noexcept nogil:
     """Append near sources to their list until it is full, and return True, or until nothing is left to be judged."""
-    cdef Py_ssize_t cell
+    cdef Py_ssize_t cell, first
     cdef Sources block
     cdef const int32_t* links = walk.links
+    cdef const floating* masses = <const floating*>walk.masses
     while True:
         while own.next_leaf < own.leaves.n:
             if own.near.n > NEAR - LEAF:
                 return True
             cell = ~own.leaves.names[own.next_leaf]
-            list_points(columns + links[cell * 4 + 2], walk.stride, links[cell * 4 + 3] - links[cell * 4 + 2],
-                        n_components, &own.near)
+            first = links[cell * 4 + 2]
+            list_points(columns + first, walk.stride, masses + first if masses != NULL else NULL,
+                        links[cell * 4 + 3] - first, n_components, &own.near)
             own.next_leaf += 1
         if not has_sources(own):
             return False
@@ -143,6 +151,16 @@ cdef inline bint fill_near(const Walk* walk, Scratch* own, const floating* colum
         own.opened.n = own.leaves.n = own.next_leaf = 0
         sift_block(cells, &block, n_components, rule, &own.near, &own.opened, &own.leaves)
         queue_children(walk, own, n_components)
+
+
+cdef void weigh_group(const Walk* walk, const floating* masses, Py_ssize_t n_points, const double* coincident,
+                      double* potentials) noexcept nogil:
+    """Turn the potential of a unit of mass, at each point of a group, into the sum of w over all rows of the point."""
+    cdef Py_ssize_t i
+    for i in range(n_points):
+        if walk.careful:
+            potentials[i] += subtract(coincident[i], masses[i] if masses[i] < 1 else 1)
+        potentials[i] *= masses[i]
 
 
 cdef inline double repel_group(
@@ -173,7 +191,9 @@ cdef inline double repel_group(
     while more:
         more = fill_near(walk, own, columns, cells, &rule, n_components)
         evaluate_near(walk, &own.near, points, n_points, n_components, sums)
-    if walk.careful:
+    if walk.masses != NULL:
+        weigh_group(walk, <const floating*>walk.masses + start, n_points, coincident, sums + n_components * GROUP)
+    elif walk.careful:
         for i in range(n_points):  # in integers, because a compiler may add 1 to small sums before it subtracts it
             sums[n_components * GROUP + i] += <double>(<int64_t>coincident[i] - 1)
     for i in range(n_points):
@@ -299,12 +319,13 @@ def accumulate_repulsion(
     const int32_t[::1] order,         # IN: from order_points
     tree,                             # IN: from build_tree
     Py_ssize_t n_subtrees,            # IN: from build_tree
+    const floating[::1] masses,       # IN: in Z-order, with LEAF_SIZE more; empty: all are 1
     criterion,                        # IN: see kullback.tsne.barnes_hut.Criterion
     scratch,                          # OUT: see kullback.tsne.barnes_hut.WalkScratch
     floating[:, ::1] forces_out,      # OUT: in the order of the user's points
     int n_threads,
 ):
-    """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return the sum of w_ij over i != j.
+    """Write sum_j m_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return Z, the sum of w over all pairs of rows.
 
     Returns -inf where ``scratch.kept`` is too small.
     """
@@ -321,9 +342,10 @@ def accumulate_repulsion(
     walk.links, walk.order, walk.stride = &links[0, 0], &order[0], columns.shape[1]
     walk.n_components, walk.theta, walk.dof = <int>columns.shape[0], criterion.theta, criterion.dof
     walk.reach, walk.careful = criterion.reach, criterion.careful
+    walk.masses = &masses[0] if masses.shape[0] else NULL
     for subtree in prange(n_subtrees, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         sums[subtree] = repel_subtree(&walk, scratch_of(threadid(), queue, kept, names, frames, expansions, far, near),
                                       &columns[0, 0], &cells[0, 0], roots[subtree], &forces_out[0, 0])
     for subtree in range(n_subtrees):
         sum_w += sums[subtree]
-    return sum_w if walk.careful else sum_w - forces_out.shape[0]
+    return sum_w if walk.careful else sum_w - <double>criterion.self_terms

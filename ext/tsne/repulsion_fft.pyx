@@ -7,7 +7,7 @@ One charge is enough, because the repulsion on a point is the slope of the poten
 
 So one convolution with w gives Z = sum_i u(y_i) - n, and the derivative of its interpolant gives the forces, in any
 dimension and for any dof. The interpolant is a B-spline of order 4 or 6, which is smooth enough to be differentiated.
-``kullback.tsne.fft_repulsion`` divides the transform of the splines out of that of the kernel.
+``kullback.tsne.fft_repulsion`` divides the transform of the splines out of that of the kernel. Masses are charges.
 
 Points are first sorted into *slots* by bands of grid rows. What spreading and gathering need of a point, its first node
 and the distance to it, lies side by side in that order. Bands are filled in two rounds: first the even ones and then
@@ -255,6 +255,61 @@ def spread_charges(
         spread_band(&nodes[0], distances, spline, band_starts[band], band_starts[band + 1], grid_out)
     for band in prange(1, n_bands, 2, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
         spread_band(&nodes[0], distances, spline, band_starts[band], band_starts[band + 1], grid_out)
+
+
+cdef inline void spread_masses_band(
+    const int32_t* nodes, const floating[:, ::1] distances, const floating[::1] masses, const floating* spline,
+    int order,                                                        # a literal where it is called
+    Py_ssize_t start, Py_ssize_t end, floating[:, :, ::1] grid,
+) noexcept nogil:
+    """Spread the points of one band, in any number of components: those that there are not have one node each."""
+    cdef floating[3][MAX_ORDER] weights
+    cdef int k, a, b, c, n_components = <int>distances.shape[1]
+    cdef int n_planes = order if n_components > 2 else 1, n_rows = order if n_components > 1 else 1
+    cdef Py_ssize_t i, row_stride = grid.shape[2], plane_stride = grid.shape[1] * grid.shape[2]
+    cdef floating outer
+    cdef floating* row
+    weights[0][0] = weights[1][0] = 1
+    for i in range(start, end):
+        for k in range(n_components):
+            evaluate_spline(spline, order, order, distances[i, k], weights[3 - n_components + k])
+        for a in range(n_planes):
+            for b in range(n_rows):
+                row = &grid[0, 0, 0] + nodes[i] + a * plane_stride + b * row_stride
+                outer = masses[i] * weights[0][a] * weights[1][b]
+                for c in range(order):
+                    row[c] += outer * weights[2][c]
+
+
+cdef void spread_masses_any(
+    const int32_t* nodes, const floating[:, ::1] distances, const floating[::1] masses, const floating[:, ::1] spline,
+    Py_ssize_t start, Py_ssize_t end, floating[:, :, ::1] grid,
+) noexcept nogil:
+    """Do so with the order as a literal."""
+    if spline.shape[1] == 4:
+        spread_masses_band(nodes, distances, masses, &spline[0, 0], 4, start, end, grid)
+    else:
+        spread_masses_band(nodes, distances, masses, &spline[0, 0], 6, start, end, grid)
+
+
+def spread_masses(
+    const int64_t[::1] band_starts,      # IN: from sort_points
+    const int32_t[::1] nodes,            # IN: from sort_points
+    const floating[:, ::1] distances,    # IN: from sort_points
+    const floating[::1] masses,          # IN: by slot
+    const floating[:, ::1] spline,       # IN: as in spread_charges
+    floating[:, :, ::1] grid_out,        # IN/OUT: as in spread_charges
+    int n_threads,
+):
+    """Give every point its mass as its charge: `spread_charges` with masses."""
+    cdef Py_ssize_t band, n_bands = band_starts.shape[0] - 1, row, n_rows = grid_out.shape[0] * grid_out.shape[1]
+    cdef floating* charges = &grid_out[0, 0, 0]
+    for row in prange(n_rows, nogil=True, num_threads=startable(n_threads), schedule="static"):
+        memset(charges + row * grid_out.shape[2], 0, grid_out.shape[2] // 2 * sizeof(floating))
+    for band in prange(0, n_bands, 2, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
+        spread_masses_any(&nodes[0], distances, masses, spline, band_starts[band], band_starts[band + 1], grid_out)
+    for band in prange(1, n_bands, 2, nogil=True, num_threads=startable(n_threads), schedule="dynamic"):
+        spread_masses_any(&nodes[0], distances, masses, spline, band_starts[band], band_starts[band + 1], grid_out)
 
 
 cdef inline double gather_slot(

@@ -52,6 +52,7 @@ cdef struct Walk:      # what all threads read
     double dof
     double reach       # distance at which the kernel has vanished
     bint careful       # whether self terms are left out, and not subtracted in the end
+    const void* masses # of the positions' type, in Z-order; NULL: all are 1
 
 
 cdef struct Scratch:   # the memory of one thread

@@ -59,6 +59,7 @@ cdef struct Tree:        # but for the arrays of the positions' type
     double* units
     double unopened      # squared radius of the largest cell that every target accepts
     int64_t* next_place  # first place that no thread has taken
+    const void* masses   # of the positions' type, in the order of the user's points; NULL: all are 1
 
 
 cdef double requantise(const Points* points, floating* columns, floating* row, Py_ssize_t start,
@@ -207,7 +208,9 @@ cdef inline void summarise_cell(const Tree* tree, const floating* columns, Py_ss
     diagonal of a cube full of points is 1.73 times it), or 0.8 half diagonals of the cell where that is more: most
     points may lie close to their centre of mass and one far from there.
     """
-    if tree.points.n_components == 2:
+    if tree.masses != NULL:
+        summarise_masses(tree, columns, cell, cells_out)
+    elif tree.points.n_components == 2:
         summarise(tree, columns, cell, 2, cells_out)
     elif tree.points.n_components == 1:
         summarise(tree, columns, cell, 1, cells_out)
@@ -258,7 +261,6 @@ cdef inline void summarise(const Tree* tree, const floating* columns, Py_ssize_t
     """Summarise a cell; distances are from one of its points or children, so that their squares do not cancel."""
     cdef const int32_t* links = tree.links + cell * 4
     cdef double mass = links[3] - links[2], squares
-    cdef double largest = 1e37 if sizeof(floating) == 4 else 1e300
     cdef double[3] total
     cdef Py_ssize_t k
     cdef floating* out = cells_out + cell * (n_components + 3)
@@ -270,6 +272,14 @@ cdef inline void summarise(const Tree* tree, const floating* columns, Py_ssize_t
         squares = sum_children(cells_out, links[0], links[0] + links[1], n_components, total)
         for k in range(n_components):
             out[k] = <floating>(cells_out[links[0] * (n_components + 3) + k] + total[k] / mass)
+    finish_summary(tree, cell, n_components, mass, squares, total, out)
+
+
+cdef inline void finish_summary(const Tree* tree, Py_ssize_t cell, int n_components, double mass, double squares,
+                                const double* total, floating* out) noexcept nogil:
+    """Write mass, spread and radius from sums over the points of a cell, whose centre of mass is written already."""
+    cdef Py_ssize_t k
+    cdef double largest = 1e37 if sizeof(floating) == 4 else 1e300
     for k in range(n_components):
         squares -= total[k] * total[k] / mass
     if tree.sides[cell] == 0:  # coincident points have no spread, not even that of rounding
@@ -283,9 +293,51 @@ cdef inline void summarise(const Tree* tree, const floating* columns, Py_ssize_t
                                           0.4 * sqrt(<double>n_components) * tree.sides[cell])
 
 
+cdef double sum_masses(const Tree* tree, const floating* columns, Py_ssize_t start, Py_ssize_t end,
+                       double* total_out, double* mass_out) noexcept nogil:
+    """Write the sum of the masses of points, and do as `sum_points` with differences and squares times masses."""
+    cdef const floating* masses = <const floating*>tree.masses
+    cdef Py_ssize_t i, k, stride = tree.points.stride
+    cdef double mass, delta, squares = 0
+    mass_out[0] = 0
+    for k in range(tree.points.n_components):
+        total_out[k] = 0
+    for i in range(start, end):
+        mass = masses[tree.points.order[i]]
+        mass_out[0] += mass
+        for k in range(tree.points.n_components):
+            delta = <double>columns[k * stride + i] - columns[k * stride + start]
+            total_out[k] += mass * delta
+            squares += mass * delta * delta
+    return squares
+
+
+cdef void summarise_masses(const Tree* tree, const floating* columns, Py_ssize_t cell,
+                           floating* cells_out) noexcept nogil:
+    """Summarise a cell of points with masses, or of such cells."""
+    cdef const int32_t* links = tree.links + cell * 4
+    cdef int k, n_components = tree.points.n_components
+    cdef Py_ssize_t i
+    cdef double mass = 0, squares
+    cdef double[3] total
+    cdef floating* out = cells_out + cell * (n_components + 3)
+    if links[1] == 0:
+        squares = sum_masses(tree, columns, links[2], links[3], total, &mass)
+        for k in range(n_components):
+            out[k] = <floating>(columns[k * tree.points.stride + links[2]] + total[k] / mass)
+    else:
+        squares = sum_children(cells_out, links[0], links[0] + links[1], n_components, total)
+        for i in range(links[0], links[0] + links[1]):
+            mass += cells_out[i * (n_components + 3) + n_components]
+        for k in range(n_components):
+            out[k] = <floating>(cells_out[links[0] * (n_components + 3) + k] + total[k] / mass)
+    finish_summary(tree, cell, n_components, mass, squares, total, out)
+
+
 def build_tree(
     points,                            # IN/OUT: a ZOrder; codes and order change where cells are quantised anew
     floating[:, ::1] columns,          # IN/OUT: the positions of the points, a row a component
+    const floating[::1] masses,        # IN: in the order of the user's points; empty: all are 1
     double theta, double dof,          # IN: of the walk
     int64_t[:, ::1] stack_out,         # OUT: scratch, n_threads x (2 STACK_SIZE + 2)
     tree,                              # OUT: see kullback.tsne.barnes_hut.Tree
@@ -311,6 +363,7 @@ def build_tree(
     grown.unopened = <floating>UNOPENED * squared_theta * least
     grown.next_place = &next_place[8]
     grown.next_place[0] = TOP
+    grown.masses = &masses[0] if masses.shape[0] else NULL
     links[0, 2], links[0, 3] = 0, <int32_t>order.shape[0]
     units[0] = points.finest_side
     stack_out[:, :2] = 0

@@ -9,15 +9,16 @@ from kullback import _kernels
 from kullback.reference import affinities as reference
 
 
-def search(level, distances, perplexity, n_threads=2):
-    """Run the kernel on distances of shape (n, k)."""
+def search(level, distances, perplexity, n_threads=2, masses=None):
+    """Run the kernel on distances of shape (n, k), and masses of the same shape if there are any."""
     n, k = distances.shape
     conditional = np.full(n * k, np.nan, dtype=distances.dtype)
     bandwidths, entropies = np.full(n, np.nan), np.full(n, np.nan)
     starts = np.arange(n + 1, dtype=np.int64) * k
     kernel = _kernels.load("perplexity", level).search_bandwidths
     flat = np.ascontiguousarray(distances).reshape(-1)
-    kernel(flat, starts, perplexity, conditional, bandwidths, entropies, n_threads)
+    weights = np.empty(0, distances.dtype) if masses is None else masses.astype(distances.dtype).reshape(-1)
+    kernel(flat, weights, starts, perplexity, conditional, bandwidths, entropies, n_threads)
     return conditional.reshape(n, k), bandwidths, entropies
 
 
@@ -34,6 +35,21 @@ def test_bandwidths_against_reference(level, n_threads, dtype, n, k, perplexity)
     # 3e-6: beta d^2 reaches 700; below the smallest normal number float32 keeps fewer digits
     tiny = np.finfo(dtype).tiny
     np.testing.assert_allclose(conditional, expected, rtol=3e-6, atol=tiny)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "k", "perplexity"), [(7, 7, 3), (65, 8, 2.5), (257, 90, 30), (9, 8, 100)])
+def test_neighbors_with_masses_against_reference(level, n_threads, dtype, n, k, perplexity):
+    """The entropy is that of the rows that neighbours stand for; too few of them make a row uniform over these."""
+    rng = np.random.default_rng(k)
+    distances, masses = rng.gamma(3, size=(n, k)).astype(dtype), rng.uniform(0.1, 2, (n, k)).astype(dtype)
+    conditional, bandwidths, entropies = search(level, distances, perplexity, n_threads, masses)
+    expected, sigma = reference.conditional_probabilities(distances, perplexity, masses)
+    reached = np.minimum(np.log(perplexity), np.log(masses.astype(float).sum(axis=1)))
+    assert np.abs(entropies - reached).max() <= 1e-9
+    np.testing.assert_allclose(bandwidths, np.minimum(sigma, 1e308), rtol=1e-6)
+    np.testing.assert_allclose(conditional, expected, rtol=3e-6, atol=np.finfo(dtype).tiny)
+    np.testing.assert_allclose(conditional.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_reference_against_extended_precision():

@@ -27,16 +27,18 @@ def scene(n_points, n_components, n_new=11, k=7, seed=0):
 def make_field(Y, box, **options):
     """Return what the kernel reads of a map."""
     defaults = {"potential": NO_GRID, "spacing": 1.0, "dof": 1.0, "mean_sum": 3.0, "tolerance": 1e-9}
+    defaults["masses"] = np.empty(0)
     return SimpleNamespace(positions=Y, box=box, **{**defaults, **options})
 
 
-def place(level, Y, p, neighbors, box, *, start=None, max_iter=200, dof=1.0, mean_sum=3.0, n_threads=1, grid=None):
+def place(level, Y, p, neighbors, box, *, start=None, max_iter=200, dof=1.0, masses=None, n_threads=1, grid=None):
     """Run the kernel; return positions, halves of the gradient and losses."""
     n_new, k = p.shape
     positions = np.empty((n_new, Y.shape[1])) if start is None else start.copy()
     slopes, losses = np.full_like(positions, np.nan), np.full(n_new, np.nan)
     potential, spacing = grid or (NO_GRID, 1.0)
-    field = make_field(Y, box, potential=potential, spacing=spacing, dof=dof, mean_sum=mean_sum)
+    masses = np.empty(0) if masses is None else masses
+    field = make_field(Y, box, potential=potential, spacing=spacing, dof=dof, masses=masses)
     rows = p.reshape(-1), neighbors.reshape(-1), np.arange(n_new + 1, dtype=np.int64) * k
     scratch = np.empty((n_new, 2 * Y.shape[1]))
     kernel = _kernels.load("placement", level)
@@ -54,13 +56,15 @@ def test_loss_and_slope_against_reference(level, n_components, dof):
         Y, p, neighbors, box = scene(n_points, n_components)
         start = np.random.default_rng(1).uniform(box[0] - 50, box[1] + 50, size=(len(p), n_components))
         start[0] = Y[0]
-        positions, slopes, losses = place(level, Y, p, neighbors, box, start=start, max_iter=0, dof=dof)
-        np.testing.assert_array_equal(positions, start)
-        for i, y in enumerate(start):
-            loss, half, _ = ref.placement_loss(p[i], neighbors[i], Y, y, mean_sum=3.0, dof=dof)
-            # log_fast is good to 4 eps; sums of up to 257 positive terms
-            assert losses[i] == pytest.approx(loss, rel=1e-13)
-            np.testing.assert_allclose(slopes[i], half, rtol=0, atol=1e-13 * (1 + n_points / 3))
+        for masses in (None, np.random.default_rng(2).uniform(0.1, 2, n_points)):
+            options = {"dof": dof, "masses": masses}
+            positions, slopes, losses = place(level, Y, p, neighbors, box, start=start, max_iter=0, **options)
+            np.testing.assert_array_equal(positions, start)
+            for i, y in enumerate(start):
+                loss, half, _ = ref.placement_loss(p[i], neighbors[i], Y, y, mean_sum=3.0, **options)
+                # log_fast is good to 4 eps; sums of up to 257 positive terms
+                assert losses[i] == pytest.approx(loss, rel=1e-13)
+                np.testing.assert_allclose(slopes[i], half, rtol=0, atol=1e-13 * (1 + n_points / 3))
 
 
 @pytest.mark.parametrize("dof", [1.0, 2.0])

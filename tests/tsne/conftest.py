@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 import kullback
 from kullback import _kernels, affinities
-from kullback.tsne import barnes_hut, embedding, fft_repulsion, gradient, initialization
+from kullback.tsne import barnes_hut, embedding, fft_repulsion, forces, gradient, initialization, permutations
 from kullback.tsne import repulsion as _repulsion
 
 KERNELS = (
@@ -18,7 +18,7 @@ KERNELS = (
 @pytest.fixture
 def at_level(level, monkeypatch):
     """Run ``kullback.gradient`` and the descent on the kernels of one SIMD level."""
-    for module in (_repulsion, barnes_hut, fft_repulsion, gradient, embedding):
+    for module in (_repulsion, barnes_hut, fft_repulsion, forces, gradient, embedding, permutations):
         for stem in KERNELS:
             if hasattr(module, stem):
                 monkeypatch.setattr(module, stem, _kernels.load(stem, level))

@@ -109,8 +109,8 @@ def test_barnes_hut_makes_room_for_kept_sources(at_level, monkeypatch):
 
 def z_codes(Y):
     """Return Z-order codes of positions, a bit of each component in turn, as the reference quantises them."""
-    cells, _ = ref.gradient._quantise(Y.astype(np.float64), Y.dtype)
-    bits = ref.gradient.BITS[Y.shape[1]]
+    cells, _ = ref.barnes_hut._quantise(Y.astype(np.float64), Y.dtype)
+    bits = ref.barnes_hut.BITS[Y.shape[1]]
     codes = np.zeros(len(Y), np.uint64)
     for bit in range(bits):
         for k in range(Y.shape[1]):

@@ -43,7 +43,7 @@ def test_rest_is_rest(few_digits):
 
 def rules_on(kl, gradient_norm, sum_q=5000.0, tol=0.01):
     """Return at which of the given records, ten iterations apart, the descent of 100 points ends, or None."""
-    rules = StopRules(100, tol, None, 0.0)
+    rules = StopRules(100 * 99, tol, None, 0.0)
     for look, (value, norm) in enumerate(zip(kl, gradient_norm, strict=True)):
         if rules.apply(1 + 10 * look, value, sum_q, norm):
             return look

@@ -118,6 +118,32 @@ def check_rows_of_probabilities(rows: Any, name: str) -> Any:
     return sparse.csr_array((values / np.repeat(sums, np.diff(rows.indptr)), rows.indices, rows.indptr), rows.shape)
 
 
+# ---- Masses --------------------------------------------------------------------------------------
+
+LEAST_MASS, LARGEST_MASS = 1e-9, 1e9
+"""Range of the mass of a point, in which no product of a sum of masses and a squared distance overflows in float32."""
+
+
+def check_masses(masses: Any, name: str, n_points: int) -> npt.NDArray[np.float64] | None:
+    """Return the masses of points as a new array of float64, or None where there are none or all of them are 1."""
+    if masses is None:
+        return None
+    refuse_masked(masses, name)
+    array = as_array(masses, name)
+    check_dtype(array, name, "fiub")
+    if array.shape != (n_points,):
+        raise ValueError(f"{name} must have shape ({n_points},), a number for each point, got shape {array.shape}")
+    array = array.astype(np.float64)
+    bad = ~((array >= LEAST_MASS) & (array <= LARGEST_MASS))
+    if bad.any():
+        place = int(bad.argmax())
+        remedy = "; points of weight zero have to be left out" if array[place] == 0 else ""
+        raise ValueError(
+            f"{name} must be in [{LEAST_MASS:g}, {LARGEST_MASS:g}], got {array[place]} for point {place}{remedy}"
+        )
+    return None if (array == 1).all() else array
+
+
 # ---- Distances -----------------------------------------------------------------------------------
 
 

@@ -75,12 +75,14 @@ def check_graph(
 
 
 def check_affinities(
-    affinities: Any, name: str, n_points: int, dtype: npt.DTypeLike, *, copy: bool = False, symmetric: bool = False
-) -> SparseParts:
+    affinities: Any, name: str, n_points: int, dtype: npt.DTypeLike, *, copy: bool = False, symmetric: bool = False,
+    masses: npt.NDArray[np.float64] | None = None,
+) -> SparseParts:  # fmt: skip
     """Return the CSR parts of a joint distribution P of pairs of points.
 
     P is square and not negative, has an empty diagonal, and sums to 1 within sqrt(eps) of float32. With ``copy``, the
-    parts share no memory with what was given. With ``symmetric``, P has to be its own transpose.
+    parts share no memory with what was given. With ``symmetric``, P has to be its own transpose. With ``masses``, the
+    diagonal may have the pairs of rows of those points that are more than one row.
     """
     from scipy import sparse
 
@@ -95,8 +97,10 @@ def check_affinities(
         raise ValueError(
             f"{name} must hold finite, non-negative probabilities, got {matrix.data.min()} as its smallest"
         )
-    if matrix.diagonal().any():
-        raise ValueError(f"{name} must be 0 on its diagonal, got {matrix.diagonal().max()}")
+    diagonal = matrix.diagonal() if masses is None else matrix.diagonal() * (masses <= 1)
+    if diagonal.any():
+        where = "" if masses is None else " where a mass is at most 1"
+        raise ValueError(f"{name} must be 0 on its diagonal{where}, got {diagonal.max()}")
     total = float(matrix.data.sum(dtype=np.float64))
     if not abs(total - 1) <= np.finfo(np.float32).eps ** 0.5:
         raise ValueError(f"{name} must sum to 1, got {total}")

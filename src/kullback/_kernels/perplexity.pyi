@@ -4,6 +4,7 @@ import numpy.typing as npt
 
 def search_bandwidths(
     distances: npt.NDArray[Any],
+    masses: npt.NDArray[Any],
     row_starts: npt.NDArray[Any],
     perplexity: float,
     conditional_out: npt.NDArray[Any],

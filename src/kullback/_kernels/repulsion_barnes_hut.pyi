@@ -13,6 +13,7 @@ def accumulate_repulsion(
     order: npt.NDArray[Any],
     tree: Tree,
     n_subtrees: int,
+    masses: npt.NDArray[Any],
     criterion: Criterion,
     scratch: WalkScratch,
     forces_out: npt.NDArray[Any],

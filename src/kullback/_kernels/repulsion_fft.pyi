@@ -27,6 +27,15 @@ def spread_charges(
     grid_out: npt.NDArray[Any],
     n_threads: int,
 ) -> None: ...
+def spread_masses(
+    band_starts: npt.NDArray[Any],
+    nodes: npt.NDArray[Any],
+    distances: npt.NDArray[Any],
+    masses: npt.NDArray[Any],
+    spline: npt.NDArray[Any],
+    grid_out: npt.NDArray[Any],
+    n_threads: int,
+) -> None: ...
 def gather_forces(
     slots: npt.NDArray[Any],
     nodes: npt.NDArray[Any],

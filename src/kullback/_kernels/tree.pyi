@@ -11,6 +11,7 @@ TOP_CELLS: int
 def build_tree(
     points: ZOrder,
     columns: npt.NDArray[Any],
+    masses: npt.NDArray[Any],
     theta: float,
     dof: float,
     stack_out: npt.NDArray[Any],

@@ -11,7 +11,9 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 
-def conditional_probabilities(distances: npt.ArrayLike, perplexity: float) -> tuple[Array, Array]:
+def conditional_probabilities(
+    distances: npt.ArrayLike, perplexity: float, masses: npt.ArrayLike | None = None
+) -> tuple[Array, Array]:
     """Return the affinities p_j|i of each point i to its neighbours j, and the widths sigma_i.
 
     p_j|i = exp(-beta_i d_ij^2) / sum_k exp(-beta_i d_ik^2), where beta_i = 1 / (2 sigma_i^2): van der Maaten and
@@ -24,6 +26,8 @@ def conditional_probabilities(distances: npt.ArrayLike, perplexity: float) -> tu
         The distances of each point to its k neighbours.
     perplexity : float
         The effective number of neighbours that each row shall have.
+    masses : array_like of shape (n_points, k), optional
+        How many rows each neighbour stands for. p_j|i is that of all of them, and the entropy is that of the rows.
 
     Returns
     -------
@@ -33,35 +37,40 @@ def conditional_probabilities(distances: npt.ArrayLike, perplexity: float) -> tu
         The widths, in the unit of the distances. In uniform rows they are 0 for equal distances and infinite otherwise.
     """
     distances = np.asarray(distances, dtype=np.float64)
+    m = np.ones_like(distances) if masses is None else np.asarray(masses, dtype=np.float64)
     largest = distances.max(axis=1, keepdims=True)
     ratios = np.divide(distances, largest, out=np.zeros_like(distances), where=largest > 0)
-    squared = ratios**2 - ratios.min(axis=1, keepdims=True) ** 2
+    nearest = ratios.min(axis=1, keepdims=True, where=m > 0, initial=np.inf)
+    squared = np.maximum(ratios**2 - nearest**2, 0)
     low, high = np.full((len(squared), 1), -700.0), np.full((len(squared), 1), 700.0)
     for _ in range(100):
         middle = (low + high) / 2
-        above = _entropy(_softmax(squared, np.exp(middle))) > np.log(perplexity)
+        above = _entropy(_softmax(squared, np.exp(middle), m), m) > np.log(perplexity)
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    conditional = _softmax(squared, np.exp(middle))
+    conditional = _softmax(squared, np.exp(middle), m)
     sigma = largest[:, 0] / np.sqrt(2 * np.exp(middle[:, 0]))
-    uniform = (squared.max(axis=1) == 0) | (perplexity >= distances.shape[1])
-    conditional[uniform] = 1 / distances.shape[1]
+    uniform = (squared.max(axis=1) == 0) | (perplexity >= m.sum(axis=1))
+    conditional[uniform] = (m / m.sum(axis=1, keepdims=True))[uniform]
     sigma[uniform] = np.where(squared[uniform].max(axis=1) == 0, 0, np.inf)
     return conditional, sigma
 
 
-def _softmax(squared: Array, beta: Array) -> Array:
-    """Return exp(-beta squared) of each row, divided by its sum, with exponents no lower than float64's least, -708."""
-    weights = np.exp(np.maximum(-beta * squared, -708))
+def _softmax(squared: Array, beta: Array, masses: Array) -> Array:
+    """Return m exp(-beta squared), divided by the sum of its row. Exponents are no lower than float64's least, -708."""
+    weights = masses * np.exp(np.maximum(-beta * squared, -708))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def _entropy(conditional: Array) -> Array:
-    """Return -sum p log p of each row, as a column."""
-    terms = np.where(conditional > 0, conditional * np.log(np.maximum(conditional, 1e-320)), 0)
+def _entropy(conditional: Array, masses: Array) -> Array:
+    """Return -sum p log(p / m) of each row, as a column."""
+    shares = np.maximum(conditional, 1e-320) / np.where(masses > 0, masses, 1)
+    terms = np.where(conditional > 0, conditional * np.log(shares), 0)
     return np.asarray(-terms.sum(axis=1, keepdims=True))
 
 
-def joint_probabilities(indices: npt.ArrayLike, conditional: npt.ArrayLike) -> Array:
+def joint_probabilities(
+    indices: npt.ArrayLike, conditional: npt.ArrayLike, masses: npt.ArrayLike | None = None
+) -> Array:
     """Return P = (p_j|i + p_i|j) / 2n: van der Maaten and Hinton (2008), section 3.1.
 
     Parameters
@@ -70,6 +79,8 @@ def joint_probabilities(indices: npt.ArrayLike, conditional: npt.ArrayLike) -> A
         The neighbours of each point.
     conditional : array_like of shape (n_points, k)
         The affinities of each point to its neighbours.
+    masses : array_like of shape (n_points,), optional
+        How many rows each point stands for, by which its affinities are multiplied. Their sum takes the place of n.
 
     Returns
     -------
@@ -77,9 +88,10 @@ def joint_probabilities(indices: npt.ArrayLike, conditional: npt.ArrayLike) -> A
         The symmetric matrix P, which sums to 1.
     """
     indices, conditional = np.asarray(indices), np.asarray(conditional, dtype=np.float64)
+    m = np.ones(len(indices)) if masses is None else np.asarray(masses, dtype=np.float64)
     dense = np.zeros((len(indices), len(indices)))
-    np.add.at(dense, (np.arange(len(indices))[:, None], indices), conditional)
-    return (dense + dense.T) / (2 * len(indices))
+    np.add.at(dense, (np.arange(len(indices))[:, None], indices), m[:, None] * conditional)
+    return np.asarray((dense + dense.T) / (2 * m.sum()))
 
 
 def nearest_neighbors(X: npt.ArrayLike, k: int) -> tuple[npt.NDArray[np.int64], Array]:
@@ -95,11 +107,25 @@ def nearest_neighbors(X: npt.ArrayLike, k: int) -> tuple[npt.NDArray[np.int64], 
     return indices, np.take_along_axis(distances, indices, axis=1)
 
 
-def perplexity(X: npt.ArrayLike, perplexity: float = 30.0, *, n_neighbors: int | None = None) -> Array:
+def perplexity(
+    X: npt.ArrayLike,
+    perplexity: float = 30.0,
+    *,
+    n_neighbors: int | None = None,
+    masses: npt.ArrayLike | None = None,
+) -> Array:
     """Return the matrix P of ``kullback.affinities.perplexity``, for Euclidean distances.
 
-    ``n_neighbors`` is by default three times the perplexity, as in van der Maaten (2014), section 4.1.
+    ``n_neighbors`` is by default three times the perplexity, as in van der Maaten (2014), section 4.1. With masses,
+    ``n_neighbors`` does not count: every point is a neighbour of every other, and of its own rows, too.
     """
     n_points = len(np.asarray(X))
-    indices, distances = nearest_neighbors(X, n_neighbors or max(1, int(min(3 * perplexity, n_points))))
-    return joint_probabilities(indices, conditional_probabilities(distances, perplexity)[0])
+    if masses is None:
+        indices, distances = nearest_neighbors(X, n_neighbors or max(1, int(min(3 * perplexity, n_points))))
+        return joint_probabilities(indices, conditional_probabilities(distances, perplexity)[0])
+    m = np.asarray(masses, dtype=np.float64)
+    indices, distances = nearest_neighbors(X, n_points)
+    indices = np.column_stack([np.arange(n_points), indices])
+    distances = np.column_stack([np.zeros(n_points), distances])
+    rows = np.column_stack([np.maximum(m - 1, 0), m[indices[:, 1:]]])
+    return joint_probabilities(indices, conditional_probabilities(distances, perplexity, rows)[0], m)

@@ -4,20 +4,26 @@ The notation is that of ``kullback.gradient``: P are the affinities, Y is the em
 (1 + |y_i - y_j|^2 / dof)^(-dof), and Z is the sum of w_ij over all pairs. Everything is dense, in float64, and takes
 O(n^2) operations. ``method="barnes_hut"`` follows the tree of the kernel cell by cell, and ``method="fft"`` builds the
 grid of splines. ``tolerance`` and ``n_threads`` are accepted and ignored.
+
+A point of mass m stands for m rows at one position (docs/gradient.md). Points i and j make m_i m_j pairs of rows, and
+the rows of one point make m_i max(m_i - 1, 0). P and the forces are those of a point, all its rows together.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 
+from .barnes_hut import repel_by_tree
 from .divergence import Decomposition
 from .splines import grid_spacing, repel_by_splines
 
 Array = npt.NDArray[np.float64]
+
+MOST_NODES = 2**24
+"""Most nodes of a grid, doubled sizes included."""
 
 
 def _dense(P: Any) -> Array:
@@ -32,8 +38,30 @@ def _pairs(Y: npt.ArrayLike, dof: float) -> tuple[Array, Array]:
     return differences, np.sum(differences**2, axis=2) / dof
 
 
-def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: int | None = None) -> Array:
-    """Return sum_j p_ij w_ij^(1/dof) (y_i - y_j): the first term of van der Maaten (2014), eq. 8."""
+def _masses(masses: npt.ArrayLike | None, n_points: int) -> Array:
+    """Return the masses of the points, which are 1 where none are given."""
+    return np.ones(n_points) if masses is None else np.asarray(masses, dtype=np.float64)
+
+
+def row_pairs(masses: Array) -> Array:
+    """Return how many ordered pairs of rows every two points make, and on the diagonal those of each by itself."""
+    pairs = np.outer(masses, masses)
+    np.fill_diagonal(pairs, masses * np.maximum(masses - 1, 0))
+    return pairs
+
+
+def attractive_forces(
+    P: Any,
+    Y: npt.ArrayLike,
+    *,
+    masses: npt.ArrayLike | None = None,
+    dof: float = 1.0,
+    n_threads: int | None = None,
+) -> Array:
+    """Return sum_j p_ij w_ij^(1/dof) (y_i - y_j): the first term of van der Maaten (2014), eq. 8.
+
+    Masses do not matter, because P is that of whole points.
+    """
     differences, ratios = _pairs(Y, dof)
     forces: Array = np.einsum("ij,ijd->id", _dense(P) / (1 + ratios), differences)
     return forces
@@ -42,27 +70,32 @@ def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: 
 def repulsive_forces(
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
     dof: float = 1.0,
     n_threads: int | None = None,
 ) -> tuple[Array, float]:
-    """Return sum_j w_ij^(1 + 1/dof) (y_i - y_j) and Z: the second term of van der Maaten (2014), eq. 8."""
-    if method == "barnes_hut":
-        return _barnes_hut(np.asarray(Y), theta, dof)
-    if method == "fft":
-        return _by_grid(np.asarray(Y), theta, dof)
+    """Return m_i sum_j m_j w_ij^(1 + 1/dof) (y_i - y_j), and Z, the sum of w over all pairs of rows.
+
+    Without masses this is the second term of van der Maaten (2014), eq. 8.
+    """
+    Y = np.asarray(Y)
+    m = _masses(masses, len(Y))
+    if method in ("barnes_hut", "fft"):
+        forces, sum_q = (repel_by_tree if method == "barnes_hut" else _by_grid)(Y, m, theta, dof)
+        return m[:, None] * forces, sum_q
     differences, ratios = _pairs(Y, dof)
-    w = np.exp(-dof * np.log1p(ratios))
-    np.fill_diagonal(w, 0)
-    return np.einsum("ij,ijd->id", w / (1 + ratios), differences), float(w.sum())
+    weights = row_pairs(m) * np.exp(-dof * np.log1p(ratios))
+    return np.einsum("ij,ijd->id", weights / (1 + ratios), differences), float(weights.sum())
 
 
 def tsne_gradient(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -71,7 +104,7 @@ def tsne_gradient(
     n_threads: int | None = None,
 ) -> Array:
     """Return dKL/dY = 4 (exaggeration * attraction - repulsion / Z): van der Maaten (2014), eq. 8."""
-    forces, sum_q = repulsive_forces(Y, method=method, theta=theta, dof=dof)
+    forces, sum_q = repulsive_forces(Y, masses=masses, method=method, theta=theta, dof=dof)
     return 4 * (exaggeration * attractive_forces(P, Y, dof=dof) - forces / sum_q)
 
 
@@ -79,6 +112,7 @@ def tsne_loss(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -86,306 +120,31 @@ def tsne_loss(
     exact: bool = False,
     n_threads: int | None = None,
 ) -> Decomposition:
-    """Return H(P) = - sum P log P, H(P, Q) = - sum P log w + log Z, and KL(P || Q) = H(P, Q) - H(P), in nats."""
+    """Return H(P) = - sum P log P, H(P, Q) = - sum P log w + log Z, and KL(P || Q) = H(P, Q) - H(P), in nats.
+
+    The entropy is that of the pairs of rows, among which the probability of two points is divided evenly.
+    """
     P = _dense(P)
     _, ratios = _pairs(Y, dof)
-    _, sum_q = repulsive_forces(Y, method="exact" if exact else method, theta=theta, dof=dof)
-    entropy = -float(np.sum(P[P > 0] * np.log(P[P > 0])))
+    _, sum_q = repulsive_forces(Y, masses=masses, method="exact" if exact else method, theta=theta, dof=dof)
+    pairs = row_pairs(_masses(masses, len(P)))
+    entropy = -float(np.sum(P[P > 0] * np.log(P[P > 0] / pairs[P > 0])))
     cross_entropy = float(np.sum(P * dof * np.log1p(ratios)) + np.log(sum_q))
     return Decomposition(entropy, cross_entropy, cross_entropy - entropy)
 
 
-# ---- Barnes-Hut ------------------------------------------------------------------------------------
-
-LEAF_SIZE = 8
-"""A cell of at most so many points has no children."""
-GROUP_SIZE = 192
-"""At most so many points share one list of near sources."""
-SHARES = 128
-"""Subtrees have at most 1 / SHARES of all points, so that threads find equal work."""
-UNOPENED = 1.15
-"""A cell whose squared radius is at most this times theta^2 and the least squared scale is never opened."""
-CAUTION = 0.7
-"""The squared radius of a far cell has to be smaller by this factor than that of a near one.
-
-The error of a far cell grows with a power of the radius that is higher by one.
-"""
-REACH = 0.4
-"""Share of the way beyond the kernel's reach that the radius of a cell may have: its points reach 2.5 times as far."""
-MOST_NODES = 2**24
-"""Most nodes of a grid, doubled sizes included."""
-BITS = {1: 32, 2: 16, 3: 10}
-"""How many bits a coordinate has on the finest grid, by the number of components."""
-
-
-class _Cell(NamedTuple):
-    """A square of the plane (or an interval, or a cube) with the numbers of its points, its side and its children."""
-
-    points: npt.NDArray[np.intp]
-    side: float
-    children: list[_Cell]
-
-
-def _grow(
-    Y: Array,
-    points: npt.NDArray[np.intp],
-    cells: npt.NDArray[np.uint64],
-    unit: float,
-    unopened: float,
-    dtype: npt.DTypeLike,
-) -> _Cell:
-    """Return the cell of ``points``, with all its children.
-
-    ``cells`` are the integer coordinates of the points on the finest grid, whose cells have the side ``unit``. A cell
-    whose squared radius is at most ``unopened`` is accepted by every target, so that it needs no children.
-    """
-    spread = int(np.max(cells ^ cells[0]))
-    if LEAF_SIZE < len(points) <= GROUP_SIZE:
-        undivided = _Cell(points, unit * 2.0 ** spread.bit_length(), [])
-        if _summarise(Y, undivided).radius ** 2 <= unopened:
-            return undivided
-    if spread == 0 and len(points) > LEAF_SIZE:
-        cells, unit = _quantise(Y[points], dtype)
-        spread = int(np.max(cells ^ cells[0]))
-    if len(points) == 1 or (spread == 0 and unit == 0):
-        return _Cell(points, 0.0, [])
-    level = spread.bit_length() - 1  # the side of the cell is that of 2^(level + 1) finest cells
-    side = unit * 2.0 ** (level + 1)
-    if len(points) <= LEAF_SIZE:
-        return _Cell(points, side, [])
-    digits = (cells >> np.uint64(level)) & np.uint64(1)
-    quadrant = digits @ (np.uint64(1) << np.arange(Y.shape[1], dtype=np.uint64))
-    children = [
-        _grow(Y, points[quadrant == q], cells[quadrant == q], unit, unopened, dtype) for q in np.unique(quadrant)
-    ]
-    return _Cell(points, side, children)
-
-
-def _quantise(Y: Array, dtype: npt.DTypeLike) -> tuple[npt.NDArray[np.uint64], float]:
-    """Return integer coordinates on the finest grid over the bounding square, and the side of the cells of that grid.
-
-    The coordinates are computed in the precision of the positions, except on a line, whose 32 bits need float64.
-    """
-    n_cells = 2.0 ** BITS[Y.shape[1]]
-    low = Y.min(axis=0)
-    span = float(np.max(Y.max(axis=0) - low))
-    if span < n_cells * (
-        1e-37 if dtype == np.float32 else 1e-300
-    ):  # the points coincide, or are as near as makes no difference
-        return np.zeros(Y.shape, np.uint64), 0.0
-    real = np.float32 if dtype == np.float32 and Y.shape[1] > 1 else np.float64
-    cells = (Y.astype(real) - low.astype(real)) * real(n_cells / span)
-    return np.minimum(cells, real(n_cells - 1)).astype(np.uint64), span / n_cells
-
-
-class _Source(NamedTuple):
-    """The points of a cell, summarised as a mass at a centre.
-
-    ``spread`` is half of the variance of a component, times the mass. ``radius`` tells how far the points lie from the
-    centre.
-    """
-
-    centre: Array
-    mass: float
-    spread: float
-    radius: float
-
-
-def _summarise(Y: Array, cell: _Cell) -> _Source:
-    """Return the mass, the centre, the spread and the radius of the points of a cell."""
-    centre = Y[cell.points].mean(axis=0)
-    squares = float(np.sum((Y[cell.points] - centre) ** 2)) if cell.side > 0 else 0.0
-    factor = 1.75 if Y.shape[1] == 2 else 2.0
-    radius = max(factor * np.sqrt(squares / len(cell.points)), 0.4 * np.sqrt(Y.shape[1]) * cell.side)
-    return _Source(centre, len(cell.points), squares / (2 * Y.shape[1]), radius)
-
-
-def _radial(source: _Source, squared: npt.ArrayLike, dof: float, n_components: int) -> tuple[Array, ...]:
-    """Return the potential u of a source at a squared distance x^2, and D u, D^2 u and D^3 u, where D = - d / d(x^2).
-
-    The potential is u = m w + s (Laplacian of w) for a source of mass m and spread s, with w = (1 + x^2 / dof)^-dof.
-    It is a sum of powers of p = 1 / (1 + x^2 / dof), and D p^k = k / dof p^(k + 1).
-    """
-    log_p = -np.log1p(np.asarray(squared) / dof)
-    terms = {
-        dof: source.mass,
-        dof + 1: source.spread * (4 * (dof + 1) - 2 * n_components),
-        dof + 2: -source.spread * 4 * (dof + 1),
-    }
-    results = []
-    for _ in range(4):
-        results.append(sum(factor * np.exp(power * log_p) for power, factor in terms.items()))
-        terms = {power + 1: factor * power / dof for power, factor in terms.items()}
-    return tuple(np.asarray(result) for result in results)
-
-
-class _Expansion(NamedTuple):
-    """A Taylor expansion about a centre: the potential u, the force f = - grad u / 2, and the two derivatives of f."""
-
-    centre: Array
-    u: float
-    f: Array
-    f1: Array
-    f2: Array
-
-    def add(self, source: _Source, dof: float) -> _Expansion:
-        """Return the expansion with the potential of one more source."""
-        x, identity = self.centre - source.centre, np.eye(len(self.centre))
-        u, g, h, k = _radial(source, x @ x, dof, len(x))  # f = g x, and each derivative of g adds a factor of -2 x
-        mixed = sum(np.einsum(f"{pair}->ijk", identity, x) for pair in ("ij,k", "ik,j", "jk,i"))
-        return _Expansion(
-            self.centre,
-            self.u + float(u),
-            self.f + g * x,
-            self.f1 + g * identity - 2 * h * np.multiply.outer(x, x),
-            self.f2 - 2 * h * mixed + 4 * k * np.multiply.outer(np.multiply.outer(x, x), x),
-        )
-
-    def at(self, centre: Array) -> _Expansion:
-        """Return the same expansion about another centre."""
-        e = centre - self.centre
-        first, second = self.f1 @ e, self.f2 @ e
-        u = self.u - e @ (2 * self.f + first + second @ e / 3)
-        return _Expansion(centre, float(u), self.f + first + second @ e / 2, self.f1 + second, self.f2)
-
-
-class _Rule(NamedTuple):
-    """What sources are judged by."""
-
-    theta: float
-    dof: float
-    reach: float
-
-    def scale(self, squared: float) -> float:
-        """Return the square of the length over which the kernel changes by a factor, at a squared distance."""
-        if self.dof <= 1:
-            return squared + self.dof / 2
-        stretch = self.dof + 1
-        return 4 * ((self.dof + squared) / stretch) ** 2 / (squared + 4 * self.dof / stretch)
-
-    def bound(self, squared: float, caution: float = 1.0) -> float:
-        """Return the largest squared radius that is accepted at a squared distance."""
-        beyond = max(REACH * (np.sqrt(squared) - self.reach), 0.0)
-        return float(max(caution * self.theta**2 * self.scale(squared), beyond**2))
-
-    @property
-    def unopened(self) -> float:
-        """The largest squared radius that is accepted at any distance."""
-        return UNOPENED * self.theta**2 * min(self.scale(0), self.scale(9))
-
-
-def _reach(Y: Array, cells: npt.NDArray[np.uint64], theta: float, dof: float) -> float:
-    """Return the distance beyond which all forces are a share of 1e-7 of the largest between successive points.
-
-    The points succeed each other along the Z-order curve. At theta = 0 the share is 1e-17. Tails of dof <= 1 never end.
-    """
-    codes = np.zeros(len(Y), np.uint64)
-    for bit in range(BITS[Y.shape[1]]):
-        for k in range(Y.shape[1]):
-            codes |= (cells[:, k] >> np.uint64(bit) & np.uint64(1)) << np.uint64(bit * Y.shape[1] + k)
-    squares = np.sum(np.diff(Y[np.argsort(codes, kind="stable")], axis=0) ** 2, axis=1)
-    if dof <= 1 or not squares.any():
-        return np.inf
-
-    def log_force(log_square: Any) -> Any:
-        return 0.5 * log_square - (dof + 1) * np.log1p(np.exp(log_square) / dof)
-
-    least = log_force(np.log(squares[squares > 0])).max() + np.log(1e-17 if theta == 0 else 1e-7) - 2 * np.log(len(Y))
-    return float(np.exp(0.5 * brentq(lambda log_square: log_force(log_square) - least, 0, 200)))
-
-
-def _repel_target(
-    Y: Array, target: _Cell, sources: list[_Cell], expansion: _Expansion, rule: _Rule, forces: Array
-) -> float:
-    """Write the forces on the points of a target cell, and return the sum of w over these points and all others.
-
-    No source contains the target. As in Dehnen (2002), far sources are expanded about the centre of the target; other
-    sources are opened, or are left to the children of the target.
-    """
-    kept = list(sources)
-    centre = _summarise(Y, target)
-    if len(target.points) <= max(GROUP_SIZE, len(Y) // SHARES) or not target.children:
-        kept, queue = [], list(sources)
-        while queue:
-            cell = queue.pop()
-            source = _summarise(Y, cell)
-            squared = np.sum((centre.centre - source.centre) ** 2)
-            if (centre.radius + source.radius) ** 2 <= rule.bound(squared, CAUTION):
-                expansion = expansion.add(source, rule.dof)
-            elif source.radius > 1.5 * centre.radius and cell.children:
-                queue += cell.children
-            else:
-                kept.append(cell)
-    if len(target.points) > GROUP_SIZE and target.children:
-        return sum(
-            _repel_target(
-                Y, child, kept + [other for other in target.children if other is not child],
-                expansion.at(_summarise(Y, child).centre), rule, forces,
-            )
-            for child in target.children
-        )  # fmt: skip
-    return sum(
-        _repel_group(Y, group, [*kept, target], expansion, rule, forces)
-        for group in np.split(target.points, range(GROUP_SIZE, len(target.points), GROUP_SIZE))
-    )
-
-
-def _repel_group(
-    Y: Array, group: npt.NDArray[np.intp], queue: list[_Cell], expansion: _Expansion, rule: _Rule, forces: Array
-) -> float:
-    """Write the forces on a group of points from the expansion and from near sources, and return their sum of w.
-
-    Near sources are added one by one. Each is a cell that is small for its distance from the box of the group, or a
-    point.
-    """
-    low, high = Y[group].min(axis=0), Y[group].max(axis=0)
-    near: list[_Source] = []
-    while queue:
-        cell = queue.pop()
-        source = _summarise(Y, cell)
-        gap = np.maximum(np.maximum(low - source.centre, source.centre - high), 0)
-        if source.radius**2 <= max(rule.bound(float(np.sum(gap**2))), rule.unopened):
-            near.append(source)
-        elif cell.children:
-            queue += cell.children
-        else:
-            near += [_Source(Y[point], 1, 0.0, 0.0) for point in cell.points]
-    at_points = [expansion.at(Y[point]) for point in group]
-    repulsion, potential = np.array([e.f for e in at_points]), np.array([e.u for e in at_points])
-    for source in near:
-        x = Y[group] - source.centre
-        u, g, _, _ = _radial(source, np.sum(x**2, axis=1), rule.dof, x.shape[1])
-        repulsion += g[:, None] * x
-        potential += u
-    forces[group] = repulsion
-    return float(potential.sum())
-
-
-def _barnes_hut(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
-    """Return the repulsion and Z by a tree: Barnes and Hut (1986), with cells that act on cells."""
-    dtype = np.dtype(np.float32 if Y.dtype == np.float32 else np.float64)
-    Y = Y.astype(np.float64)
-    d = Y.shape[1]
-    theta = min(theta, 0.8)
-    cells, unit = _quantise(Y, dtype)
-    rule = _Rule(theta, dof, _reach(Y, cells, theta, dof))
-    root = _grow(Y, np.arange(len(Y)), cells, unit, rule.unopened, dtype)
-    empty = _Expansion(_summarise(Y, root).centre, 0.0, np.zeros(d), np.zeros((d, d)), np.zeros((d, d, d)))
-    forces = np.zeros(Y.shape)
-    sum_w = _repel_target(Y, root, [], empty, rule, forces)
-    return forces, sum_w - len(Y)
-
-
-def _by_grid(Y: Array, theta: float, dof: float) -> tuple[Array, float]:
+def _by_grid(Y: Array, masses: Array, theta: float, dof: float) -> tuple[Array, float]:
     """Return the repulsion and Z by splines, or by a tree where these are small beside the errors of a grid."""
     theta = min(theta, 0.8)
     spacing = grid_spacing(Y, 0.45 * (theta / 0.5) ** 0.7, dof)
     if np.prod(2 * (np.ptp(Y.astype(np.float64), axis=0) / spacing + 6)) > MOST_NODES:
-        return _barnes_hut(Y, theta, dof)
+        return repel_by_tree(Y, masses, theta, dof)
     width = min(1.0, np.sqrt(dof))
-    forces, sum_w = repel_by_splines(Y.astype(np.float64), 4, spacing, dof)
+    forces, sum_w = repel_by_splines(Y.astype(np.float64), masses, 4, spacing, dof)
     own = width * 3.3e-3 * (spacing / width / 0.276) ** 3.5
     least = own / (0.04 * (theta / 0.5) ** 2.7)
-    if np.linalg.norm(forces) < least * np.sqrt(len(Y)) or sum_w < 0.5 * least * len(Y):
-        return _barnes_hut(Y, theta, dof)
+    acting = np.maximum(np.minimum(masses, 1), masses / 8)  # the mass with which a point acts on its rows
+    norm = np.sqrt(masses @ np.sum(forces**2, axis=1))
+    if norm < least * np.sqrt(masses @ acting**2) or sum_w < 0.5 * least * (masses @ acting):
+        return repel_by_tree(Y, masses, theta, dof)
     return forces, sum_w

@@ -5,7 +5,8 @@ Everything is in float64, and a step takes O(n) operations. The notation is:
 - p are the affinities of the new point to its neighbours, whose positions are rows of the map Y;
 - y is the position of the new point;
 - w(y) = (1 + |y|^2 / dof)^(-dof) is the kernel of the map;
-- c, or ``mean_sum``, is the mean over the points of the map of each point's own sum of w.
+- c, or ``mean_sum``, is the mean over the points of the map of each point's own sum of w. With masses, it is the mean
+  over all rows that the points stand for.
 """
 
 from __future__ import annotations
@@ -19,11 +20,18 @@ Array = npt.NDArray[np.float64]
 
 
 def placement_loss(
-    p: npt.ArrayLike, neighbors: npt.ArrayLike, Y: npt.ArrayLike, y: npt.ArrayLike, *, mean_sum: float, dof: float = 1.0
+    p: npt.ArrayLike,
+    neighbors: npt.ArrayLike,
+    Y: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    mean_sum: float,
+    dof: float = 1.0,
+    masses: npt.ArrayLike | None = None,
 ) -> tuple[float, Array, float]:
     """Return the loss of one new point, half of its gradient, and the pull on the point.
 
-    The loss is F(y) = - sum_j p_j log w(y - y_j) + sum_i w(y - y_i) / c.
+    The loss is F(y) = - sum_j p_j log w(y - y_j) + sum_i m_i w(y - y_i) / c.
 
     Parameters
     ----------
@@ -39,6 +47,8 @@ def placement_loss(
         The c of the formula.
     dof : float, default 1
         Degrees of freedom of w.
+    masses : array_like of shape (n_points,), optional
+        How many rows each point of the map stands for: the m_i of the formula.
 
     Returns
     -------
@@ -52,10 +62,10 @@ def placement_loss(
     p, Y, y = np.asarray(p, dtype=np.float64), np.asarray(Y, dtype=np.float64), np.asarray(y, dtype=np.float64)
     differences = y - Y
     base = 1 + (differences**2).sum(axis=1) / dof
-    near = np.asarray(neighbors)
+    near, m = np.asarray(neighbors), np.ones(len(Y)) if masses is None else np.asarray(masses, dtype=np.float64)
     weights = p / base[near]
-    loss = dof * float(p @ np.log(base[near])) + float((base**-dof).sum()) / mean_sum
-    half = weights @ differences[near] - base ** (-dof - 1) @ differences / mean_sum
+    loss = dof * float(p @ np.log(base[near])) + float(m @ base**-dof) / mean_sum
+    half = weights @ differences[near] - (m * base ** (-dof - 1)) @ differences / mean_sum
     return loss, half, float(weights.sum())
 
 
@@ -69,6 +79,7 @@ def place_point(
     tolerance: float,
     max_iter: int,
     dof: float = 1.0,
+    masses: npt.ArrayLike | None = None,
 ) -> tuple[Array, float]:
     """Return the position at which the descent from the best neighbour ends, and the loss F there.
 
@@ -77,7 +88,7 @@ def place_point(
 
     Parameters
     ----------
-    p, neighbors, Y, mean_sum, dof
+    p, neighbors, Y, mean_sum, dof, masses
         As for :func:`placement_loss`.
     box : array_like of shape (2, n_components)
         The lowest and the highest coordinates that the point may take.
@@ -97,7 +108,7 @@ def place_point(
     Y = np.asarray(Y, dtype=np.float64)
 
     def evaluate(y: Any) -> tuple[float, Array, float]:
-        return placement_loss(p, neighbors, Y, y, mean_sum=mean_sum, dof=dof)
+        return placement_loss(p, neighbors, Y, y, mean_sum=mean_sum, dof=dof, masses=masses)
 
     y: Array = min(Y[np.asarray(neighbors)], key=lambda start: evaluate(start)[0])
     loss, half, pull = evaluate(y)

@@ -27,12 +27,12 @@ def grid_spacing(Y: Array, widest: float, dof: float) -> float:
     return float(spacing)
 
 
-def repel_by_splines(Y: Array, order: int, spacing: float, dof: float) -> tuple[Array, float]:
-    """Return the repulsion and Z by a grid of splines, on which sums of w are convolutions.
+def repel_by_splines(Y: Array, masses: Array, order: int, spacing: float, dof: float) -> tuple[Array, float]:
+    """Return the repulsion of a unit of mass, and Z, by a grid of splines, on which sums of w are convolutions.
 
     The kernel is interpolated by splines B on both sides: w(y - y') = sum_mn B(y - m) G(m - n) B(y' - n), where G is
-    such that this is exact at the nodes. The slope of the potential u(y) = sum_j w(y - y_j) is the repulsion, because
-    grad u = - 2 sum_j w^(1 + 1/dof) (y - y_j).
+    such that this is exact at the nodes. The slope of the potential u(y) = sum_j m_j w(y - y_j) is the repulsion:
+    grad u = - 2 sum_j m_j w^(1 + 1/dof) (y - y_j).
     """
     n_components = Y.shape[1]
     low = Y.min(axis=0)
@@ -46,7 +46,7 @@ def repel_by_splines(Y: Array, order: int, spacing: float, dof: float) -> tuple[
     ]
     letters = "abc"[:n_components]
     each = ",".join("i" + letter for letter in letters)
-    charges = np.einsum(f"{each}->{letters}", *values, optimize=True)
+    charges = np.einsum(f"i,{each}->{letters}", masses, *values, optimize=True)
     distance = np.minimum(nodes, 2 * half - nodes)
     squared = sum(np.meshgrid(*[(distance * spacing) ** 2] * n_components, indexing="ij"))
     spectrum = np.fft.fftn(charges) * np.fft.fftn(np.exp(-dof * np.log1p(squared / dof)))
@@ -59,4 +59,4 @@ def repel_by_splines(Y: Array, order: int, spacing: float, dof: float) -> tuple[
         for k in range(n_components)
     ]
     at_points = np.einsum(f"{letters},{each}->i", potential, *values, optimize=True)
-    return -0.5 / spacing * np.stack(forces, axis=1), float(at_points.sum()) - len(Y)
+    return -0.5 / spacing * np.stack(forces, axis=1), float(masses @ (at_points - np.minimum(masses, 1)))

@@ -13,15 +13,31 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from .._checks.data import check_distances
-from .._checks.graphs import check_graph
+from .._checks.data import check_distances, check_masses
 from .._checks.labels import find_known, split_missing
-from .._checks.scalars import check_integer, check_real, check_recall
+from .._checks.scalars import check_integer, check_real
 from .._checks.sparse import check_sparse
 from .._recall import TARGET
 from .._threads import resolve_threads
-from .joint import Affinities, join, row_perplexity, search_bandwidths, symmetrize, warn_of_few_neighbors
-from .neighbors import Graph, Metric, neighbor_graph
+from .affinity_graphs import (
+    check_perplexity,
+    count_points,
+    count_rows,
+    find_graph,
+    resolve_neighbors,
+    search_rows,
+)
+from .joint import (
+    Affinities,
+    join,
+    join_rows,
+    row_perplexity,
+    search_bandwidths,
+    symmetrize,
+    warn_of_few_neighbors,
+    warn_of_few_rows,
+)
+from .neighbors import Graph, Metric
 
 __all__ = ["Affinities", "fixed_sigma", "given", "multiscale", "perplexity", "supervise", "uniform"]
 
@@ -33,6 +49,7 @@ def perplexity(
     X: Any,
     perplexity: float = 30.0,
     *,
+    masses: npt.ArrayLike | None = None,
     metric: Metric = "euclidean",
     metric_params: dict[str, Any] | None = None,
     n_neighbors: int | None = None,
@@ -56,11 +73,15 @@ def perplexity(
         - A `kullback.neighbors.Graph`, which serves for any number of neighbours up to its own without a search.
         - A `kullback.neighbors.NeighborIndex`, which has a metric of its own.
     perplexity : float in [1, n_points), default 30
-        Effective number of neighbours.
+        Effective number of neighbours. With masses, it counts rows and must be less than their total.
+    masses : array-like of shape (n_points,), optional
+        How many rows each point stands for. Neighbours count as often as they have rows, and so do other rows of the
+        point itself, whose affinities are on the diagonal of P. So P is that of repeated rows, summed by point.
     metric, metric_params, method, recall, random_state
         As in `kullback.neighbors.nearest_neighbors`.
     n_neighbors : int >= 1, optional
-        Neighbours of a row, at most n_points - 1. The default is 3 * perplexity, as in van der Maaten (2014).
+        Neighbours of a row, at most n_points - 1. The default is 3 * perplexity, as in van der Maaten (2014). With
+        masses, the default are neighbours that stand for so many rows.
     n_threads : int, optional
         Number of threads, by default all. The bits of the result do not depend on it.
 
@@ -86,15 +107,27 @@ def perplexity(
     >>> affinities.perplexity(load_digits().data, 30).row_perplexity[:3].round(6)
     array([30., 30., 30.])
     """
-    perplexity = _check_perplexity(perplexity, X)
+    m = check_masses(masses, "masses", count_points(X))
+    perplexity = check_perplexity(perplexity, X, m)
     threads = resolve_threads(n_threads)
-    graph = _find_graph(
-        X, _resolve_neighbors(n_neighbors, perplexity, X), metric=metric, metric_params=metric_params,
-        method=method, recall=recall, n_threads=threads, random_state=random_state,
-    )  # fmt: skip
-    warn_of_few_neighbors(graph, perplexity, n_neighbors=n_neighbors)
-    conditional, bandwidths = search_bandwidths(graph, perplexity, threads)
-    return join(conditional, graph, bandwidths, threads)
+    options: dict[str, Any] = {
+        "metric": metric, "metric_params": metric_params, "method": method, "recall": recall, "n_threads": threads,
+        "random_state": random_state,
+    }  # fmt: skip
+    if m is None:
+        graph = find_graph(X, resolve_neighbors(n_neighbors, perplexity, X), **options)
+        warn_of_few_neighbors(graph, perplexity, n_neighbors=n_neighbors)
+        conditional, bandwidths = search_bandwidths(graph, perplexity, threads)
+        return join(conditional, graph, bandwidths, threads)
+    if n_neighbors is None:
+        graph = search_rows(lambda k: find_graph(X, k, **options), 3 * perplexity, m)
+    else:
+        graph = find_graph(X, check_integer(n_neighbors, "n_neighbors", low=1), **options)
+    rows = count_rows(graph, m, 3 * perplexity if n_neighbors is None else math.inf)
+    conditional, bandwidths = search_bandwidths(rows.graph, perplexity, threads, rows.masses)
+    joint = join_rows(conditional, graph, bandwidths, rows, m, threads)
+    warn_of_few_rows(joint, rows, perplexity, m)
+    return joint
 
 
 def multiscale(
@@ -136,10 +169,10 @@ def multiscale(
     """
     if isinstance(perplexities, str) or not np.iterable(perplexities) or not len(list(perplexities)):
         raise TypeError(f"perplexities must be a sequence of numbers, got {perplexities!r}")
-    scales = [_check_perplexity(value, X) for value in perplexities]
+    scales = [check_perplexity(value, X) for value in perplexities]
     threads = resolve_threads(n_threads)
-    graph = _find_graph(
-        X, _resolve_neighbors(n_neighbors, max(scales), X), metric=metric, metric_params=metric_params,
+    graph = find_graph(
+        X, resolve_neighbors(n_neighbors, max(scales), X), metric=metric, metric_params=metric_params,
         method=method, recall=recall, n_threads=threads, random_state=random_state,
     )  # fmt: skip
     warn_of_few_neighbors(graph, max(scales), n_neighbors=n_neighbors, name="the largest of perplexities")
@@ -189,7 +222,7 @@ def uniform(
     15
     """
     threads = resolve_threads(n_threads)
-    graph = _find_graph(
+    graph = find_graph(
         X, check_integer(n_neighbors, "n_neighbors", low=1), metric=metric, metric_params=metric_params,
         method=method, recall=recall, n_threads=threads, random_state=random_state,
     )  # fmt: skip
@@ -237,7 +270,7 @@ def fixed_sigma(
     """
     sigma = check_real(sigma, "sigma", low=0, open_low=True)
     threads = resolve_threads(n_threads)
-    graph = _find_graph(
+    graph = find_graph(
         X, check_integer(n_neighbors, "n_neighbors", low=1), metric=metric, metric_params=metric_params,
         method=method, recall=recall, n_threads=threads, random_state=random_state,
     )  # fmt: skip
@@ -355,42 +388,3 @@ def supervise(affinities: Any, labels: npt.ArrayLike, strength: float = 0.5, *, 
         raise ValueError("labels must leave some neighbours of the same class at strength 1, got none")
     P.data /= P.data.dtype.type(total)
     return Affinities(P, old.neighbors, old.bandwidths, old.row_perplexity, old.recall)
-
-
-def _check_perplexity(value: Any, X: Any) -> float:
-    """Return a perplexity that is below the number of points."""
-    perplexity = check_real(value, "perplexity", low=1)
-    n_points = _count_points(X)
-    if n_points >= 2 and perplexity >= n_points:
-        raise ValueError(f"perplexity must be less than n_points = {n_points}, got {perplexity:g}")
-    return perplexity
-
-
-def _count_points(X: Any) -> int:
-    """Return how many points there are, or 0 if X is no data at all and will be refused."""
-    if isinstance(X, Graph):
-        return max(0, np.size(X.row_starts) - 1)
-    first = X[0] if isinstance(X, tuple) and len(X) == 2 else X
-    shape = first.shape if hasattr(first, "shape") else np.shape(first)
-    return int(shape[0]) if len(shape) else 0
-
-
-def _resolve_neighbors(n_neighbors: int | None, perplexity: float, X: Any) -> int:
-    """Return how many neighbours of a row to use: three times the perplexity unless a number is given."""
-    if n_neighbors is not None:
-        return check_integer(n_neighbors, "n_neighbors", low=1)
-    return max(1, math.floor(min(3 * perplexity, max(1, _count_points(X)))))
-
-
-def _find_graph(X: Any, k: int, **options: Any) -> Graph:
-    """Return the graph of the k nearest neighbours: searched for, or cut out of a graph that is given."""
-    if not isinstance(X, Graph):
-        return neighbor_graph(X, k, **options)
-    check_recall(options["recall"])
-    graph = Graph(*check_graph(*X, "X"), recall=X.recall)
-    counts = np.diff(graph.row_starts)
-    if counts.max() <= k:  # what is returned does not change with what was given
-        return Graph(graph.columns.copy(), graph.distances.copy(), graph.row_starts.copy(), recall=X.recall)
-    keep = np.arange(len(graph.columns)) - np.repeat(graph.row_starts[:-1], counts) < k  # rows are sorted by distance
-    starts = np.concatenate([[0], np.cumsum(np.minimum(counts, k), dtype=np.int64)])
-    return Graph(graph.columns[keep], graph.distances[keep], starts, recall=X.recall)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .._arrays import FloatArray, aligned_empty
 from .._kernels import repulsion_barnes_hut, tree, z_order
 from .._threads import useful_threads
+from .masses import empty_without, self_terms
 
 SORTED_PER_THREAD = 8192
 """Points that are worth a thread of the bounding box or of the sort, which has eight barriers."""
@@ -19,7 +20,7 @@ WIDEST_SINGLE = 1e9
 """Extent of a map above which float32 positions are summed in float64, because cubes of distances would overflow."""
 
 LEAST_MEAN_SUM = {4: 1e-3, 8: 1e-8}
-"""Z / n below which Z is summed without the self terms, by the bytes of a number: their rounding is 1e-4 of it."""
+"""Z / n below which Z is summed without the n self terms, by the bytes of a number: their rounding is 1e-4 of it."""
 
 VANISHED = {False: 1e-7, True: 1e-17}
 """Share of the force at the nearest points which that of all points beyond the kernel's reach may have, by whether the
@@ -50,13 +51,6 @@ class ZOrder:
             self.bounds, self.n_threads,
         )  # fmt: skip
         return self.order
-
-
-def inverse_order(order: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Return the inverse of a permutation."""
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order), dtype=order.dtype)
-    return rank
 
 
 class Tree(NamedTuple):
@@ -106,6 +100,8 @@ class Criterion(NamedTuple):
     """Distance at which the kernel has vanished. Tails of dof <= 1 never do."""
     careful: bool
     """Whether self terms are left out of the sum of w, and not subtracted in the end."""
+    self_terms: float
+    """Their sum: see `kullback.tsne.masses.self_terms`."""
 
 
 class BarnesHutRepulsion:
@@ -118,7 +114,6 @@ class BarnesHutRepulsion:
         n_points, n_components = shape
         most_cells = tree.most_cells(n_points, n_threads)
         self.theta, self.dof, self.n_threads = theta, dof, n_threads
-        self.least_sum = LEAST_MEAN_SUM[np.dtype(dtype).itemsize] * n_points
         self.wide: BarnesHutRepulsion | None = None
         self.z_order = ZOrder(shape, dtype, n_threads)
         self.stack = np.empty((n_threads, 2 * tree.STACK_SIZE + 2), np.int64)
@@ -141,39 +136,43 @@ class BarnesHutRepulsion:
             sums=np.empty(tree.TOP_CELLS),
         )
 
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
+    def __call__(self, positions: FloatArray, forces_out: FloatArray, masses: FloatArray | None = None) -> float:
         """Write the forces and return Z; see `Repulsion`."""
-        points = self.z_order
+        points, given = self.z_order, empty_without(masses, positions.dtype)
         points(positions)
         low, high = points.bounds[0].reshape(2, -1)
         if positions.dtype == np.float32 and (high - low).max() > WIDEST_SINGLE:
-            return self._repel_wide(positions, forces_out)
+            return self._repel_wide(positions, forces_out, masses)
         n_subtrees = tree.build_tree(
-            points, points.columns, self.theta, self.dof, self.stack, self.tree, self.n_threads
+            points, points.columns, given, self.theta, self.dof, self.stack, self.tree, self.n_threads
         )
-        reach = reach_of(points.columns[:, : len(positions)], self.dof, VANISHED[self.theta == 0])
-        criterion = Criterion(self.theta, self.dof, reach, self.dof != 1)
-        sum_q = self._walk(n_subtrees, criterion, forces_out)
-        if not criterion.careful and sum_q < self.least_sum:
-            sum_q = self._walk(n_subtrees, criterion._replace(careful=True), forces_out)
+        if len(given):  # in Z-order, with as many more as a leaf has
+            given = np.append(given[points.order], np.ones(tree.LEAF_SIZE, given.dtype))
+        own = self_terms(masses, len(positions))
+        reach = reach_of(points.columns[:, : len(positions)], given, self.dof, VANISHED[self.theta == 0])
+        criterion = Criterion(self.theta, self.dof, reach, self.dof != 1, own)
+        sum_q = self._walk(n_subtrees, given, criterion, forces_out)
+        if not criterion.careful and sum_q < LEAST_MEAN_SUM[positions.itemsize] * own:
+            sum_q = self._walk(n_subtrees, given, criterion._replace(careful=True), forces_out)
         return sum_q
 
-    def _repel_wide(self, positions: FloatArray, forces_out: FloatArray) -> float:
+    def _repel_wide(self, positions: FloatArray, forces_out: FloatArray, masses: FloatArray | None) -> float:
         """Do the same in float64."""
         if self.wide is None:
             self.wide = BarnesHutRepulsion(positions.shape, np.float64, self.theta, self.dof, self.n_threads)
         forces = np.empty(positions.shape)
-        sum_q = self.wide(positions.astype(np.float64), forces)
+        sum_q = self.wide(positions.astype(np.float64), forces, masses)
         forces_out[:] = forces
         return sum_q
 
-    def _walk(self, n_subtrees: int, criterion: Criterion, forces_out: FloatArray) -> float:
+    def _walk(self, n_subtrees: int, masses: FloatArray, criterion: Criterion, forces_out: FloatArray) -> float:
         """Walk through the tree, with as much room for the sources that targets keep as it takes."""
         points = self.z_order
         while True:
             sum_q = repulsion_barnes_hut.accumulate_repulsion(
-                points.columns, points.order, self.tree, n_subtrees, criterion, self.scratch, forces_out, self.n_threads
-            )
+                points.columns, points.order, self.tree, n_subtrees, masses, criterion, self.scratch, forces_out,
+                self.n_threads,
+            )  # fmt: skip
             if sum_q != -inf:
                 return sum_q
             n_threads, n_rows, n_kept = self.scratch.kept.shape
@@ -183,20 +182,27 @@ class BarnesHutRepulsion:
             )
 
 
-def reach_of(columns: FloatArray, dof: float, vanished: float) -> float:
+def reach_of(columns: FloatArray, masses: FloatArray, dof: float, vanished: float) -> float:
     """Return the distance beyond which all forces together are but a share of one that two points do exert.
 
     The points are in Z-order, a row a component. Those that follow each other are near each other, so the largest force
-    between two of these is nearly the largest of all. In logarithms no force underflows.
+    between two of these is nearly the largest of all. In logarithms no force underflows. Without masses, which may be
+    empty, each is 1.
     """
     if dof <= 1:
         return inf
+    n_points = columns.shape[1]
     squares = np.sum(np.diff(columns.astype(np.float64), axis=1) ** 2, axis=0)
-    squares = squares[squares > 0]
-    if not len(squares):
+    apart = squares > 0
+    if not apart.any():
         return inf
-    largest = float(np.max(0.5 * np.log(squares) - (dof + 1) * np.log1p(squares / dof)))
-    least = largest + log(vanished) - 2 * log(columns.shape[1])
+    squares, total = squares[apart], n_points
+    forces = 0.5 * np.log(squares) - (dof + 1) * np.log1p(squares / dof)
+    if len(masses):
+        logarithms = np.log(masses[:n_points].astype(np.float64))
+        forces += (logarithms[1:] + logarithms[:-1])[apart]
+        total = float(masses[:n_points].sum(dtype=np.float64))
+    least = float(np.max(forces)) + log(vanished) - 2 * log(total)
     low, high = 0.0, 100.0  # logarithms of distances; below 1, forces grow with the distance
     for _ in range(50):
         middle = (low + high) / 2

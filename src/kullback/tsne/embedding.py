@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from .._arrays import FloatArray
-from .._checks.data import check_positions
+from .._checks.data import check_masses, check_positions
 from .._checks.graphs import check_affinities
 from .._checks.scalars import check_callback, check_dof, check_integer, check_real, check_tolerance
 from .._interrupts import note_interrupts
@@ -24,19 +24,19 @@ from .._states import load_state, save_state
 from .._threads import ProcessLock, in_turn, resolve_threads, running_alone, useful_threads
 from ..divergence import Decomposition
 from .affinities import Affinities
-from .barnes_hut import ZOrder, inverse_order
+from .barnes_hut import ZOrder
 from .gradient import entropy_of, loss_of
+from .masses import mean_row, norm_of_rows, self_terms, total_mass
+from .permutations import inverse, permute
 from .progress import progress_bar
 from .rates import DESCENT_POINTS_PER_THREAD, Rates
 from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, get_grid, make_repulsion, set_grid
-from .saved_embedding import LossRecord, SavedEmbedding, pack, unpack
+from .saved_embedding import LOSS_DTYPE, LossRecord, SavedEmbedding, pack, unpack
 from .schedules import CLASSIC_GAINS, Schedule, Schedules
 from .state import State
 from .stop_rules import CHECK_EVERY, StopRules
 
 __all__ = ["CHECK_EVERY", "Embedding", "Schedule", "State"]
-
-LOSS_DTYPE = np.dtype([("iteration", np.int64), ("entropy", float), ("cross_entropy", float), ("kl_divergence", float)])
 
 
 class Embedding:
@@ -52,6 +52,9 @@ class Embedding:
     init : array-like of shape (n_points, n_components)
         Positions at which the descent starts. They are copied. float32 stays float32, and anything else is taken as
         float64; the descent runs in that precision.
+    masses : array-like of shape (n_points,), optional
+        How many rows each point stands for, as in `kullback.gradient.repulsive_forces`. A point moves like one of its
+        rows, so integers give the descent of repeated rows. The total mass takes the place of n_points.
     method, theta, tolerance, dof, n_threads
         As in `kullback.gradient.repulsive_forces`.
 
@@ -94,6 +97,7 @@ class Embedding:
         P: Any,
         init: npt.ArrayLike,
         *,
+        masses: npt.ArrayLike | None = None,
         method: str = "auto",
         theta: float = 0.5,
         tolerance: float | None = None,
@@ -113,25 +117,23 @@ class Embedding:
         self._lock, self._is_running = ProcessLock(), False
         self._repulsion = make_repulsion(start.shape, start.dtype, n_threads=self._n_threads, **self._options)
         P = P.P if isinstance(P, Affinities) else P
-        self._affinities = check_affinities(P, "P", n_points, start.dtype, copy=True, symmetric=True)
-        self._entropy = entropy_of(self._affinities[0])
+        self._masses = m = check_masses(masses, "masses", n_points)
+        self._affinities = check_affinities(P, "P", n_points, start.dtype, copy=True, symmetric=True, masses=m)
+        self._entropy = entropy_of(self._affinities, m)
         self._order = np.arange(n_points, dtype=np.int32)
         # The points of a small map are all near each other in memory, whatever their order.
         sorts = n_points > EXACT_POINTS and n_components <= 3
         self._z_order = ZOrder(start.shape, start.dtype, self._n_threads) if sorts else None
         self._positions = start.copy()
-        self._velocity = np.zeros_like(start)
-        self._gains = np.ones_like(start)
+        self._velocity, self._gains = np.zeros_like(start), np.ones_like(start)
         self._centre = np.zeros(n_components)
-        self._attraction = np.empty_like(start)
-        self._repelled = np.empty_like(start)
+        self._attraction, self._repelled = np.empty_like(start), np.empty_like(start)
         self._rates = Rates()
         self._block_sums = np.empty((-(-n_points // descent.BLOCK_POINTS), n_components + 1))
         self._row_sums = np.empty(-(-n_points // attraction.BLOCK_ROWS))
         self._loss: list[LossRecord] = []
         self._loss_is_current = False  # whether the last record is the loss at the present positions
-        self.n_iter = 0
-        self.stop_reason = ""
+        self.n_iter, self.stop_reason = 0, ""
 
     @property
     @in_turn
@@ -190,8 +192,8 @@ class Embedding:
         max_step : float > 0, default 5
             Largest distance that a point moves in one iteration, in units of the map.
         gains : pair of float, default (0.2, 0.8)
-            The learning rate of each coordinate is multiplied by a gain, which begins at 1. It grows by the first
-            number where a step goes on downhill, and is multiplied by the second one where it does not.
+            The learning rate of a coordinate has a factor, at first 1, which grows by the first number where a step
+            goes on downhill, and is multiplied by the second one where it does not.
         tol : float > 0, optional
             Stop when the descent has been at rest for 50 iterations. It is at rest if the KL divergence of the true P
             fell by less than this share of itself during the last 50 iterations, and the gradient did not grow.
@@ -227,18 +229,18 @@ class Embedding:
         Ctrl-C ends the call after the iteration that is running, with ``stop_reason = "interrupt"``. A second Ctrl-C
         raises KeyboardInterrupt. Both hold in the main thread only.
 
-        The KL divergence of a small map is flat although the descent is not at rest. As long as all points are at
-        about one place, Z is about n (n - 1), and the gradient is near 0; the more points there are, the smaller it
-        is. Therefore neither ``tol`` nor ``min_grad_norm`` ends a descent before Z has fallen by a tenth. While a map
-        leaves a saddle, its gradient grows, and ``tol`` does not end the descent.
+        The KL divergence of a small map is flat, although it is not at rest. So neither ``tol`` nor ``min_grad_norm``
+        ends a descent before Z has fallen by a tenth of n (n - 1), nor ``tol`` while the gradient grows.
 
         One iteration takes O(nnz(P)) time, and the time of `kullback.gradient.repulsive_forces`.
         """
         n_iter = check_integer(n_iter, "n_iter", low=0)
-        schedules = Schedules(self.n_points, exaggeration, learning_rate, momentum, max_step, gains)
+        n_rows = total_mass(self._masses, self.n_points)
+        schedules = Schedules(n_rows, exaggeration, learning_rate, momentum, max_step, gains)
         check_callback(callback, "callback")
         callback_every = check_integer(callback_every, "callback_every", low=1)
-        rules = StopRules(self.n_points, tol, n_iter_without_progress, min_grad_norm)
+        n_pairs = n_rows**2 - self_terms(self._masses, self.n_points)
+        rules = StopRules(n_pairs, tol, n_iter_without_progress, min_grad_norm)
         phase = "" if callable(exaggeration) or exaggeration == 1 else f", exaggeration {exaggeration:g}"
         with (running_alone(self, "optimize"), note_interrupts() as interrupted,
               progress_bar(n_iter, f"t-SNE{phase}", "it", show=progress) as bar):  # fmt: skip
@@ -271,14 +273,12 @@ class Embedding:
         """Write P, the positions and the state of the descent to a file.
 
         The file is an npz without pickles. It appears under its name only when it is complete. A descent that `load`
-        resumes gives the same bits as one that was never interrupted. A rule that stops the descent, such as
-        ``tol``, starts to count anew at the next call of `optimize`, as it always does.
+        resumes gives the same bits as one that was never interrupted.
 
         Parameters
         ----------
         path : str or path-like
-            Name of the file. In float32 it takes about 8 bytes for each non-zero element of P, and 12 for each
-            coordinate.
+            Name of the file. In float32, an element of P takes about 8 bytes, and a coordinate 12.
         """
         state = pack(self._to_saved())
         save_state(path, state.pop("header"), state, compress=False)
@@ -318,12 +318,12 @@ class Embedding:
     @in_turn
     def _to_saved(self) -> SavedEmbedding:
         """Return everything in the order of the user's points."""
-        rank = inverse_order(self._order)
-        values, columns, row_starts = self._permute(rank, self._order)
+        rank = inverse(self._order)
+        values, columns, row_starts = permute(self._affinities, rank, self._order, self._n_threads)
         return SavedEmbedding(
             self._options, self.n_iter, self.stop_reason, values, columns, row_starts, self._order,
             self._positions[rank], self._velocity[rank], self._gains[rank], self._centre.copy(), self._rates,
-            get_grid(self._repulsion), self._loss.copy(),
+            get_grid(self._repulsion), self._loss.copy(), None if self._masses is None else self._masses[rank],
         )  # fmt: skip
 
     @classmethod
@@ -331,11 +331,11 @@ class Embedding:
         """Return an embedding that goes on where the saved one was."""
         n_points, order = len(saved.positions), saved.order
         P = sparse.csr_array((saved.values, saved.columns, saved.row_starts), shape=(n_points, n_points))
-        embedding = cls(P, saved.positions, n_threads=n_threads, **saved.options)
-        embedding._affinities = embedding._permute(order, inverse_order(order))
-        embedding._order = order
+        embedding = cls(P, saved.positions, masses=saved.masses, n_threads=n_threads, **saved.options)
+        embedding._affinities = permute(embedding._affinities, order, inverse(order), embedding._n_threads)
+        embedding._order, masses, embedding._gains = order, embedding._masses, saved.gains[order]
         embedding._positions, embedding._velocity = saved.positions[order], saved.velocity[order]
-        embedding._gains = saved.gains[order]
+        embedding._masses = None if masses is None else masses[order]
         embedding._centre, embedding._rates = saved.centre, saved.rates
         set_grid(embedding._repulsion, saved.grid)
         embedding._loss = saved.loss
@@ -349,7 +349,9 @@ class Embedding:
         attraction.accumulate_attraction(
             *self._affinities, self._positions, self._dof, self._attraction, self._n_threads
         )
-        sum_q = self._repulsion(self._positions, self._repelled)
+        if self._masses is not None:  # the step of a point is that of one of its rows
+            self._attraction /= self._masses[:, None].astype(self._attraction.dtype)
+        sum_q = self._repulsion(self._positions, self._repelled, self._masses)
         if not sum_q > 0:
             raise ArithmeticError(
                 f"the points are so far apart that Z = {sum_q} is all rounding after {self.n_iter} iterations;"
@@ -365,7 +367,10 @@ class Embedding:
             self._centre, self._block_sums, self._n_descent_threads,
         )  # fmt: skip
         self._rates, self.n_iter = rates, self.n_iter + 1
-        return norm
+        if self._masses is None:
+            return norm
+        self._centre[:] = mean_row(self._positions, self._masses)
+        return norm_of_rows(self._attraction, self._repelled, rates.exaggeration, rates.inverse_sum_q, self._masses)
 
     @in_turn
     def _record_loss(self, sum_q: float) -> Decomposition:
@@ -389,14 +394,7 @@ class Embedding:
         if self._z_order is None:
             return
         order = self._z_order(self._positions)
-        self._affinities = self._permute(order, inverse_order(order))
+        self._affinities = permute(self._affinities, order, inverse(order), self._n_threads)
         self._order = self._order[order]
-        for name in ("_positions", "_velocity", "_gains"):
+        for name in ("_positions", "_velocity", "_gains", *(("_masses",) if self._masses is not None else ())):
             setattr(self, name, getattr(self, name)[order])
-
-    def _permute(self, order: npt.NDArray[np.int32], rank: npt.NDArray[np.int32]) -> Any:
-        """Return P with its rows and columns in another order. ``rank`` is the inverse of ``order``."""
-        values, columns, row_starts = self._affinities
-        permuted = np.empty_like(values), np.empty_like(columns), np.empty_like(row_starts)
-        attraction.permute_rows(*self._affinities, order, rank, *permuted, self._n_threads)
-        return permuted

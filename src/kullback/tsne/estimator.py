@@ -17,10 +17,11 @@ from sklearn.utils.validation import validate_data
 
 from .._arrays import FloatArray
 from .._checks.arrays import refuse_masked
-from .._checks.data import float_types, shares_memory
+from .._checks.data import check_masses, float_types, shares_memory
 from .._recall import TARGET, Recall
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
+from .affinity_graphs import search_graph
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
 from .joint import warn_of_copies
 from .neighbors import NeighborIndex
@@ -210,7 +211,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         self.dof = dof
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: object = None) -> TSNE:
+    def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> TSNE:
         """Embed the rows of X.
 
         Parameters
@@ -219,6 +220,9 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
             Data. With ``metric="precomputed"``: distances of shape (n_samples, n_samples).
         y : ignored
             Present for scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,), optional
+            How many rows each row stands for: numbers in [1e-9, 1e9], by default 1. Integers give the map of repeated
+            rows, whose perplexity counts all rows (docs/tsne.md).
 
         Returns
         -------
@@ -230,15 +234,15 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         ValueError, TypeError
             If data are not finite, have fewer than 2 rows, or a parameter is out of its range.
         """
-        self.fit_transform(X)
+        self.fit_transform(X, sample_weight=sample_weight)
         return self
 
-    def fit_transform(self, X: Any, y: object = None) -> FloatArray:
+    def fit_transform(self, X: Any, y: object = None, sample_weight: Any = None) -> FloatArray:
         """Embed the rows of X and return the embedding.
 
         Parameters
         ----------
-        X, y
+        X, y, sample_weight
             As in `fit`.
 
         Returns
@@ -247,7 +251,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
             A copy of ``embedding_``, which is the caller's to change.
         """
         with fitted_at_once(self) as model:
-            model._fit(X)
+            model._fit(X, sample_weight)
         if model.stop_reason_ == "interrupt":
             warnings.warn(
                 f"interrupted after {model.n_iter_} of {model.max_iter} iterations; embedding_ is the map so far",
@@ -257,30 +261,34 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         positions: FloatArray = model.embedding_.copy()
         return positions
 
-    def _fit(self, X: Any) -> None:
+    def _fit(self, X: Any, sample_weight: Any) -> None:
         """Embed the rows of X, and set all attributes at the end."""
         n_threads = check_parameters(self)
         given, X = X, self._check_rows(X, reset=True)
         # Distances are not looked at again once there is a map.
         copy = self.metric != "precomputed" and shares_memory(X, given)
         n_samples = X.shape[0]
-        init = check_points(self, n_samples)
+        masses = check_masses(sample_weight, "sample_weight", n_samples)
+        init = check_points(self, n_samples, masses)
         random_state = check_random_state(self.random_state)
 
         clock = [time.perf_counter()]
-        n_neighbors = n_samples - 1 if self.method == "exact" else max(1, int(min(3 * self.perplexity, n_samples - 1)))
         index = NeighborIndex(
             X, metric=self.metric, metric_params=self.metric_params, recall=self.recall, random_state=random_state,
             copy=copy,
         )  # fmt: skip
-        graph = index.graph(n_neighbors, n_threads=n_threads)
+        n_neighbors = n_samples - 1 if self.method == "exact" else None
+        graph = search_graph(index, self.perplexity, n_neighbors, masses, n_threads)
         warn_of_copies(graph)
         clock.append(time.perf_counter())
-        joint = affinities.perplexity(graph, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
+        joint = affinities.perplexity(
+            graph, self.perplexity, masses=masses, n_neighbors=n_neighbors, n_threads=n_threads
+        )
         clock.append(time.perf_counter())
         embedding = Embedding(
             joint,
             self._initialise(X, init, joint, random_state),
+            masses=masses,
             method=self.method,
             theta=self.angle,
             dof=self.dof,
@@ -294,6 +302,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         loss = embedding.loss.view(np.recarray)
         self._keep_map(
             index,
+            masses=masses,
             affinities_=joint,
             embedding_=embedding.positions,
             n_iter_=embedding.n_iter,
@@ -335,6 +344,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         audits = model._audits  # before fit this is an AttributeError, as for any other fitted attribute
         if audits.get(name) is None:
             n_threads = resolve_threads(model.n_jobs, name="n_jobs")
+            options["masses"] = model._map.masses
             audits[name] = measure(model.affinities_.P, model.embedding_, n_threads=n_threads, **options)
         return audits[name]
 

@@ -15,6 +15,7 @@ from scipy import fft
 from .._arrays import FloatArray
 from .._kernels import repulsion_fft
 from .._threads import SPARE_BYTES, startable_threads, useful_threads
+from .masses import self_terms, total_mass
 
 NODES_PER_WORKER = 2**20
 """Grid nodes that are worth a thread of SciPy. Its threads compete with those of OpenMP, which spin meanwhile."""
@@ -25,6 +26,11 @@ MOST_NODES = 2**24
 SELF_FORCE = {4: (3.3e-3, 3.5), 6: (5.5e-4, 6.2)}
 """Error of the force of a point on itself, which should be 0, at a spacing of 0.276, and the power of the spacing with
 which it grows, by the order of the splines (devel/gradient.md). The error of Z / n is half of it."""
+
+
+UNSEEN_ROWS = 8
+"""Mass up to which a point is taken to act on itself like one row. So masses and a few repeated rows, which the FFT
+does not know of, are summed by the same engine."""
 
 
 class Spline(NamedTuple):
@@ -70,38 +76,55 @@ class FFTRepulsion:
         # Whether the grid is that of another call. Then it is used only if a new one would be the same.
         self.borrowed = False
 
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
+    def __call__(self, positions: FloatArray, forces_out: FloatArray, masses: FloatArray | None = None) -> float:
         """See `Repulsion`. Where the grid would not keep the error, another engine takes its place."""
         repulsion_fft.bound_positions(positions, self.bounds, self.n_threads)
         low, high = self.bounds[0].reshape(2, -1)
         if self.fall_back is not None and grid_nodes((high - low).tolist(), self.widest_spacing) > MOST_NODES:
-            return float(self.fall_back()(positions, forces_out))
-        potential = self.sum_potential(positions, low, high)
+            return float(self.fall_back()(positions, forces_out, masses))
+        potential = self.sum_potential(positions, low, high, masses)
         sum_q = repulsion_fft.gather_forces(
             self.slots, self.nodes, self.distances, self.spline, self.slope, self.spacing, potential, self.sums,
             forces_out, self.n_threads,
         )  # fmt: skip
-        sum_q += self.offset * float(len(positions)) ** 2
-        if self.fall_back is not None and not self._holds(sum_q, forces_out):
-            return float(self.fall_back()(positions, forces_out))
+        if masses is not None:  # sum_i m_i u(y_i) by the splines: charges times potential, summed over the nodes
+            sum_w = float(np.einsum("ijk,ijk->", self.grid, potential, dtype=np.float64))
+            sum_q = sum_w - self_terms(masses, len(positions))
+        sum_q += self.offset * total_mass(masses, len(positions)) ** 2
+        if self.fall_back is not None and not self._holds(sum_q, forces_out, masses):
+            return float(self.fall_back()(positions, forces_out, masses))
         return sum_q
 
-    def _holds(self, sum_q: float, forces: FloatArray) -> bool:
+    def _holds(self, sum_q: float, forces: FloatArray, masses: FloatArray | None) -> bool:
         """Return whether forces and Z are large beside what points of a thin map do to themselves on the grid."""
-        own = self_force(self.order, self.spacing, self.dof)
-        norm = sqrt(float(np.einsum("ij,ij->", forces, forces)))
-        least = own / self.error
-        return norm >= least * sqrt(len(forces)) and sum_q >= 0.5 * least * len(forces)
+        least = self_force(self.order, self.spacing, self.dof) / self.error
+        if masses is None:
+            norm = sqrt(float(np.einsum("ij,ij->", forces, forces)))
+            return norm >= least * sqrt(len(forces)) and sum_q >= 0.5 * least * len(forces)
+        m = np.asarray(masses, np.float64)
+        own = np.maximum(np.minimum(m, 1), m / UNSEEN_ROWS)  # the mass with which a point acts on its rows
+        wide = np.asarray(forces, np.float64)
+        norm = sqrt(float(np.einsum("i,ij,ij->", m, wide, wide)))
+        return norm >= least * sqrt(float(np.sum(m * own**2))) and sum_q >= 0.5 * least * float(np.sum(m * own))
 
-    def sum_potential(self, positions: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-        """Return sum_j (w(y - y_j) - offset) as coefficients of splines on a grid over the box that is given."""
+    def sum_potential(
+        self, positions: FloatArray, low: FloatArray, high: FloatArray, masses: FloatArray | None = None
+    ) -> FloatArray:
+        """Return sum_j m_j (w(y - y_j) - offset) as coefficients of splines on a grid over the box that is given."""
         kernel, n_threads = repulsion_fft, self.n_threads
         self._fit_grid((high - low).tolist())
         kernel.sort_points(
             positions, low, self.spacing, self.strides, self.counts, self.band_starts, self.slots, self.nodes,
             self.distances, n_threads,
         )  # fmt: skip
-        kernel.spread_charges(self.band_starts, self.nodes, self.distances, self.spline, self.grid, n_threads)
+        if masses is None:
+            kernel.spread_charges(self.band_starts, self.nodes, self.distances, self.spline, self.grid, n_threads)
+        else:
+            by_slot = np.empty(len(masses), self.dtype)
+            by_slot[self.slots] = masses
+            kernel.spread_masses(
+                self.band_starts, self.nodes, self.distances, by_slot, self.spline, self.grid, n_threads
+            )
         return self._convolve()
 
     def _fit_grid(self, spans: list[float]) -> None:

@@ -10,6 +10,9 @@ the loss is ``KL(P || Q) = H(P, Q) - H(P)``. Its gradient is the attraction minu
 
 t-SNE has dof = 1 (van der Maaten and Hinton 2008, section 3). Kobak et al. (2019) introduced the exponent of the tails.
 As long as P is fixed, so is H(P), and therefore KL and the cross-entropy have the same gradient.
+
+With ``masses``, a point stands for m rows at one position, and p_ij is the probability of all pairs of their rows.
+The loss is that of the rows, and the forces and the gradient are those on whole points: see docs/gradient.md.
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arrays import FloatArray
-from .._checks.data import check_positions
-from .._checks.graphs import check_affinities
-from .._checks.scalars import check_dof, check_integer, check_real, check_tolerance
+from .._checks.data import check_masses, check_positions
+from .._checks.graphs import SparseParts, check_affinities
+from .._checks.scalars import check_dof, check_integer, check_real
 from .._kernels import attraction
-from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
-from .repulsion import METHODS, POINTS_PER_THREAD, ExactRepulsion, repel_once
+from .forces import attractive_forces, repulsive_forces, threads_for
+from .masses import pairs_in_nats, row_pairs, times_masses
+from .repulsion import METHODS, ExactRepulsion
 
 __all__ = [
     "METHODS", "attractive_forces", "gradient_error", "point_kl", "repulsive_forces", "tsne_gradient", "tsne_loss",
@@ -42,124 +46,11 @@ BLOCK_PAIRS = 2**18
 """Pairs that `point_kl` works on at a time, so that their arrays stay in the cache."""
 
 
-def repulsive_forces(
-    Y: npt.ArrayLike,
-    *,
-    method: str = "auto",
-    theta: float = 0.5,
-    tolerance: float | None = None,
-    dof: float = 1.0,
-    n_threads: int | None = None,
-) -> tuple[FloatArray, float]:
-    """Return the repulsion on every point, before it is divided by Z, and Z.
-
-    Parameters
-    ----------
-    Y : array-like of shape (n_points, n_components)
-        Embedding. float32 stays float32, and anything else is taken as float64.
-    method : {"auto", "exact", "barnes_hut", "fft"}, default "auto"
-        ``"exact"`` takes O(n^2) time and works in any dimension. ``"barnes_hut"`` takes O(n log n). ``"fft"`` takes
-        O(n + g log g) for a grid of g nodes, which grows with the volume of the map; Barnes-Hut takes its place on maps
-        that are too wide or too thin for a grid. The last two work in one to three dimensions. ``"auto"`` is exact up
-        to 1,000 points. Above, it takes the method that a measured cost model predicts to be the fastest.
-    theta : float in [0, 1], default 0.5
-        Accuracy. In Barnes-Hut it is the largest radius of a cell that stands for its points, relative to the length on
-        which the kernel changes: ``sqrt(distance^2 + dof / 2)`` for dof up to 1. Values above 0.8 count as 0.8, and 0
-        gives the exact sum. The FFT takes a grid with the same error.
-    tolerance : float in (0, 1], optional
-        Largest relative error of the forces, ``||f - f_exact|| / ||f_exact||``, and of Z, which replaces theta. Up to
-        1,000 points the sum is exact, whatever the method. Above, the engine is set for the tolerance, the forces at a
-        sample of points are compared with the exact ones, and where they err by more, a finer sum takes their place.
-    dof : float in [1e-6, 1e9], default 1
-        Degrees of freedom of the kernel. As they grow, it tends to ``exp(-|y_i - y_j|^2)``.
-    n_threads : int, optional
-        Number of threads, by default all. The bits of the result do not depend on it.
-
-    Returns
-    -------
-    forces : ndarray of shape (n_points, n_components), dtype of Y
-        ``sum_j w_ij^(1 + 1/dof) (y_i - y_j)``.
-    sum_q : float
-        Z, the sum of ``w_ij`` over ordered pairs i != j.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If positions are not finite, or an option is out of its range.
-
-    Notes
-    -----
-    The scratch memory of a call, up to some 100 MB, is kept for the next call with the same shape, dtype and options.
-    That call then takes three quarters of the time or less, and a quarter with an FFT. No bit depends on earlier calls.
-
-    References
-    ----------
-    van der Maaten (2014), "Accelerating t-SNE using tree-based algorithms", section 4, for Barnes-Hut;
-    Linderman et al. (2019), "Fast interpolation-based t-SNE", for the FFT.
-
-    Examples
-    --------
-    >>> from kullback.gradient import repulsive_forces
-    >>> forces, Z = repulsive_forces([[0.0, 0.0], [1.0, 0.0]])
-    >>> forces.tolist(), Z
-    ([[-0.25, 0.0], [0.25, 0.0]], 1.0)
-    """
-    positions = check_positions(Y, "Y")
-    forces = np.empty_like(positions)
-    sum_q = repel_once(
-        positions,
-        forces,
-        method=method,
-        theta=check_real(theta, "theta", low=0, high=1),
-        tolerance=check_tolerance(tolerance),
-        dof=check_dof(dof),
-        n_threads=resolve_threads(n_threads),
-    )
-    return forces, sum_q
-
-
-def attractive_forces(P: Any, Y: npt.ArrayLike, *, dof: float = 1.0, n_threads: int | None = None) -> FloatArray:
-    """Return the attraction on every point, ``sum_j p_ij w_ij^(1/dof) (y_i - y_j)``.
-
-    Parameters
-    ----------
-    P : sparse matrix, sparse array or array-like of shape (n_points, n_points)
-        Joint probabilities: non-negative, with an empty diagonal and a sum of 1.
-    Y : array-like of shape (n_points, n_components)
-        Embedding. float32 stays float32, and anything else is taken as float64.
-    dof : float in [1e-6, 1e9], default 1
-        Degrees of freedom of the kernel. As they grow, it tends to ``exp(-|y_i - y_j|^2)``.
-    n_threads : int, optional
-        Number of threads, by default all. The bits of the result do not depend on it.
-
-    Returns
-    -------
-    ndarray of shape (n_points, n_components), dtype of Y
-        The forces. They take O(nnz(P)) time.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If P is not a joint distribution over the points of Y, or positions are not finite.
-
-    Examples
-    --------
-    >>> from kullback.gradient import attractive_forces
-    >>> attractive_forces([[0, 0.5], [0.5, 0]], [[0.0, 0.0], [1.0, 0.0]]).tolist()
-    [[-0.25, 0.0], [0.25, 0.0]]
-    """
-    positions = check_positions(Y, "Y")
-    parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
-    dof = check_dof(dof)
-    forces = np.empty_like(positions)
-    attraction.accumulate_attraction(*parts, positions, dof, forces, _threads_for(positions, n_threads))
-    return forces
-
-
 def tsne_gradient(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -175,7 +66,7 @@ def tsne_gradient(
         Joint probabilities: symmetric, non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding. float32 stays float32, and anything else is taken as float64.
-    method, theta, tolerance, dof, n_threads
+    masses, method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`.
     exaggeration : float > 0, default 1
         Factor on the attraction.
@@ -199,23 +90,20 @@ def tsne_gradient(
     """
     exaggeration = check_real(exaggeration, "exaggeration", low=0, open_low=True)
     positions = check_positions(Y, "Y")
-    parts = check_affinities(P, "P", len(positions), positions.dtype, symmetric=True)
+    m = check_masses(masses, "masses", len(positions))
+    parts = check_affinities(P, "P", len(positions), positions.dtype, symmetric=True, masses=m)
     options: dict[str, Any] = {
-        "method": method, "theta": theta, "tolerance": tolerance, "dof": check_dof(dof), "n_threads": n_threads
+        "masses": m, "method": method, "theta": theta, "tolerance": tolerance, "dof": check_dof(dof),
+        "n_threads": n_threads,
     }  # fmt: skip
     forces, sum_q = repulsive_forces(positions, **options)
     if positions.dtype == np.float32 and sum_q < LEAST_SINGLE_SUM:
         return tsne_gradient(P, positions.astype(np.float64), exaggeration=exaggeration, **options).astype(np.float32)
     _check_sum(sum_q, dof)
-    attracted, threads = np.empty_like(positions), _threads_for(positions, n_threads)
+    attracted, threads = np.empty_like(positions), threads_for(positions, n_threads)
     attraction.accumulate_attraction(*parts, positions, options["dof"], attracted, threads)
     gradient: FloatArray = 4 * (exaggeration * attracted - forces / sum_q)
     return gradient
-
-
-def _threads_for(positions: FloatArray, n_threads: int | None) -> int:
-    """Return how many threads have enough points to be worth waiting for."""
-    return useful_threads(resolve_threads(n_threads), len(positions), POINTS_PER_THREAD)
 
 
 def _check_sum(sum_q: float, dof: float) -> None:
@@ -225,17 +113,19 @@ def _check_sum(sum_q: float, dof: float) -> None:
         raise ValueError(f"Y must have {near}, got Z = {sum_q} at dof = {dof:g}")
 
 
-def entropy_of(values: FloatArray) -> float:
-    """Return - sum p log p in nats, to which p = 0 contributes 0."""
-    nonzero = np.asarray(values, dtype=np.float64)
+def entropy_of(parts: SparseParts, masses: FloatArray | None = None) -> float:
+    """Return - sum p log p in nats, to which p = 0 contributes 0. With masses, p is that of a pair of rows."""
+    nonzero = np.asarray(parts[0], dtype=np.float64)
     nonzero = nonzero[nonzero > 0]
-    return float(-np.sum(nonzero * np.log(nonzero)))
+    entropy = float(-np.sum(nonzero * np.log(nonzero)))
+    return entropy if masses is None else entropy + pairs_in_nats(parts, masses)
 
 
 def tsne_loss(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -251,7 +141,7 @@ def tsne_loss(
         Joint probabilities: non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding.
-    method, theta, tolerance, dof, n_threads
+    masses, method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`. They decide how Z is summed.
     exact : bool, default False
         Whether to sum Z over all pairs in float64, in O(n^2) time, whatever ``method`` says, to compare embeddings.
@@ -272,20 +162,22 @@ def tsne_loss(
     positions = check_positions(Y, "Y")
     if exact:
         positions, method = positions.astype(np.float64), "exact"
-    parts = check_affinities(P, "P", positions.shape[0], positions.dtype)
+    m = check_masses(masses, "masses", len(positions))
+    parts = check_affinities(P, "P", len(positions), positions.dtype, masses=m)
     _, sum_q = repulsive_forces(
-        positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
+        positions, masses=m, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
     )
     _check_sum(sum_q, dof)
     sums = np.empty(-(-positions.shape[0] // attraction.BLOCK_ROWS))
-    log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, _threads_for(positions, n_threads))
-    return loss_of(entropy_of(parts[0]), log_affinity, sum_q)
+    log_affinity = attraction.sum_log_affinity(*parts, positions, dof, sums, threads_for(positions, n_threads))
+    return loss_of(entropy_of(parts, m), log_affinity, sum_q)
 
 
 def point_kl(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -299,7 +191,7 @@ def point_kl(
 
     Parameters
     ----------
-    P, Y, method, theta, tolerance, dof, exact, n_threads
+    P, Y, masses, method, theta, tolerance, dof, exact, n_threads
         As in `tsne_loss`.
 
     Returns
@@ -316,10 +208,11 @@ def point_kl(
     array([0.072, 0.04 , 0.032])
     """
     positions = check_positions(Y, "Y").astype(np.float64)
-    values, columns, row_starts = check_affinities(P, "P", len(positions), np.float64)
+    m = check_masses(masses, "masses", len(positions))
+    values, columns, row_starts = check_affinities(P, "P", len(positions), np.float64, masses=m)
     _, sum_q = repulsive_forces(
-        positions if exact else Y, method="exact" if exact else method, theta=theta, tolerance=tolerance, dof=dof,
-        n_threads=n_threads,
+        positions if exact else Y, masses=m, method="exact" if exact else method, theta=theta, tolerance=tolerance,
+        dof=dof, n_threads=n_threads,
     )  # fmt: skip
     _check_sum(sum_q, dof)
     terms = np.empty_like(values)
@@ -329,6 +222,8 @@ def point_kl(
         p, difference = values[part], positions[rows[part]] - positions[columns[part]]
         log_w = -dof * np.log1p(np.einsum("ij,ij->i", difference, difference) / dof)
         log_p = np.log(p, out=np.zeros_like(p), where=p > 0)
+        if m is not None:
+            log_p -= np.log(row_pairs(rows[part], columns[part], m), out=np.zeros_like(p), where=p > 0)
         terms[part] = p * (log_p - log_w + np.log(sum_q))
     return np.asarray(np.bincount(rows, terms, minlength=len(positions)), dtype=np.float64)
 
@@ -343,6 +238,7 @@ def gradient_error(
     P: Any,
     Y: npt.ArrayLike,
     *,
+    masses: npt.ArrayLike | None = None,
     method: str = "auto",
     theta: float = 0.5,
     tolerance: float | None = None,
@@ -359,7 +255,7 @@ def gradient_error(
         Joint probabilities: symmetric, non-negative, with an empty diagonal and a sum of 1.
     Y : array-like of shape (n_points, n_components)
         Embedding.
-    method, theta, tolerance, dof, n_threads
+    masses, method, theta, tolerance, dof, n_threads
         As in `repulsive_forces`. They belong to the gradient that is audited.
     sample : int >= 1, default 1000
         Number of points whose gradient is compared with the exact one. The latter is summed over all pairs in float64,
@@ -383,18 +279,21 @@ def gradient_error(
     """
     positions = check_positions(Y, "Y")
     n_points = len(positions)
+    m = check_masses(masses, "masses", n_points)
     size = min(check_integer(sample, "sample", low=1), n_points)
     rows = np.sort(np.random.default_rng(rng).choice(n_points, size, replace=False))
     gradient = tsne_gradient(
-        P, positions, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
+        P, positions, masses=m, method=method, theta=theta, tolerance=tolerance, dof=dof, n_threads=n_threads
     )
     exact = positions.astype(np.float64)
-    engine = ExactRepulsion(exact.shape, np.float64, dof, _threads_for(exact, n_threads))
+    engine = ExactRepulsion(exact.shape, np.float64, dof, threads_for(exact, n_threads))
     forces = np.empty_like(exact[rows])
-    engine.repel(rows.astype(np.int32), exact, forces)
+    engine.repel(rows.astype(np.int32), exact, forces, m)
+    forces = times_masses(forces, None if m is None else m[rows])
     finer: dict[str, Any] = {"method": "exact"} if n_points <= EXACT_SUM_POINTS else {"tolerance": 1e-3}
-    _, sum_q = repulsive_forces(exact, dof=dof, n_threads=n_threads, **finer)
-    expected = 4 * (attractive_forces(P, exact, dof=dof, n_threads=n_threads)[rows] - forces / sum_q)
+    _, sum_q = repulsive_forces(exact, masses=m, dof=dof, n_threads=n_threads, **finer)
+    attracted = attractive_forces(P, exact, masses=m, dof=dof, n_threads=n_threads)
+    expected = 4 * (attracted[rows] - forces / sum_q)
     norm = float(np.linalg.norm(expected))
     error = float(np.linalg.norm(gradient[rows] - expected))
     return error / norm if norm > 0 else (0.0 if error == 0 else np.inf)

@@ -154,9 +154,13 @@ def spectral(P: Any, n_components: int = 2, *, random_state: Any = None) -> Floa
     (1797, 2)
     """
     n_components = check_integer(n_components, "n_components", low=1)
-    P = P.P if isinstance(P, Affinities) else P
+    any_masses = None
+    if isinstance(P, Affinities):  # those of points with masses have a diagonal
+        P, any_masses = P.P, np.full(P.n_points, np.inf)
     n_points = P.shape[0] if hasattr(P, "shape") else len(P)
-    values, columns, row_starts = check_affinities(P, "P", n_points, np.float64, copy=True, symmetric=True)
+    values, columns, row_starts = check_affinities(
+        P, "P", n_points, np.float64, copy=True, symmetric=True, masses=any_masses
+    )
     graph = sparse.csr_array((values, columns, row_starts), shape=(n_points, n_points))
     graph.eliminate_zeros()  # for SciPy a pair of weight 0 is an edge
     n_parts, part_of = sparse.csgraph.connected_components(graph, directed=False)

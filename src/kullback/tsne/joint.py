@@ -18,7 +18,9 @@ from .. import _kernels
 from .._arrays import FloatArray
 from .._recall import Recall
 from .._threads import useful_threads
+from .affinity_graphs import RowGraph
 from .graphs import Description, Graph
+from .masses import Masses, empty_without
 
 SMALLEST_DISTANCE, LARGEST_DISTANCE = 1e-150, 1e300
 """If the largest distance is outside of these, distances are scaled before bandwidths are searched.
@@ -34,6 +36,9 @@ PAIRS_PER_THREAD = 2**16
 COPIES_SHARE, COPIES_PER_NEIGHBOR = 0.1, 3
 """A map in which so many of the points, and so many times the neighbours of a point, have none but copies as
 neighbours is not worth much."""
+
+MOST_OWN_SHARE = 0.75
+"""Share of P between rows of one point above which a warning says that the perplexity is small beside the masses."""
 
 UNIFORM_BANDWIDTH = 1e308
 """The bandwidth that the kernel gives to a row that is uniform because it has too few neighbours."""
@@ -107,11 +112,30 @@ def join(conditional: FloatArray, graph: Graph, bandwidths: npt.NDArray[np.float
     return Affinities(P, as_csr(graph), bandwidths, row_perplexity(conditional, graph.row_starts), graph.recall)
 
 
-def row_perplexity(conditional: FloatArray, row_starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return the exponential of the entropy of each row, and 0 for an empty row."""
+def join_rows(
+    conditional: FloatArray, graph: Graph, bandwidths: npt.NDArray[np.float64], rows: RowGraph, masses: Masses,
+    n_threads: int,
+) -> Affinities:  # fmt: skip
+    """Return the affinities of points with masses: P = (m_i p_j|i + m_j p_i|j) / 2 sum m.
+
+    The conditional probabilities are in the order of ``rows``, and ``graph`` are the neighbours that were found.
+    """
+    starts = rows.graph.row_starts
+    weighed = conditional * np.repeat(masses, np.diff(starts)).astype(conditional.dtype)
+    P = symmetrize(weighed, rows.graph, n_threads)
+    return Affinities(P, as_csr(graph), bandwidths, row_perplexity(conditional, starts, rows.masses), graph.recall)
+
+
+def row_perplexity(
+    conditional: FloatArray, row_starts: npt.NDArray[np.int64], masses: FloatArray | None = None
+) -> npt.NDArray[np.float64]:
+    """Return the exponential of the entropy of each row, and 0 for an empty row. With masses, it counts rows."""
     p = conditional.astype(np.float64)
+    logarithms = np.log(p, out=np.zeros_like(p), where=p > 0)
+    if masses is not None:
+        logarithms -= np.log(masses.astype(np.float64))
     # One more element lets an empty last row start inside the array.
-    terms = np.concatenate([-p * np.log(p, out=np.zeros_like(p), where=p > 0), [0.0]])
+    terms = np.concatenate([-p * logarithms, [0.0]])
     counts = np.diff(row_starts)
     entropies = np.add.reduceat(terms, row_starts[:-1])
     return np.where(counts > 0, np.exp(entropies), 0.0)
@@ -161,6 +185,24 @@ def warn_of_copies(graph: Graph) -> None:
         )
 
 
+def warn_of_few_rows(joint: Affinities, rows: RowGraph, perplexity: float, masses: Masses) -> None:
+    """Warn if the neighbours of points have too few rows, or if points attract hardly anything but themselves."""
+    n_few = int(np.count_nonzero(np.add.reduceat(rows.masses, rows.graph.row_starts[:-1]) < perplexity))
+    if n_few:
+        warnings.warn(
+            f"neighbours stand for fewer rows than perplexity = {perplexity:g}; "
+            f"points whose affinities are uniform over these rows: {n_few} of {len(masses)}",
+            stacklevel=3,
+        )
+    share = float(joint.P.diagonal().sum())
+    if share > MOST_OWN_SHARE:
+        warnings.warn(
+            f"perplexity = {perplexity:g} counts rows, and {share:.0%} of P is between rows of one point; "
+            f"a larger one would see more of the other points (the mean mass is {masses.mean():g})",
+            stacklevel=3,
+        )
+
+
 def as_csr(graph: Graph) -> Any:
     """Return a graph as a SciPy array, with indices of 32 bits if they suffice."""
     n_points = len(graph.row_starts) - 1
@@ -171,8 +213,13 @@ def as_csr(graph: Graph) -> Any:
     )
 
 
-def search_bandwidths(graph: Graph, perplexity: float, n_threads: int) -> tuple[FloatArray, npt.NDArray[np.float64]]:
-    """Return the conditional probabilities of one perplexity, in the order of the graph, and the bandwidths."""
+def search_bandwidths(
+    graph: Graph, perplexity: float, n_threads: int, masses: FloatArray | None = None
+) -> tuple[FloatArray, npt.NDArray[np.float64]]:
+    """Return the conditional probabilities of one perplexity, in the order of the graph, and the bandwidths.
+
+    With masses, which are those of the neighbours in the order of the graph, the perplexity counts rows.
+    """
     n_points = len(graph.row_starts) - 1
     largest = float(graph.distances.max())
     scale = 2.0**-600 if 0 < largest < SMALLEST_DISTANCE else 2.0**10 if largest > LARGEST_DISTANCE else 1.0
@@ -181,10 +228,31 @@ def search_bandwidths(graph: Graph, perplexity: float, n_threads: int) -> tuple[
     bandwidths, entropies = np.empty(n_points), np.empty(n_points)
     n_threads = useful_threads(n_threads, n_points, ROWS_PER_THREAD)
     _kernels.perplexity.search_bandwidths(
-        distances, graph.row_starts, perplexity, conditional, bandwidths, entropies, n_threads
-    )
+        distances, empty_without(masses, distances.dtype), graph.row_starts, perplexity, conditional, bandwidths,
+        entropies, n_threads,
+    )  # fmt: skip
     bandwidths[bandwidths == UNIFORM_BANDWIDTH] = np.inf
     return conditional.astype(graph.distances.dtype, copy=False), bandwidths * scale
+
+
+def conditional_of_new_rows(
+    graph: Graph, perplexity: float, n_threads: int, masses: FloatArray | None = None
+) -> FloatArray:
+    """Return conditional probabilities of new rows. Each row is scaled by a power of 2 of its own.
+
+    The masses are those of the neighbours, in the order of the graph.
+    """
+    distances, starts = graph.distances, graph.row_starts
+    n_rows = len(starts) - 1
+    largest = distances[starts[1:] - 1]  # rows are sorted
+    scaled = np.ldexp(distances, -np.repeat(np.frexp(largest)[1], np.diff(starts)))
+    conditional: FloatArray = np.empty_like(scaled)
+    n_threads = useful_threads(n_threads, n_rows, ROWS_PER_THREAD)
+    _kernels.perplexity.search_bandwidths(
+        scaled, empty_without(masses, scaled.dtype), starts, perplexity, conditional, np.empty(n_rows),
+        np.empty(n_rows), n_threads,
+    )  # fmt: skip
+    return conditional
 
 
 def symmetrize(conditional: FloatArray, graph: Graph, n_threads: int) -> Any:

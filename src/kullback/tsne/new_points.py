@@ -11,9 +11,11 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._checks.data import check_masses
 from .._checks.scalars import check_flag
 from .._threads import lock_of, resolve_threads
 from . import affinities, placement
+from .masses import Masses, join_masses
 from .neighbors import NeighborIndex
 from .parameters import check_parameters
 
@@ -95,7 +97,7 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
         return (positions, scores) if return_scores else positions
 
     @available_if(lambda self: self.metric != "precomputed")  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: object = None) -> Self:
+    def partial_fit(self, X: Any, y: object = None, sample_weight: Any = None) -> Self:
         """Add rows to the map. The old points keep their positions bit for bit, and the new ones settle among them.
 
         Parameters
@@ -105,6 +107,8 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
             the same as `fit`.
         y : ignored
             Present for scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,), optional
+            How many rows each new row stands for, as in `fit`.
 
         Returns
         -------
@@ -129,25 +133,32 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
         """
         with lock_of(self):
             if not hasattr(self, "embedding_"):
-                self.fit(X)
+                self.fit(X, sample_weight=sample_weight)
                 return self
             with fitted_at_once(self) as model:
-                model._grow(X)
+                model._grow(X, sample_weight)
         return self
 
-    def _grow(self, X: Any) -> None:
+    def _grow(self, X: Any, sample_weight: Any) -> None:
         """Add rows to the map, and set all attributes at the end."""
         n_threads = check_parameters(self)
         X = self._check_rows(X, reset=False)
+        new_masses = check_masses(sample_weight, "sample_weight", X.shape[0])
+        masses = join_masses(self._map.masses, self._map.index.shape[0], new_masses, X.shape[0])
         index = self._map.index.extend(X)
         start, _ = self._map.place(X, n_threads=n_threads)
         n_neighbors = index.shape[0] - 1 if self.method == "exact" else None
-        joint = affinities.perplexity(index, self.perplexity, n_neighbors=n_neighbors, n_threads=n_threads)
-        positions, loss = placement.grow(self._map, joint, start, n_threads=n_threads, random_state=self.random_state)
+        joint = affinities.perplexity(
+            index, self.perplexity, masses=masses, n_neighbors=n_neighbors, n_threads=n_threads
+        )
+        positions, loss = placement.grow(
+            self._map, joint, start, masses=masses, n_threads=n_threads, random_state=self.random_state
+        )
         n_iter = self.n_iter_ + placement.GROW_ITER
         record = np.array([(n_iter, *loss)], dtype=self.loss_.dtype)
         self._keep_map(
             index,
+            masses=masses,
             affinities_=joint,
             embedding_=positions,
             n_iter_=n_iter,
@@ -155,12 +166,12 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
             kl_divergence_=loss.kl_divergence,
         )
 
-    def _keep_map(self, index: NeighborIndex, **fitted: Any) -> None:
+    def _keep_map(self, index: NeighborIndex, *, masses: Masses | None = None, **fitted: Any) -> None:
         """Set all fitted attributes together with what `transform` needs, and forget the audits of an earlier map."""
         all_fitted = {**vars(self), **fitted}
         reference = placement.ReferenceMap(
             index, all_fitted["affinities_"].neighbors, all_fitted["embedding_"], perplexity=self.perplexity,
-            method=self.method, theta=self.angle, dof=self.dof,
+            method=self.method, theta=self.angle, dof=self.dof, masses=masses,
         )  # fmt: skip
         self.__dict__.update(fitted, _map=reference, _audits=dict.fromkeys(AUDITS))
 

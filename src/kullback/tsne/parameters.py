@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_array
 from .._checks.data import check_positions
 from .._checks.scalars import check_callback, check_choice, check_dof, check_integer, check_real, check_recall
 from .._threads import resolve_threads
+from .masses import Masses
 from .repulsion import METHODS, check_method, choose_accuracy
 from .schedules import Schedules, resolve_auto
 from .stop_rules import StopRules
@@ -70,9 +71,14 @@ def check_start(init: Any, metric: Any) -> None:
         raise ValueError('init must be "spectral", "random" or an array where metric="precomputed", got "pca"')
 
 
-def check_points(model: TSNE, n_samples: int) -> Any:
+def check_points(model: TSNE, n_samples: int, masses: Masses | None) -> Any:
     """Check the parameters that depend on the number of points, and return ``init`` as a name or an array."""
-    if model.perplexity >= n_samples:
+    if masses is not None and model.perplexity >= masses.sum():
+        raise ValueError(
+            f"perplexity must be less than the sum of sample_weight, {masses.sum():g}, because it counts rows, "
+            f"got {model.perplexity!r}"
+        )
+    if masses is None and model.perplexity >= n_samples:
         raise ValueError(f"perplexity must be less than n_samples = {n_samples}, got {model.perplexity!r}")
     if isinstance(model.init, str):
         return model.init

@@ -14,19 +14,20 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils import check_random_state
 
-from .. import _kernels
 from .._arrays import FloatArray
-from .._checks.data import check_positions
+from .._checks.data import check_masses, check_positions
 from .._checks.outputs import check_positions_out
 from .._checks.scalars import check_dof
 from .._kernels import attraction, descent, placement
 from .._threads import resolve_threads, useful_threads
 from ..divergence import Decomposition
 from . import affinities
+from .affinity_graphs import rows_within
 from .fft_repulsion import MOST_NODES, FFTRepulsion, Spline, grid_nodes, kernel_width, self_force
 from .gradient import tsne_loss
 from .initialization import START_STD
-from .joint import ROWS_PER_THREAD
+from .joint import conditional_of_new_rows
+from .masses import Masses, empty_without, total_mass
 from .neighbors import Graph, NeighborIndex
 from .rates import DESCENT_POINTS_PER_THREAD, Rates
 from .repulsion import EXACT_POINTS, POINTS_PER_THREAD, make_repulsion
@@ -80,6 +81,8 @@ class ReferenceMap:
         Accuracy of the descent in `grow`.
     dof : float in [1e-6, 1e9], default 1
         Degrees of freedom of the map's kernel.
+    masses : array-like of shape (n_points,), optional
+        How many rows each point of the map stands for.
 
     Examples
     --------
@@ -105,7 +108,9 @@ class ReferenceMap:
         method: str = "auto",
         theta: float = 0.5,
         dof: float = 1.0,
+        masses: npt.ArrayLike | None = None,
     ) -> None:
+        self.masses = check_masses(masses, "masses", index.shape[0])
         self.index, self.perplexity = index, min(perplexity, LARGEST_PERPLEXITY)
         self.method, self.theta, self.dof = method, theta, check_dof(dof)
         self.positions = np.array(positions)  # its own, whatever becomes of the others
@@ -171,8 +176,11 @@ class ReferenceMap:
             graph = self.index.search(rows[new], self.n_neighbors, n_threads=n_threads)
             graph = graph._replace(distances=graph.distances.astype(np.float64))
             if self._field is None:
-                self._field = _Field(self.positions, self.method, self.dof, n_threads)
-            conditional = _conditional(graph, self.perplexity, n_threads)
+                self._field = _Field(self.positions, self.method, self.dof, n_threads, self.masses)
+            near = None
+            if self.masses is not None:
+                near = rows_within(self.masses[graph.columns], graph.row_starts, 3 * self.perplexity)
+            conditional = conditional_of_new_rows(graph, self.perplexity, n_threads, near)
             positions[new] = self._field.place(conditional, graph, n_threads)[0]
             scores[new] = self._score(graph)
         return positions, scores
@@ -209,15 +217,18 @@ class _Field:
 
     Parameters
     ----------
-    positions, method, dof
+    positions, method, dof, masses
         As in `ReferenceMap`.
     n_threads : int
         Number of threads.
     """
 
-    def __init__(self, positions: FloatArray, method: str, dof: float, n_threads: int) -> None:
+    def __init__(
+        self, positions: FloatArray, method: str, dof: float, n_threads: int, masses: Masses | None = None
+    ) -> None:
         self.positions = np.ascontiguousarray(check_positions(positions, "positions"), dtype=np.float64)
         n_points = len(self.positions)
+        self.masses = empty_without(masses, np.float64)
         self.dof = dof
         low, high = self.positions.min(axis=0), self.positions.max(axis=0)
         self.tolerance = TOLERANCE * float((high - low).max())
@@ -226,14 +237,14 @@ class _Field:
             self.positions.shape, np.float64, method="exact" if method == "exact" else "auto", theta=0.5,
             tolerance=1e-3, dof=dof, n_threads=n_threads,
         )  # fmt: skip
-        sum_q = engine(self.positions, np.empty_like(self.positions))
-        self.mean_sum = max(sum_q / n_points, float(np.finfo(float).tiny))
+        sum_q = engine(self.positions, np.empty_like(self.positions), masses)
+        self.mean_sum = max(sum_q / total_mass(masses, n_points), float(np.finfo(float).tiny))
         self.potential, self.spacing = np.empty((1, 1, 0)), 1.0
         spacing = self._widest_spacing(dof)
         if method != "exact" and n_points > EXACT_POINTS and spacing > 0:
             spline = Spline(placement.SPLINE_ORDER, spacing)
             grid = FFTRepulsion(self.positions.shape, np.float64, spline, dof, n_threads)
-            self.potential = grid.sum_potential(self.positions, *self.box)
+            self.potential = grid.sum_potential(self.positions, self.box[0], self.box[1], masses)
             self.spacing = grid.spacing
 
     def _widest_spacing(self, dof: float) -> float:
@@ -279,26 +290,13 @@ class _Field:
         return positions, slopes, losses
 
 
-def _conditional(graph: Graph, perplexity: float, n_threads: int) -> FloatArray:
-    """Return conditional probabilities of new rows. Each row is scaled by a power of 2 of its own."""
-    distances, starts = graph.distances, graph.row_starts
-    n_rows = len(starts) - 1
-    largest = distances[starts[1:] - 1]  # rows are sorted
-    scaled = np.ldexp(distances, -np.repeat(np.frexp(largest)[1], np.diff(starts)))
-    conditional: FloatArray = np.empty_like(scaled)
-    n_threads = useful_threads(n_threads, n_rows, ROWS_PER_THREAD)
-    _kernels.perplexity.search_bandwidths(
-        scaled, starts, perplexity, conditional, np.empty(n_rows), np.empty(n_rows), n_threads
-    )
-    return conditional
-
-
 # ---- Growing -------------------------------------------------------------------------------------
 
 
 def grow(
-    reference: ReferenceMap, joint: affinities.Affinities, start: FloatArray, *, n_threads: int, random_state: Any
-) -> tuple[FloatArray, Decomposition]:
+    reference: ReferenceMap, joint: affinities.Affinities, start: FloatArray, *, masses: Masses | None, n_threads: int,
+    random_state: Any,
+) -> tuple[FloatArray, Decomposition]:  # fmt: skip
     """Return the positions of all points and the loss, after the descent of new points beside the old ones.
 
     Parameters
@@ -309,6 +307,8 @@ def grow(
         Affinities of the old points followed by the new ones.
     start : ndarray of shape (n_new, n_components), float32
         Positions at which the new points start.
+    masses : ndarray of shape (n_old + n_new,), or None
+        How many rows each point stands for.
     n_threads : int
         Number of threads. The bits of the result do not depend on it.
     random_state : int, RandomState or None
@@ -339,18 +339,22 @@ def grow(
     sums = np.empty((-(-n_new // descent.BLOCK_POINTS), positions.shape[1] + 1))
     engine: dict[str, Any] = {"method": reference.method, "theta": reference.theta, "dof": reference.dof}
     repel = make_repulsion(positions.shape, np.float32, **engine, n_threads=n_threads)
+    in_order = None if masses is None else np.roll(masses, n_new).astype(np.float32)
     force_threads = useful_threads(n_threads, n_new, POINTS_PER_THREAD)
     step_threads = useful_threads(n_threads, n_new, DESCENT_POINTS_PER_THREAD)
     for _ in range(GROW_ITER):
         attraction.accumulate_attraction(values, columns, starts, positions, reference.dof, attracted, force_threads)
-        sum_q = repel(positions, repelled)
+        if in_order is not None:  # the step of a point is that of one of its rows
+            attracted[:n_new] /= in_order[:n_new, None]
+        sum_q = repel(positions, repelled, in_order)
         if not sum_q > 0:
             raise ArithmeticError(f"the points are so far apart that Z = {sum_q} at dof = {reference.dof:g}")
-        rates = Rates(1.0, 1 / sum_q, n_old + n_new, momentum=GROW_MOMENTUM, max_step=GROW_MAX_STEP)
+        n_rows = total_mass(masses, n_old + n_new)
+        rates = Rates(1.0, 1 / sum_q, n_rows, momentum=GROW_MOMENTUM, max_step=GROW_MAX_STEP)
         centre = np.zeros(positions.shape[1])  # it must stay where it is
         descent.descend(moving, velocity, gains, attracted[:n_new], repelled[:n_new], rates, centre, sums, step_threads)
     grown = np.concatenate([reference.positions, moving])
-    return grown, tsne_loss(joint.P, grown, **engine, n_threads=n_threads)
+    return grown, tsne_loss(joint.P, grown, masses=masses, **engine, n_threads=n_threads)
 
 
 # ---- Dask ----------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 An engine is made for a number of points and owns its scratch memory, which is allocated once. It is called with
 positions, writes ``sum_j w_ij^(1 + 1/dof) (y_i - y_j)`` for every point i, and returns Z, the sum of ``w_ij`` over
-i != j.
+i != j. With masses it writes the force on a unit of mass, ``sum_j m_j w_ij^(1 + 1/dof) (y_i - y_j)``, and returns the
+sum of w over all pairs of rows (masses.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .._kernels import repulsion_exact, repulsion_fft
 from .._threads import useful_threads
 from .barnes_hut import LEAST_MEAN_SUM, SORTED_PER_THREAD, WIDEST_SINGLE, BarnesHutRepulsion
 from .fft_repulsion import MOST_NODES, FFTRepulsion, Spline, grid_nodes, kernel_width
+from .masses import self_terms, times_masses
 
 METHODS = ("auto", "exact", "barnes_hut", "fft")
 
@@ -54,8 +56,8 @@ REFINEMENT = 2
 class Repulsion(Protocol):
     """Scratch memory for repulsion among a fixed number of points, allocated once."""
 
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
-        """Write sum_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return Z."""
+    def __call__(self, positions: FloatArray, forces_out: FloatArray, masses: FloatArray | None = None) -> float:
+        """Write sum_j m_j w_ij^(1 + 1/dof) (y_i - y_j) for every point; return Z. Without masses, each m_j is 1."""
 
 
 class ExactRepulsion:
@@ -68,25 +70,37 @@ class ExactRepulsion:
         self.columns = aligned_empty((n_components, n_points), dtype)
         self.sums = np.empty(-(-n_points // repulsion_exact.BLOCK_POINTS) * (n_components + 3))
 
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
+    def __call__(self, positions: FloatArray, forces_out: FloatArray, masses: FloatArray | None = None) -> float:
         """Write the forces and return Z; see `Repulsion`. In float32, squares of w would underflow in wide maps."""
         if positions.dtype != np.float32 or float(positions.max()) - float(positions.min()) <= WIDEST_SINGLE:
-            return self.repel(self.rows, positions, forces_out)
+            return self.repel(self.rows, positions, forces_out, masses)
         wide = ExactRepulsion(positions.shape, np.float64, self.dof, self.n_threads)
         forces = np.empty(positions.shape)
-        sum_q = wide(positions.astype(np.float64), forces)
+        sum_q = wide(positions.astype(np.float64), forces, masses)
         forces_out[:] = forces
         return sum_q
 
-    def repel(self, rows: npt.NDArray[np.int32], positions: FloatArray, forces_out: FloatArray) -> float:
+    def repel(
+        self,
+        rows: npt.NDArray[np.int32],
+        positions: FloatArray,
+        forces_out: FloatArray,
+        masses: FloatArray | None = None,
+    ) -> float:
         """Do the same for some of the points."""
-        np.copyto(self.columns, positions.T)
+        n_components = positions.shape[1]
+        if masses is not None and len(self.columns) == n_components:
+            self.columns = aligned_empty((n_components + 2, len(positions)), self.columns.dtype)
+        columns = self.columns if masses is not None else self.columns[:n_components]
+        np.copyto(columns[:n_components], positions.T)
+        if masses is not None:
+            columns[n_components], columns[n_components + 1] = masses, 0
         blocks = CALL_PAIRS[self.dof == 1] // (len(positions) * repulsion_exact.BLOCK_POINTS)
         step, sum_q = max(1, blocks) * repulsion_exact.BLOCK_POINTS, 0.0
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             sum_q += repulsion_exact.accumulate_repulsion(
-                rows[part], self.columns, self.dof, self.sums, forces_out[part], self.n_threads
+                rows[part], columns, self.dof, self.sums, forces_out[part], self.n_threads
             )
         return sum_q
 
@@ -109,12 +123,12 @@ class AutoRepulsion:
         self.bounds = np.empty((-(-shape[0] // repulsion_fft.BOUND_POINTS), 2 * shape[1]))
         self.engines: dict[str, Repulsion] = {}
 
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
+    def __call__(self, positions: FloatArray, forces_out: FloatArray, masses: FloatArray | None = None) -> float:
         """Write the forces and return Z; see `Repulsion`."""
         repulsion_fft.bound_positions(positions, self.bounds, self.n_bound_threads)
         low, high = self.bounds[0].reshape(2, -1)
         method = cheapest_method(self.shape[0], (high - low).tolist(), self.accuracy, self.dof)
-        return self.engine(method)(positions, forces_out)
+        return self.engine(method)(positions, forces_out, masses)
 
     def engine(self, method: str) -> Repulsion:
         """Return the engine for a method, which is made when it is first needed."""
@@ -137,12 +151,12 @@ class CheckedRepulsion(AutoRepulsion):
         self.method, self.tolerance = method, tolerance
         self.exact = ExactRepulsion(shape, np.float64, dof, n_threads)
 
-    def __call__(self, positions: FloatArray, forces_out: FloatArray) -> float:
+    def __call__(self, positions: FloatArray, forces_out: FloatArray, masses: FloatArray | None = None) -> float:
         """Write the forces and return Z; see `Repulsion`."""
         engine = super().__call__ if self.method == "auto" else self.engine(self.method)
-        sum_q = engine(positions, forces_out)
+        sum_q = engine(positions, forces_out, masses)
         wide = np.asarray(positions, np.float64)
-        if self._holds(wide, forces_out, sum_q):
+        if self._holds(wide, forces_out, sum_q, masses):
             return sum_q
         tolerance, forces = self.tolerance, np.empty(self.shape)
         while True:
@@ -151,21 +165,23 @@ class CheckedRepulsion(AutoRepulsion):
             # A map that is infinitely wide has no grid: one that has failed would fail again.
             method = cheapest_method(self.shape[0], [inf] * self.shape[1], accuracy, self.dof)
             finer = AutoRepulsion(self.shape, np.float64, accuracy, self.dof, self.n_threads).engine(method)
-            sum_q = finer(wide, forces)
-            if method == "exact" or self._holds(wide, forces, sum_q):
+            sum_q = finer(wide, forces, masses)
+            if method == "exact" or self._holds(wide, forces, sum_q, masses):
                 forces_out[:] = forces
                 return sum_q
 
-    def _holds(self, positions: FloatArray, forces: FloatArray, sum_q: float) -> bool:
+    def _holds(self, positions: FloatArray, forces: FloatArray, sum_q: float, masses: FloatArray | None) -> bool:
         """Return whether the forces keep the tolerance at a sample of points, and Z keeps it beside its rounding.
 
         Half of the sample are points that are drawn by the square of their force, and half are any points.
         """
-        n_points, largest = len(forces), float(np.abs(forces).max())
-        with_self_terms = sum_q >= LEAST_MEAN_SUM[forces.itemsize] * n_points
-        if with_self_terms and 8 * float(np.finfo(forces.dtype).eps) * n_points > self.tolerance * sum_q:
+        n_points, own = len(forces), self_terms(masses, len(forces))
+        with_self_terms = sum_q >= LEAST_MEAN_SUM[forces.itemsize] * own
+        if with_self_terms and 8 * float(np.finfo(forces.dtype).eps) * own > self.tolerance * sum_q:
             return False
-        scaled = np.asarray(forces, np.float64) / (largest or 1.0)
+        forces = times_masses(np.asarray(forces, np.float64), masses)  # on whole points
+        largest = float(np.abs(forces).max())
+        scaled = forces / (largest or 1.0)
         squares = np.einsum("ij,ij->i", scaled, scaled)
         total = float(squares.sum())
         shares = 0.5 / n_points + 0.5 * squares / total if total > 0 else np.full(n_points, 1 / n_points)
@@ -174,7 +190,8 @@ class CheckedRepulsion(AutoRepulsion):
         quantiles = (np.arange(size) + np.arange(size) * 0.6180339887498949 % 1) / size
         rows = np.minimum(np.searchsorted(np.cumsum(shares), quantiles), n_points - 1)
         expected = np.empty((size, forces.shape[1]))
-        self.exact.repel(rows.astype(np.int32), positions, expected)
+        self.exact.repel(rows.astype(np.int32), positions, expected, masses)
+        expected = times_masses(expected, None if masses is None else masses[rows])
         errors = scaled[rows] - expected / (largest or 1.0)
         squared_error = np.mean(np.einsum("ij,ij->i", errors, errors) / shares[rows])
         return bool(squared_error <= (SURE * self.tolerance) ** 2 * total)
@@ -284,7 +301,7 @@ def make_repulsion(
 _idle: dict[tuple[object, ...], Repulsion] = {}
 
 
-def repel_once(positions: FloatArray, forces_out: FloatArray, **options: Any) -> float:
+def repel_once(positions: FloatArray, forces_out: FloatArray, masses: FloatArray | None, **options: Any) -> float:
     """Call an engine of `make_repulsion` with these options, in the scratch memory of the last such call.
 
     New pages of memory would cost a quarter of the call. No bit depends on what was called before.
@@ -294,7 +311,7 @@ def repel_once(positions: FloatArray, forces_out: FloatArray, **options: Any) ->
     engine = _idle.pop(key, None)  # no other thread can take it now
     if engine is None:
         engine = make_repulsion(positions.shape, positions.dtype, **options)
-    sum_q = engine(positions, forces_out)
+    sum_q = engine(positions, forces_out, masses)
     size = len(positions)
     for one in engine.engines.values() if isinstance(engine, AutoRepulsion) else [engine]:
         if isinstance(one, FFTRepulsion):

@@ -25,6 +25,7 @@ LARGEST_NUMBER = 1e37
 """Largest magnitude of a number in a file: an order of magnitude below the largest float32."""
 
 LossRecord = tuple[int, float, float, float]  # iteration, entropy, cross-entropy, KL divergence
+LOSS_DTYPE = np.dtype([("iteration", np.int64), ("entropy", float), ("cross_entropy", float), ("kl_divergence", float)])
 
 
 @dataclass
@@ -51,6 +52,8 @@ class SavedEmbedding:
         The grid of the FFT, as `kullback.tsne.repulsion.get_grid` returns it.
     loss : list of tuple
         The trace of the loss.
+    masses : ndarray of shape (n_points,), float64, or None
+        The masses of the points. A file of points without masses does not hold them.
     """
 
     options: dict[str, Any]
@@ -67,6 +70,7 @@ class SavedEmbedding:
     rates: Rates
     grid: list[float]
     loss: list[LossRecord]
+    masses: npt.NDArray[np.float64] | None = None
 
 
 def pack(saved: SavedEmbedding) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def pack(saved: SavedEmbedding) -> dict[str, Any]:
         "header": header, "values": saved.values, "columns": saved.columns, "row_starts": saved.row_starts,
         "order": saved.order, "positions": saved.positions, "velocity": saved.velocity, "gains": saved.gains,
         "centre": saved.centre, "rates": np.array(saved.rates[:5]), "grid": np.array(saved.grid),
-        "loss_iterations": iterations, "loss": loss,
+        "loss_iterations": iterations, "loss": loss, **({} if saved.masses is None else {"masses": saved.masses}),
     }  # fmt: skip
 
 
@@ -91,8 +95,8 @@ def unpack(state: dict[str, Any]) -> SavedEmbedding:
     Raises
     ------
     ValueError, TypeError
-        If anything is missing, unknown, of another dtype or shape, or out of its range. P and the options are left to
-        the constructor of `Embedding`, which checks them anyhow.
+        If anything is missing, unknown, of another dtype or shape, or out of its range. P, the options and the masses
+        are left to the constructor of `Embedding`, which checks them anyhow.
     """
     header = _check_header(state.pop("header"))
     arrays: Arrays = state
@@ -117,6 +121,7 @@ def unpack(state: dict[str, Any]) -> SavedEmbedding:
     grid = take(arrays, "grid", "float64", (None,))
     iterations = take(arrays, "loss_iterations", "int64", (None,))
     loss = take(arrays, "loss", "float64", (len(iterations), 3))
+    masses = take(arrays, "masses", "float64", (n_points,)) if "masses" in arrays else None
     refuse_unknown(arrays)
     for name, array in {**numbers, "rates": rates, "grid": grid, "loss": loss}.items():
         if not (np.abs(array) <= LARGEST_NUMBER).all():
@@ -125,7 +130,7 @@ def unpack(state: dict[str, Any]) -> SavedEmbedding:
     records = [(i, *row) for i, row in zip(iterations.tolist(), loss.tolist(), strict=True)]
     return SavedEmbedding(
         header["options"], n_iter, header["stop_reason"], values, columns, row_starts, order, positions,
-        **numbers, rates=Rates(*rates.tolist()), grid=grid.tolist(), loss=records,
+        **numbers, rates=Rates(*rates.tolist()), grid=grid.tolist(), loss=records, masses=masses,
     )  # fmt: skip
 
 

@@ -14,19 +14,20 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from .._checks.data import check_positions
+from .._checks.data import check_masses, check_positions
 from .._checks.graphs import check_affinities, check_graph
 from .._checks.scalars import check_choice, check_integer, check_real
+from .._recall import Recall
 from .._states import Arrays, load_state, refuse_unknown, save_state, take
 from . import placement
-from .embedding import LOSS_DTYPE
 from .joint import Affinities, as_csr
+from .masses import Masses
 from .metric_searches import EUCLIDEAN_METRICS
 from .neighbors import DENSE_ELEMENTS, PLAIN_METRICS, Graph, NeighborIndex
 from .new_points import AUDITS, as_it_is
 from .parameters import check_parameters
 from .repulsion import check_method, choose_accuracy
-from .saved_embedding import check_iterations
+from .saved_embedding import LOSS_DTYPE, check_iterations
 
 FORMAT, VERSION = "kullback.TSNE", 1
 
@@ -107,7 +108,8 @@ def pack(model: Any) -> tuple[dict[str, Any], Arrays]:
     arrays: Arrays = {}
     reference, graph = model._map, model.affinities_
     index = reference.index
-    settings = {"metric": index._metric, "metric_params": index._params, "method": index._method, "seed": index._seed}
+    settings = {"metric": index._metric, "metric_params": index._params, "method": index._method, "seed": index._seed,
+                "recall": index._recall}  # fmt: skip
     kinds = {name: getattr(reference, name) for name in ("perplexity", "method", "theta", "dof")}
     fitted = {name: getattr(model, f"{name}_") for name in _FITTED}
     embedding = check_positions(np.asarray(model.embedding_, np.float32), "embedding_")
@@ -128,6 +130,8 @@ def pack(model: Any) -> tuple[dict[str, Any], Arrays]:
             continue
         arrays |= {f"{name}_data": matrix.data, f"{name}_indices": matrix.indices, f"{name}_indptr": matrix.indptr}
     arrays["bandwidths"], arrays["row_perplexity"] = graph.bandwidths, graph.row_perplexity
+    arrays["recall"] = np.array([] if graph.recall is None else graph.recall, np.float64)
+    arrays["masses"] = np.array([] if reference.masses is None else reference.masses, np.float64)
     arrays["positions"], arrays["embedding"] = reference.positions, embedding
     arrays["loss_iterations"] = np.asarray(model.loss_["iteration"])
     arrays["loss"] = np.stack([model.loss_[name] for name in LOSS_DTYPE.names[1:]], axis=1)  # type: ignore[index]
@@ -199,7 +203,9 @@ def _restore(model: Any, state: dict[str, Any]) -> None:
     header, arrays = state.pop("header"), state
     index = _unpack_index(header["index"], arrays)
     n_points, n_features = index.shape
-    graph = _unpack_affinities(arrays, n_points)
+    given = take(arrays, "masses", "float64", (None,))  # empty where there are none
+    masses = check_masses(given, "masses", n_points) if len(given) else None
+    graph = _unpack_affinities(arrays, n_points, masses)
     embedding = check_positions(take(arrays, "embedding", "float32", (n_points, None)), "embedding")
     positions = check_positions(take(arrays, "positions", "float32", embedding.shape), "positions")
     fitted = _unpack_fitted(header["fitted"], arrays)
@@ -213,7 +219,7 @@ def _restore(model: Any, state: dict[str, Any]) -> None:
     if header["output"] is not None:
         check_choice(header["output"], "output", ("default", "pandas", "polars"))
         model.set_output(transform=header["output"])
-    reference = placement.ReferenceMap(index, graph.neighbors, positions, **kinds)
+    reference = placement.ReferenceMap(index, graph.neighbors, positions, masses=masses, **kinds)
     vars(model).update(fitted, affinities_=graph, embedding_=embedding, n_features_in_=n_features,
                        _map=reference, _audits=dict.fromkeys(AUDITS))  # fmt: skip
 
@@ -235,7 +241,7 @@ def _unpack_index(settings: Any, arrays: Arrays) -> NeighborIndex:
     """Return the data of the map, in which neighbours are searched as before."""
     settings = dict(settings) if isinstance(settings, dict) else {}
     shape, params = settings.pop("shape", None), settings.pop("metric_params", None)
-    settings = _unpack(settings, "index", arrays, {"metric", "method", "seed"})
+    settings = _unpack(settings, "index", arrays, {"metric", "method", "seed", "recall"})
     settings["metric_params"] = _unpack(params, "index.metric_params", arrays)
     seed = check_integer(settings.pop("seed"), "seed", low=0)
     if not isinstance(settings["metric"], str):
@@ -260,7 +266,7 @@ def _unpack_index(settings: Any, arrays: Arrays) -> NeighborIndex:
     return index
 
 
-def _unpack_affinities(arrays: Arrays, n_points: int) -> Affinities:
+def _unpack_affinities(arrays: Arrays, n_points: int, masses: Masses | None) -> Affinities:
     """Return P and the neighbours that it was made from."""
     graphs = []
     for name in ("P", "neighbors"):
@@ -270,12 +276,16 @@ def _unpack_affinities(arrays: Arrays, n_points: int) -> Affinities:
     check_graph(*neighbors, "neighbors")
     if P.row_starts[0] != 0 or P.row_starts[-1] != len(P.columns) or (np.diff(P.row_starts) < 0).any():
         raise ValueError("its rows of P must follow each other and end with its values")
-    check_affinities(as_csr(P), "P", n_points, P.distances.dtype, symmetric=True)
+    check_affinities(as_csr(P), "P", n_points, P.distances.dtype, symmetric=True, masses=masses)
     bandwidths = take(arrays, "bandwidths", "float64", (n_points,))
     row_perplexity = take(arrays, "row_perplexity", "float64", (n_points,))
     if not ((bandwidths >= 0).all() and (row_perplexity >= 0).all()):
         raise ValueError("its bandwidths and row_perplexity must be at least 0")
-    return Affinities(as_csr(P), as_csr(neighbors), bandwidths, row_perplexity)
+    found = take(arrays, "recall", "float64", (None,))  # empty where neighbours were given
+    if not (len(found) in (0, 2) and ((found >= 0) & (found <= 1)).all()):
+        raise ValueError("its recall must be a share and its error")
+    recall = Recall(*found.tolist()) if len(found) else None
+    return Affinities(as_csr(P), as_csr(neighbors), bandwidths, row_perplexity, recall)
 
 
 def _unpack_fitted(fitted: Any, arrays: Arrays) -> dict[str, Any]:

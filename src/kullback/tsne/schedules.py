@@ -48,8 +48,8 @@ class Schedules:
 
     Parameters
     ----------
-    n_points : int
-        Number of points, on which the automatic learning rate depends.
+    n_points : float
+        Number of points, on which the automatic learning rate depends. Where points have masses, it is their sum.
     exaggeration : float > 0 or callable
         Factor on P in the gradient.
     learning_rate : float > 0, callable or "auto"
@@ -69,7 +69,7 @@ class Schedules:
 
     def __init__(
         self,
-        n_points: int,
+        n_points: float,
         exaggeration: Schedule,
         learning_rate: Schedule | str,
         momentum: Schedule,

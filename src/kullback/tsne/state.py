@@ -8,6 +8,7 @@ import numpy as np
 
 from .._arrays import FloatArray
 from ..divergence import Decomposition
+from .masses import norm_of_rows
 
 if TYPE_CHECKING:
     from .embedding import Embedding
@@ -27,7 +28,8 @@ class State:
     positions : ndarray of shape (n_points, n_components)
         A copy of the positions, in the order of the user's points. It is made when it is asked for.
     gradient_norm : float
-        Euclidean norm of the gradient at these positions, with exaggeration. It is computed when it is asked for.
+        Euclidean norm of the gradient at these positions, with exaggeration. It is computed when it is asked for. Where
+        points have masses, it is that of the gradient with respect to all rows.
 
     Notes
     -----
@@ -53,5 +55,8 @@ class State:
     @property
     def gradient_norm(self) -> float:
         """The norm of 4 (exaggeration * attraction - repulsion / Z)."""
-        attracted, repelled = self._embedding._attraction, self._embedding._repelled
+        embedding = self._embedding
+        attracted, repelled = embedding._attraction, embedding._repelled
+        if embedding._masses is not None:
+            return norm_of_rows(attracted, repelled, self.exaggeration, 1 / self._sum_q, embedding._masses)
         return 4 * float(np.linalg.norm(self.exaggeration * attracted - repelled / self._sum_q))

@@ -40,8 +40,8 @@ class StopRules:
 
     Parameters
     ----------
-    n_points : int
-        Number of points.
+    n_pairs : float
+        Number of ordered pairs of points, n (n - 1), which is Z if all points coincide.
     tol, n_iter_without_progress, min_grad_norm
         As in `Embedding.optimize`.
 
@@ -52,7 +52,7 @@ class StopRules:
     """
 
     def __init__(
-        self, n_points: int, tol: float | None, n_iter_without_progress: int | None, min_grad_norm: float
+        self, n_pairs: float, tol: float | None, n_iter_without_progress: int | None, min_grad_norm: float
     ) -> None:
         self.tol = None if tol is None else check_real(tol, "tol", low=0, open_low=True)
         self.patience = n_iter_without_progress
@@ -60,7 +60,7 @@ class StopRules:
             self.patience = check_integer(self.patience, "n_iter_without_progress", low=0)
         self.min_grad_norm = check_real(min_grad_norm, "min_grad_norm", low=0)
         self.every = CHECK_EVERY if tol is None else TOLERANCE_CHECK_EVERY
-        self.largest_unfolded_sum_q = UNFOLDED * n_points * (n_points - 1)
+        self.largest_unfolded_sum_q = UNFOLDED * n_pairs
         self.best_kl, self.best_iteration = math.inf, -1
         self.window: list[Record] = []
         self.last_unrest = -1
