@@ -26,8 +26,9 @@ Calls = dict[str, Callable[[], Any]]
 ROOMS = ("divergence", "streaming", "tsne", "affinities", "gradient", "neighbors", "quality", "distributed", "readers",
          "evaluation")  # fmt: skip
 WITHOUT_KERNEL = {
-    "Bounds", "Decomposition", "EvaluationInterrupted", "HistogramResult", "LogitsReport", "PairedResult", "RowResult",
-    "RowStatistics", "Source", "State", "Sweep", "SupportResult", "Affinities", "Graph", "METHODS",
+    "Affinities", "Bounds", "Decomposition", "Description", "EvaluationInterrupted", "Graph", "HistogramResult",
+    "LogitsReport", "METHODS", "PairedResult", "Recall", "RowResult", "RowStatistics", "Source", "State", "Sweep",
+    "SupportResult",
 }  # fmt: skip
 """Public names that are no calls: results, and the base of the readers."""
 
