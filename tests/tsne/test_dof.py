@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, make_swiss_roll
 
 import kullback
 from kullback import reference as ref
@@ -136,3 +136,13 @@ def test_a_descent_and_new_points_at_any_dof(dof):
     placed = tsne.transform(X[1100:1150] + 0.01)
     assert (placed >= tsne.embedding_.min(axis=0) - 6).all()
     assert (placed <= tsne.embedding_.max(axis=0) + 6).all()
+
+
+@pytest.mark.parametrize("dof", [0.5, 2.0, 100.0])
+def test_the_default_descent_holds_together_at_any_dof(dof):
+    """Kernels of light tails have steep forces, at which a fast descent flies apart: it ends near the classic one."""
+    X = make_swiss_roll(400, noise=0.05, random_state=0)[0]
+    annealed = kullback.TSNE(dof=dof, random_state=0).fit(X)
+    classic = kullback.TSNE(dof=dof, random_state=0, early_exaggeration_iter=250, max_iter=750).fit(X)
+    assert annealed.exact_kl_ < 1.15 * classic.exact_kl_
+    assert annealed.loss_.kl_divergence[-1] < 1.02 * annealed.loss_.kl_divergence.min()

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import kullback
 from kullback import gradient
 from kullback import reference as ref
-from kullback.tsne import Embedding, initialization
+from kullback.tsne import Embedding
 
 
 @pytest.fixture(scope="module")
@@ -64,30 +64,6 @@ def test_loss_trace(fitted):
     after = loss.kl_divergence[loss.iteration >= 150]
     assert (np.diff(after) < 1e-3 * after[1:]).all()
     assert (loss.kl_divergence >= 0).all()
-
-
-def test_default_descent_ends_lower_in_fewer_iterations(digits, fitted):
-    """It ends at rest, below 750 iterations of the classic descent, which one keyword brings back."""
-    assert fitted.stop_reason_ == "tol"
-    assert 200 < fitted.n_iter_ <= 350
-    classic = kullback.TSNE(random_state=0, max_iter=750, early_exaggeration_iter=250).fit(digits[0])
-    assert classic.n_iter_ == 750
-    by_hand = Embedding(classic.affinities_, initialization.pca(digits[0], random_state=0))
-    by_hand.optimize(250, exaggeration=12, momentum=0.8).optimize(500, momentum=0.8)
-    np.testing.assert_array_equal(classic.embedding_, by_hand.positions)
-    assert fitted.exact_kl_ < classic.exact_kl_
-
-
-def test_exaggeration_is_annealed(digits):
-    """It falls in a straight line to late exaggeration, in 120 iterations or two fifths of all; momentum rises then."""
-    for max_iter, end in ((600, 120), (50, 20)):
-        seen = []
-        options = {"early_exaggeration": 8, "exaggeration": 2, "max_iter": max_iter, "random_state": 0}
-        kullback.TSNE(callback=seen.append, callback_every=1, **options).fit(digits[0][:300])
-        for state in seen:  # with the rates of the step before
-            expected = max(2, 8 - 6 * (state.iteration - 1) / end)
-            assert state.exaggeration == pytest.approx(expected)
-            assert state.momentum == (0.7 if state.iteration <= end else 0.95)
 
 
 @pytest.mark.parametrize("method", ["auto", "exact", "barnes_hut", "fft"])

@@ -24,6 +24,7 @@ from . import affinities, gradient, initialization
 from .affinity_graphs import search_graph
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
 from .joint import warn_of_copies
+from .masses import total_mass
 from .neighbors import NeighborIndex
 from .new_points import NewPointsMixin, as_it_is, fitted_at_once
 from .parameters import check_parameters, check_points
@@ -55,7 +56,9 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         Factor on P after that, known as late exaggeration. A callable gets the iteration and returns the factor.
         ``learning_rate`` and ``momentum`` may be callables too: see `Embedding.optimize`.
     learning_rate : float, callable or "auto", default "auto"
-        ``"auto"`` is n_samples / exaggeration at every iteration (Belkina et al. 2019).
+        ``"auto"`` is n_samples / exaggeration at every iteration (Belkina et al. 2019). It is divided where
+        exaggeration is annealed: by 4 below 500 samples, and else by ``dof`` above 1 and by 2 at a perplexity below 8,
+        together at most by 4.
     momentum : float, callable or "auto", default "auto"
         Share of the last step that is kept. ``"auto"`` is 0.7 while exaggeration is annealed and 0.95 after that, and
         0.8 where exaggeration is not annealed.
@@ -373,10 +376,11 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
     def _descend(self, embedding: Embedding) -> None:
         """Run both phases: with early exaggeration, and after it."""
         shared: dict[str, Any] = {
-            "learning_rate": self.learning_rate, "max_step": self.max_step, "min_grad_norm": self.min_grad_norm,
-            "callback": self.callback, "callback_every": self.callback_every, "progress": bool(self.verbose),
+            "max_step": self.max_step, "min_grad_norm": self.min_grad_norm, "callback": self.callback,
+            "callback_every": self.callback_every, "progress": bool(self.verbose),
         }  # fmt: skip
-        for end, options in descent_phases(self, embedding.n_points):
+        n_rows = total_mass(embedding._masses, embedding.n_points)
+        for end, options in descent_phases(self, n_rows):
             if embedding.stop_reason not in ("callback", "interrupt") and (end > embedding.n_iter or end == 0):
                 embedding.optimize(end - embedding.n_iter, **shared, **options)
 

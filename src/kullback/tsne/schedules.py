@@ -39,6 +39,9 @@ ANNEALING_MOMENTUM, ANNEALED_MOMENTUM = 0.7, 0.95
 GENTLE_GAINS = (0.1, 0.95)
 """The gains of an annealed descent of fewer than GENTLE_POINTS points, whose maps others may fold."""
 GENTLE_POINTS = 10_000
+LARGEST_RATE_DIVISOR = 4.0
+FEW_POINTS, FEW_NEIGHBORS = 500, 8
+"""The automatic learning rate is divided by up to this where forces are steep: see `rate_divisor`."""
 ANNEALED_TOL = 0.02
 """The map is at rest when KL falls by less than this share of itself in 50 iterations, for 50 iterations."""
 
@@ -121,24 +124,48 @@ def check_gains(gains: Any) -> tuple[float, float]:
     return check_real(gains[0], "gains[0]", low=0), check_real(gains[1], "gains[1]", low=0, high=1, open_low=True)
 
 
-def descent_phases(model: TSNE, n_points: int) -> list[tuple[int, dict[str, Any]]]:
-    """Return the calls of `Embedding.optimize` that make a fit: the iteration to which each goes, and its options."""
+def descent_phases(model: TSNE, n_rows: float) -> list[tuple[int, dict[str, Any]]]:
+    """Return the calls of `Embedding.optimize` that make a fit: the iteration to which each goes, and its options.
+
+    ``n_rows`` is the number of points, or their total mass.
+    """
     early, first, last = model.early_exaggeration_iter, dict[str, Any](), dict[str, Any]()
     if early == "anneal":
         end = min(ANNEALING_ITER, round(ANNEALING_SHARE * model.max_iter))
         first["exaggeration"] = anneal(model.early_exaggeration, model.exaggeration, end)
         first["momentum"] = resolve_auto(model.momentum, ANNEALING_MOMENTUM)
         last["momentum"] = resolve_auto(model.momentum, ANNEALED_MOMENTUM)
-        first["gains"] = last["gains"] = GENTLE_GAINS if n_points < GENTLE_POINTS else CLASSIC_GAINS
+        first["gains"] = last["gains"] = GENTLE_GAINS if n_rows < GENTLE_POINTS else CLASSIC_GAINS
         last["tol"] = resolve_auto(model.tol, ANNEALED_TOL)
+        if resolve_auto(model.learning_rate, None) is None:
+            for options in (first, last):
+                falling = options.get("exaggeration", model.exaggeration)
+                options["learning_rate"] = divided_rate(n_rows / rate_divisor(model, n_rows), falling)
     else:
         end = model.max_iter // 2 if early == "auto" else min(int(early), model.max_iter)
         first["exaggeration"] = model.early_exaggeration
         first["momentum"] = last["momentum"] = resolve_auto(model.momentum, CLASSIC_MOMENTUM)
         first["tol"] = EXPLORATION_TOL if early == "auto" else None
         last["tol"] = resolve_auto(model.tol, None)
+    for options in (first, last):
+        options.setdefault("learning_rate", model.learning_rate)
     last |= {"exaggeration": model.exaggeration, "n_iter_without_progress": max(0, model.n_iter_without_progress)}
     return [(end, first), (model.max_iter, last)]
+
+
+def rate_divisor(model: TSNE, n_rows: float) -> float:
+    """Return what the automatic learning rate of an annealed descent is divided by.
+
+    At a momentum of 0.95, n / exaggeration is too much where forces are steep, and maps fly apart: where a point is
+    drawn by few others, where there are few points, whose map stays dense, and where the kernel has light tails.
+    """
+    steep = max(1.0, model.dof) * (2 if model.perplexity < FEW_NEIGHBORS else 1)
+    return LARGEST_RATE_DIVISOR if n_rows < FEW_POINTS else min(steep, LARGEST_RATE_DIVISOR)
+
+
+def divided_rate(n_rows: float, exaggeration: Schedule) -> Callable[[int], float]:
+    """Return the learning rate n_rows / exaggeration of each iteration."""
+    return lambda iteration: n_rows / (exaggeration(iteration) if callable(exaggeration) else exaggeration)
 
 
 def anneal(early: float, late: Schedule, n_iter: int) -> Callable[[int], float]:
