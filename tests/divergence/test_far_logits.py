@@ -214,3 +214,14 @@ def measures_of_order(log_p, log_q, alpha):
         measures |= {"renyi_divergence": powers / (alpha - 1), "renyi_entropy": own / (1 - alpha)}
         measures |= {"tsallis_entropy": np.expm1(own) / (1 - alpha)}
     return measures | ({"chi2_divergence": less_one} if alpha == 2 else {})
+
+
+@pytest.mark.parametrize("length", [3, 64, 300])
+def test_reverse_kl_of_masks_at_large_offsets(at_level, length):
+    """Of float64 logits at a low temperature, where q has weight on what is masked in p."""
+    rng = np.random.default_rng(length)
+    p, q = 1e-3 * rng.normal(size=(40, length)), 1e-3 * rng.normal(size=(40, length)) - 1e4
+    p[:, ::3] = -1e9
+    found = kullback.compare(p, q, ["reverse_kl"], from_logits=True, temperature=1e-3)["reverse_kl"]
+    log_p, log_q = log_shares(p, 1e-3), log_shares(q, 1e-3)
+    np.testing.assert_allclose(found, (np.exp(log_q) * (log_q - log_p)).sum(axis=1).astype(float), rtol=5e-12)
