@@ -42,10 +42,11 @@ def principal_components(path: str, n_points: int, n_components: int = 50) -> np
 
 
 def run_kullback(X: np.ndarray, n_iter: int, n_jobs: int) -> tuple[np.ndarray, dict[str, float]]:
-    """Run our estimator."""
+    """Run our estimator with the descent that the others have."""
     from kullback import TSNE
 
-    estimator = TSNE(perplexity=30, max_iter=n_iter, random_state=0, n_jobs=n_jobs, n_iter_without_progress=n_iter)
+    options = {"early_exaggeration_iter": 250, "max_iter": n_iter, "n_iter_without_progress": n_iter}
+    estimator = TSNE(perplexity=30, random_state=0, n_jobs=n_jobs, **options)
     return estimator.fit_transform(X), estimator.timings_
 
 

@@ -54,6 +54,7 @@ def test_auto_learning_rate_follows_the_exaggeration(few_digits):
         ({"exaggeration": lambda i: -i}, ValueError, r"exaggeration of iteration 0 must be in \(0, inf\], got 0"),
         ({"momentum": lambda i: "x"}, TypeError, "momentum of iteration 0 must be a real number, got 'x'"),
         ({"momentum": 1.5}, ValueError, r"momentum must be in \[0, 1\], got 1.5"),
+        ({"learning_rate": None}, TypeError, 'learning_rate .a number or "auto". must be a real number, got None'),
         ({"learning_rate": "fast"}, TypeError, 'learning_rate .a number or "auto". must be a real number'),
         ({"tol": 0}, ValueError, r"tol must be in \(0, inf\], got 0"),
         ({"callback_every": 0}, ValueError, "callback_every must be at least 1, got 0"),

@@ -48,7 +48,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         Factor on P at the beginning.
     early_exaggeration_iter : int, "anneal" or "auto", default "anneal"
         With ``"anneal"``, the factor falls in a straight line to ``exaggeration`` in 120 iterations, or in two fifths
-        of ``max_iter``; momentum, gains and ``tol`` are chosen to suit, and a run takes some 250 to 450 iterations in
+        of ``max_iter``; momentum, gains and ``tol`` are chosen to suit, and a run takes some 230 to 450 iterations in
         all. With a number, the factor stays for so many iterations, as in scikit-learn and openTSNE: 250 gives the
         descent that these have. With ``"auto"``, it stays until the map has unfolded and the KL divergence falls by
         less than 5 % in 50 iterations, and at the latest for half of ``max_iter``.
@@ -128,7 +128,8 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
     timings_ : dict of str to float
         Seconds for "neighbours", "affinities", "initialisation" and "optimisation".
     loss_ : ndarray of records (iteration, entropy, cross_entropy, kl_divergence)
-        H(P), H(P, Q) and KL = H(P, Q) - H(P), in nats, every 50 iterations and at the end.
+        H(P), H(P, Q) and KL = H(P, Q) - H(P), in nats, every 50 iterations, every 10 while ``tol`` is applied, and at
+        the end.
     affinities_ : kullback.affinities.Affinities
         P, its entropy, and the neighbours that it was made from.
     recall_ : Recall (value, error) or None

@@ -36,12 +36,11 @@ ANNEALING_ITER = 120
 ANNEALING_SHARE = 0.4
 ANNEALING_MOMENTUM, ANNEALED_MOMENTUM = 0.7, 0.95
 """While the exaggeration falls, and after that."""
-GENTLE_GAINS = (0.1, 0.95)
-"""The gains of an annealed descent of fewer than GENTLE_POINTS points, whose maps others may fold."""
-GENTLE_POINTS = 10_000
-LARGEST_RATE_DIVISOR = 4.0
-FEW_POINTS, FEW_NEIGHBORS = 500, 8
-"""The automatic learning rate is divided by up to this where forces are steep: see `rate_divisor`."""
+GENTLE_POINTS, GENTLE_GAINS = 10_000, (0.1, 0.95)
+"""How gains change in the descent of fewer points than this, whose maps the classic gains may fold."""
+FEW_POINTS, FEW_NEIGHBORS, LARGEST_RATE_DIVISOR = 500, 8, 4.0
+"""Below so many points, or so small a perplexity, forces are steep. The automatic learning rate is then divided, at
+most by the last number: see `rate_divisor`."""
 ANNEALED_TOL = 0.02
 """The map is at rest when KL falls by less than this share of itself in 50 iterations, for 50 iterations."""
 
@@ -83,7 +82,7 @@ class Schedules:
         self._exaggeration_at = _check_schedule(exaggeration, "exaggeration", open_low=True)
         self._momentum_at = _check_schedule(momentum, "momentum", high=1)
         self._learning_rate_at: Callable[[int], float] | None = None
-        if resolve_auto(learning_rate, None) is not None:
+        if not is_auto(learning_rate):
             name = 'learning_rate (a number or "auto")'
             self._learning_rate_at = _check_schedule(learning_rate, name, open_low=True)
         self._max_step = check_real(max_step, "max_step", low=0, open_low=True)
@@ -112,9 +111,14 @@ def _check_schedule(value: Any, name: str, *, high: float = math.inf, open_low: 
     return lambda iteration: number
 
 
+def is_auto(value: Any) -> bool:
+    """Whether an option is the word "auto"."""
+    return isinstance(value, str) and value == "auto"
+
+
 def resolve_auto(value: Any, default: Any) -> Any:
     """Return an option, or the default in place of the word "auto"."""
-    return default if isinstance(value, str) and value == "auto" else value
+    return default if is_auto(value) else value
 
 
 def check_gains(gains: Any) -> tuple[float, float]:
@@ -137,7 +141,7 @@ def descent_phases(model: TSNE, n_rows: float) -> list[tuple[int, dict[str, Any]
         last["momentum"] = resolve_auto(model.momentum, ANNEALED_MOMENTUM)
         first["gains"] = last["gains"] = GENTLE_GAINS if n_rows < GENTLE_POINTS else CLASSIC_GAINS
         last["tol"] = resolve_auto(model.tol, ANNEALED_TOL)
-        if resolve_auto(model.learning_rate, None) is None:
+        if is_auto(model.learning_rate):
             for options in (first, last):
                 falling = options.get("exaggeration", model.exaggeration)
                 options["learning_rate"] = divided_rate(n_rows / rate_divisor(model, n_rows), falling)
