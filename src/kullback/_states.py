@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+import zipfile
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,16 @@ Arrays = dict[str, NDArray[Any]]
 
 def save_state(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays, *, compress: bool = True) -> None:
     """Write a header and arrays as an npz file, which appears under its name only when it is complete."""
-    write = np.savez_compressed if compress else np.savez
-    write_file(path, lambda file: write(file, header=np.array(json.dumps(header)), **arrays))  # type: ignore[arg-type]
+    contents = {"header": np.array(json.dumps(header)), **arrays}
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+
+    def write(file: IO[bytes]) -> None:  # `numpy.savez` of NumPy 1 leaves the archive open where the disk is full
+        with zipfile.ZipFile(file, "w", method) as archive:
+            for name, array in contents.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+    write_file(path, write)
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:

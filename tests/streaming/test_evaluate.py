@@ -6,6 +6,8 @@ import struct
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,6 +91,19 @@ def test_formats_can_be_mixed(tmp_path, data, expected):
     assert run(*blocks, batch_rows=8) == expected
     assert run(iter(data[0]), data[1]) == expected
     assert run(np.lib.format.open_memmap(path), data[1]) == expected
+
+
+def test_parquet_pages_of_fewer_rows_than_the_file_promises(tmp_path, data, monkeypatch):
+    """Some versions of pyarrow read a damaged page as one of fewer rows; it is no shorter file."""
+    source = open_source(make_parquet(tmp_path, data[0], "p"))
+    with closing(source._file) as whole:
+        batches = list(whole.iter_batches(50))
+        cut = SimpleNamespace(
+            metadata=whole.metadata, num_row_groups=5, iter_batches=lambda *_, **__: iter(batches[:4])
+        )
+        monkeypatch.setattr(source, "_file", cut)
+        with pytest.raises(ValueError, match="is damaged or cannot be read: its last 3 rows are missing"):
+            source.read(0, N)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

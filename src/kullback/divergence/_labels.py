@@ -70,7 +70,7 @@ def class_loss(
     """
     p = _read(p, "p")
     if p.ndim == 2 and y.ndim == 1 and p.shape[check_class_axis(options, p.shape)] == 1:
-        p = p.reshape(-1)
+        p = (p.toarray() if is_sparse(p) else p).reshape(-1)
     is_binary = p.ndim == y.ndim
     if is_binary and is_sparse(p):
         p = p.toarray()
