@@ -228,9 +228,11 @@ cdef inline double finish_plain(int measure, Sums* sums) noexcept nogil:
 
 
 cdef inline bint is_sharp(int measure, double value, const Sums* sums) noexcept nogil:
-    """Whether the rounding of the row's sum may show in an entropy, of which a sure row has none."""
+    """Whether the rounding of a row's sum may show in its entropy, of which a sure row has none, or total variation."""
     if not value < (1e-3 if sums.wide else 1e-8) or (sums.total == 0 and sums.mass == 0 and measure != CROSS):
         return False
+    if measure == TOTAL_VARIATION:
+        return value < 1e-11
     return measure == ENTROPY or measure == ENTROPY_Q or measure == CROSS or measure == RENYI_ENTROPY \
         or measure == TSALLIS_ENTROPY or measure == MIN_ENTROPY
 

@@ -12,7 +12,9 @@ from divergence.finish cimport CHECK, DIVIDE, PLAIN, Sums, finish_measure, in_un
 from divergence.job cimport (
     BEST_P, CENTRE, FARTHEST, Job, MAX_GROUP, MAX_MEASURES, ROUGH, Region, SHIFT, STATE, TERMS, count_rows,
 )
-from divergence.logits cimport EXCESS, MASS_P, SHARP, finish_entropy_of_logits, finish_logits, is_jensen_shannon
+from divergence.logits cimport (
+    EXCESS, FORWARD, MASS_P, SHARP, finish_entropy_of_logits, finish_logits, is_jensen_shannon,
+)
 from divergence.orders cimport far_value, has_logs
 from divergence.passes cimport LANES, finish_kl_lanes
 from divergence.resweep cimport (
@@ -87,16 +89,10 @@ cdef inline void find_frames(const Job* job, const double* state, Frame* frames_
 # ---- Values of rows that are swept again -----------------------------------------------------------
 
 
-cdef inline double power_factor(int measure, double alpha) noexcept nogil:
-    """Return what a measure is to be multiplied by to be about the sum of its powers less one.
-
-    It is 0 where the measure has no powers or quotients, of which the smallest may have few digits.
-    """
-    if measure == CHI2 or measure == MAX_RATIO:
-        return 1
-    if measure == ALPHA:
-        return fabs(alpha * (alpha - 1))
-    return fabs(alpha - 1) if measure == RENYI or measure == RENYI_ENTROPY or measure == TSALLIS_ENTROPY else 0
+cdef inline bint has_powers(int measure) noexcept nogil:
+    """Whether the measure has powers or quotients, of which the smallest may have few digits."""
+    return measure == CHI2 or measure == MAX_RATIO or measure == ALPHA or measure == RENYI \
+        or measure == RENYI_ENTROPY or measure == TSALLIS_ENTROPY
 
 
 cdef inline bint finish_swept(const Job* job, Py_ssize_t row, const Region* region, double* state,
@@ -107,7 +103,7 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, const Region* regi
     """
     cdef Sums sums
     cdef int m
-    cdef double value, other, factor
+    cdef double value
     cdef bint settled = True
     sums.alpha, sums.unit = job.alpha, job.unit
     sums.precision, sums.wide = 2e-14 if job.wide else 1e-7, True
@@ -116,17 +112,13 @@ cdef inline bint finish_swept(const Job* job, Py_ssize_t row, const Region* regi
     frames[1].mass *= sums.q if 0 < sums.q < INFINITY else 1
     for m in range(job.n_measures):
         sums.total, sums.settled = state[TERMS + m], True
-        factor = power_factor(job.measures[m], job.alpha)
         value = finish_measure(job.measures[m], DIVIDE, &sums)
+        if has_powers(job.measures[m]) and has_logs(job) and not (state[FARTHEST] == 0 and value < 1e15):
+            sums.far = True
         if sums.far:
             value = far_value(job, job.measures[m], row, region, frames, &sums)
         elif sums.sharp:
             value = sharp_value(job, job.measures[m], row, region, frames, &sums)
-        elif factor > 0 and has_logs(job) and not (state[FARTHEST] == 0 and value < 1e15):
-            other = far_value(job, job.measures[m], row, region, frames, &sums)
-            # Near 0 it is a difference that has lost digits, which the sums have.
-            if not fabs(other) * factor < 1e-4 or value > 1:
-                value, sums.far = other, True
         value_of(job, m, row)[0] = value
         settled &= sums.settled or sums.far
     return settled
@@ -183,10 +175,12 @@ cdef inline bint needs_probabilities(const Job* job, int measure) noexcept nogil
     return job.logits and not (has_one_sweep(measure) and job.smoothing == 0) and not has_js_sweep(job, measure)
 
 
-cdef inline double js_value(const Job* job, int measure, double js, const Frame* frames, Sums* sums) noexcept nogil:
+cdef inline double js_value(const Job* job, int measure, double js, const double* state, const Frame* frames,
+                            Sums* sums) noexcept nogil:
     """Return the divergence in the asked unit or its root, the distance."""
-    # Rounding moves x - y by up to 2^-24 |c| in t ~ sqrt(8 JS), as in finish_logits.
-    sums.settled = not 1.2e-7 * fabs(shift_between(job, frames)) > 1e-6 * sqrt(8 * js)
+    # Rounding moves x - y by up to 2^-24 |c| in t ~ sqrt(8 JS), and spoils the mass of far rows, as in finish_logits.
+    sums.settled = not (1.2e-7 * fabs(shift_between(job, frames)) > 1e-6 * sqrt(8 * js)
+                        or state[FORWARD] > 2 * state[MASS_P])
     js = in_unit(measure, js, sums)
     return sqrt(js) if measure == JENSEN_SHANNON_ROOT else js
 
@@ -215,7 +209,7 @@ cdef inline double first_value(const Job* job, int m, Py_ssize_t row, const Regi
     if measure == MASS:
         return frames[0].origin * job.inverse_temperature + log(frames[0].mass)
     if is_jensen_shannon(measure):
-        return js_value(job, measure, find_js(job, row, region, state, frames), frames, sums)
+        return js_value(job, measure, find_js(job, row, region, state, frames), state, frames, sums)
     return logits_value(job, measure, row, region, state, sums)
 
 

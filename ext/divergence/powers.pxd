@@ -14,6 +14,8 @@ from libc.math cimport INFINITY, copysign, exp, expm1, fabs, log, log1p
 
 cdef enum:
     SERIES_TERMS = 10  # of near_square; the next one is below 1e-17 of the first
+    LEAST_LOG = -700   # float64 may have few digits for the exponential of what is below
+    NO_WEIGHT = -745   # and has none for that of what is below this
 
 cdef extern from *:
     """
@@ -47,20 +49,34 @@ cdef inline double near_square(double x, double y) noexcept nogil:
     return total
 
 
+cdef inline double far_power_excess(double p, double log_p, double step, double factor) noexcept nogil:
+    """Return power_excess from log p, where exp(step) alone may overflow or float64 has few digits for p."""
+    return copysign(exp(log_p + step - log(fabs(factor))), factor) - p / factor
+
+
 cdef inline double power_excess(double p, double step, double factor) noexcept nogil:
     """Return p (exp(step) - 1) / factor, where step is the product of ``factor`` and a logarithm."""
-    if fabs(step) > 700:  # exp(step) alone may overflow
-        return copysign(exp(log(p) + step - log(fabs(factor))), factor) - p / factor
-    return p * expm1(step) / factor
+    return far_power_excess(p, log(p), step, factor) if fabs(step) > 700 else p * expm1(step) / factor
+
+
+cdef inline double power_excess_of_log(double log_p, double step, double factor) noexcept nogil:
+    """Return power_excess of a p that is known by its logarithm."""
+    cdef double p = exp(log_p)
+    return far_power_excess(p, log_p, step, factor) if log_p < LEAST_LOG or fabs(step) > 700 \
+        else p * expm1(step) / factor
+
+
+cdef inline double near_amari_term(double q, double t, double order) noexcept nogil:
+    """Return amari_term for small t = log(p / q): q t^2 times the divided difference of exp at 0, t and alpha t."""
+    return q * t * t * near_square(t, order * t)
 
 
 cdef inline double amari_term(double p, double q, double alpha) noexcept nogil:
     """Return (p^alpha q^(1 - alpha) - alpha p - (1 - alpha) q) / (alpha (alpha - 1)) for any order but 0 and 1.
 
     Exchanging p with q and alpha with 1 - alpha changes nothing, so the order is taken to be 1/2 or more. With
-    c = alpha - 1, p (exp(c t) - 1) / c - (p - q) is alpha times the term; where t and c t are small, q t^2 times the
-    divided difference of exp at 0, t and alpha t is the term itself. A zero makes the power 0 or infinite by the sign
-    of its exponent: van Erven and Harremoes (2014), section II.
+    c = alpha - 1, p (exp(c t) - 1) / c - (p - q) is alpha times the term, unless t and c t are small. A zero makes the
+    power 0 or infinite by the sign of its exponent: van Erven and Harremoes (2014), section II.
     """
     cdef double order = alpha, rest = 1 - alpha, t, step
     if order < 0.5 or (order == 0.5 and p < q):
@@ -74,15 +90,40 @@ cdef inline double amari_term(double p, double q, double alpha) noexcept nogil:
     t = log_ratio(p, q)
     step = -rest * t
     if fabs(t) <= 0.05 and fabs(step) <= 0.05:
-        return q * t * t * near_square(t, order * t)
+        return near_amari_term(q, t, order)
     if fabs(step) < 1e-17:
         return (p * t - (p - q)) / order
     return (power_excess(p, step, -rest) - (p - q)) / order
 
 
+cdef inline double amari_term_of_logs(double log_p, double log_q, double t, double alpha) noexcept nogil:
+    """Return the same from log p, log q and t, which is their difference, but more accurate than that.
+
+    A p that is too small for float64 has no weight in the orders from 1 on, as in log_power_of_logs.
+    """
+    cdef double order = alpha, rest = 1 - alpha, step
+    if order < 0.5:
+        log_p, log_q, t, order, rest = log_q, log_p, -t, rest, order
+    if log_p == -INFINITY or (log_p < -743 and rest <= 0):
+        return exp(log_q) / order
+    if log_q == -INFINITY:
+        return exp(log_p) / rest if rest > 0 else INFINITY
+    step = -rest * t
+    if fabs(t) <= 0.05 and fabs(step) <= 0.05:
+        return near_amari_term(exp(log_q), t, order)
+    if fabs(step) < 1e-17:
+        return (exp(log_p) * (t - 1) + exp(log_q)) / order
+    return (power_excess_of_log(log_p, step, -rest) - (exp(log_p) - exp(log_q))) / order
+
+
 cdef inline double tsallis_term(double p, double alpha) noexcept nogil:
     """Return (p - p^alpha) / (alpha - 1) for any order but 1."""
     return 0 if p == 0 else power_excess(p, (alpha - 1) * log(p), 1 - alpha)
+
+
+cdef inline double tsallis_term_of_log(double log_p, double alpha) noexcept nogil:
+    """Return the same from log p. A p that is too small for float64 has no weight."""
+    return 0 if log_p < NO_WEIGHT else power_excess_of_log(log_p, (alpha - 1) * log_p, 1 - alpha)
 
 
 cdef inline double log_power(double p, double q, double alpha) noexcept nogil:

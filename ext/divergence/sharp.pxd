@@ -1,10 +1,10 @@
-"""Header-only: entropies of rows of which one element has nearly all of the mass.
+"""Header-only: entropies and the total variation of rows of which one element has nearly all of the mass.
 
 What the others have, the rest, would lose its digits beside the largest element. It is summed without it, and the
 logarithm of the largest element's share is log1p(-rest).
 """
 
-from libc.math cimport INFINITY, log, log1p
+from libc.math cimport INFINITY, fabs, log, log1p
 
 from divergence.blocks cimport add_block, fold, max_of, note_best, pack_block
 from divergence.finish cimport Sums, in_unit
@@ -14,7 +14,7 @@ from divergence.passes cimport LANES
 from divergence.powers cimport power_excess
 from divergence.resweep cimport Frame, largest_of, to_probabilities
 from divergence.sweep cimport clear_state, next_block
-from divergence.terms cimport CROSS, ENTROPY_Q, MIN_ENTROPY, RENYI_ENTROPY, TSALLIS_ENTROPY
+from divergence.terms cimport CROSS, ENTROPY_Q, MIN_ENTROPY, RENYI_ENTROPY, TOTAL_VARIATION, TSALLIS_ENTROPY
 
 
 cdef inline Py_ssize_t place_of_largest(const Job* job, const Operand* x, Py_ssize_t row,
@@ -59,7 +59,7 @@ cdef inline double sweep_others(const Job* job, int measure, Py_ssize_t row, Py_
 
 cdef inline double sharp_value(const Job* job, int measure, Py_ssize_t row, const Region* region,
                                const Frame* frames, Sums* sums) noexcept nogil:
-    """Return an entropy of one row of numbers, in the asked unit."""
+    """Return an entropy or the total variation of one row of numbers, in the asked unit."""
     cdef double[STATE] state
     cdef bint of_q = measure == ENTROPY_Q or measure == CROSS
     cdef Py_ssize_t place = place_of_largest(job, &job.q if of_q else &job.p, row, region)
@@ -69,6 +69,10 @@ cdef inline double sharp_value(const Job* job, int measure, Py_ssize_t row, cons
         value = state[TERMS] - weight * log_largest
     elif measure == MIN_ENTROPY:
         value = -log_largest
+    elif measure == TOTAL_VARIATION:  # the largest elements differ by as much as the rests do
+        value = state[TERMS] + 0.5 * fabs(rest - state[1])
+        if weight < 0.9876:  # no rounding shows, and another element may be the largest of q
+            value = 2 * sums.total / (sums.p + sums.q)
     elif measure == RENYI_ENTROPY or measure == TSALLIS_ENTROPY:
         value = state[TERMS] + power_excess(1 - rest, -order * log_largest, order)
         less_one = order * value

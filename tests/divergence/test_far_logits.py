@@ -225,3 +225,86 @@ def test_reverse_kl_of_masks_at_large_offsets(at_level, length):
     found = kullback.compare(p, q, ["reverse_kl"], from_logits=True, temperature=1e-3)["reverse_kl"]
     log_p, log_q = log_shares(p, 1e-3), log_shares(q, 1e-3)
     np.testing.assert_allclose(found, (np.exp(log_q) * (log_q - log_p)).sum(axis=1).astype(float), rtol=5e-12)
+
+
+def sum_of_powers(x, y, alpha):
+    """Return the sum of p^alpha q^(1 - alpha) less one by mpmath; y of None counts as q = 1."""
+    log_p = logs_of([(a, 1) for a in x], 1.0)
+    log_q = logs_of([(b, 1) for b in y], 1.0) if y is not None else dict.fromkeys(x, mpmath.mpf(0))
+    alpha = mpmath.mpf(alpha)
+    pairs = zip(x, x if y is None else y, strict=True)
+    return mpmath.fsum(mpmath.exp(alpha * log_p[a] + (1 - alpha) * log_q[b]) for a, b in pairs) - 1
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 1e-3, 0.03, 0.5, 0.999, 1.001, 2.0, 10.0])
+def test_weights_at_the_end_of_the_range(at_level, alpha):
+    """A weight for which float64 has few digits counts in full, where a power of it is no smaller than all that counts.
+
+    The measures of an order are then small and large: neither the sums of probabilities nor the logarithm of the sum
+    of powers has them.
+    """
+    rng = np.random.default_rng(31)
+    with mpmath.workdps(60):
+        for _ in range(40):
+            x = rng.normal(size=int(rng.integers(2, 6)))
+            y = x + rng.normal(size=len(x)) * rng.choice([1e-6, 1e-3, 1])
+            for side in (x, y):
+                side[0] += rng.choice([0, 5, 20, 690, 710, 733, 738])
+                side[-1] -= rng.choice([0, 0, 5, 20, 710, 735])
+            if any((side - side.max()).min() < -744 for side in (x, y)):
+                continue  # float64 has no digit for such a weight
+            paired, alone = sum_of_powers(x, y, alpha), sum_of_powers(x, None, alpha)
+            for name, rows, expected in (
+                ("renyi_divergence", (x, y), mpmath.log1p(paired) / (alpha - 1)),
+                ("alpha_divergence", (x, y), paired / (mpmath.mpf(alpha) * (alpha - 1))),
+                ("renyi_entropy", (x,), mpmath.log1p(alone) / (1 - alpha)),
+                ("tsallis_entropy", (x,), alone / (1 - alpha)),
+            ):
+                expected, atol = float(expected), 1e-29 + 2e-15 * float(abs(expected)) ** 0.5  # rounded rows differ so
+                for module in (kullback, reference):
+                    found = getattr(module, name)(*rows, alpha=alpha, from_logits=True)
+                    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=atol if len(rows) > 1 else 1e-29)
+
+
+def test_weights_below_the_range_have_no_entropy(at_level):
+    """They count as masked at every order, beside weights at the end of the range too."""
+    row = np.array([761.0, 738.0, 1.6, 1.4, 0.0])
+    masked = np.where(row > 20, row, -np.inf)
+    for alpha in (1e-6, 0.03, 0.5, 2):
+        for name in ("renyi_entropy", "tsallis_entropy"):
+            for module in (kullback, reference):
+                call = getattr(module, name)
+                assert call(row, alpha=alpha, from_logits=True) == pytest.approx(
+                    call(masked, alpha=alpha, from_logits=True), rel=1e-13, abs=0
+                )
+
+
+@pytest.mark.parametrize("measures", [["js"], ["js", "kl"], ["reverse_kl", "js"], ["js_distance", "chi2"]])
+def test_jensen_shannon_of_far_rows_whose_rounding_does_not_average(at_level, measures):
+    """All tokens but one round alike, and the sure one comes first, so that float32 sums lose what the others add."""
+    p, q = spike(1025, 0, 50, 30, np.float32), np.full(1025, 30, np.float32)
+    for gap in (0, 1, 5, 10):
+        found = kullback.compare(p, q, measures, from_logits=True, temperature=2.0)
+        expected = reference.compare(p, q, measures, from_logits=True, temperature=2.0)
+        for name in measures:
+            assert found[name] == pytest.approx(expected[name], rel=1e-6, abs=0), (name, gap)
+        p[0] += 1
+
+
+@pytest.mark.parametrize("rest", [0.0, -300.0, -700.0, -1000.0])
+def test_total_variation_of_sure_rows(at_level, rest):
+    """It is the sum of what the other tokens have, which their sum with the sure one has lost."""
+    rng = np.random.default_rng(5)
+    for length in (40, 1024, 1025, 5000):
+        q = rng.normal(size=length)
+        q[0] = 40
+        p = np.full(length, rest - 1)
+        p[0] = 40
+        shares = [np.exp(log_shares(side[None], 1.0))[0, 1:] for side in (p, q)]
+        difference = shares[0] - shares[1]
+        expected = float(np.abs(difference).sum() + abs(difference.sum())) / 2
+        found = kullback.total_variation_distance(p, q, from_logits=True)
+        assert found == pytest.approx(expected, rel=1e-12, abs=0)
+        assert kullback.total_variation_distance(q, p, from_logits=True) == found
+        rows = [np.exp(side - 40) for side in (p, q)]
+        assert kullback.total_variation_distance(*rows, normalize=True) == pytest.approx(expected, rel=1e-12, abs=0)

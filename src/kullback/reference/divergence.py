@@ -53,6 +53,10 @@ def as_rows(x: npt.ArrayLike, axis: Axis, normalize: bool | str, name: str = "p"
         return np.where(bad, np.nan, rows if normalize is False else rows / sums)
 
 
+LEAST = 1e-304
+"""Float64 has few digits for what is much smaller."""
+
+
 def log_ratio(p: Array, q: Array) -> Array:
     """Return log(p / q) of each element, through log1p where the two are near, and 0 where p = 0."""
     with np.errstate(all="ignore"):
@@ -152,12 +156,15 @@ def pair(p: npt.ArrayLike, q: npt.ArrayLike, options: RowOptions) -> tuple[Array
     return first, second
 
 
+def pair_of_logs(p: npt.ArrayLike, q: npt.ArrayLike, options: RowOptions) -> tuple[Array, Array]:
+    """Return the logarithms of the rows of both sides, broadcast to one shape."""
+    first, second = np.broadcast_arrays(as_logs(p, options), as_logs(q, options))
+    return first, second
+
+
 def sum_kl_terms(p: npt.ArrayLike, q: npt.ArrayLike, options: RowOptions) -> Array:
     """Return the KL divergence of each pair of rows, in nats."""
-    if are_logits(options):
-        terms = kl_terms_of_logs(*np.broadcast_arrays(as_logs(p, options), as_logs(q, options)))
-    else:
-        terms = kl_terms(*pair(p, q, options))
+    terms = kl_terms_of_logs(*pair_of_logs(p, q, options)) if are_logits(options) else kl_terms(*pair(p, q, options))
     total: Array = terms.sum(axis=-1)
     return total
 
@@ -169,48 +176,42 @@ def sum_plog(p: Array, logs: Array) -> Array:
     return total
 
 
-def log_mean_power(p: Array, log_x: Array, power: float) -> Any:
-    """Return log sum p x^power for the logarithms of x, from its difference from 1 where that is small."""
+def log_ratio_of_logs(p: Array, q: Array, logs: tuple[Array, Array]) -> Array:
+    """Return log(p / q) of each element; from log p and log q where float64 has few digits for p or q."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.minimum(p, q) < LEAST, logs[0] - logs[1], log_ratio(p, q))
+
+
+def power_excess(p: Array, log_p: Array, step: Array) -> Array:
+    """Return p (exp(step) - 1) of each element; from log p where exp(step) or p itself leaves float64's range."""
     with np.errstate(all="ignore"):
-        less_one = np.where(p > 0, p * np.expm1(power * log_x), 0).sum(axis=-1)
-        logarithm = np.logaddexp.reduce(np.where(p > 0, np.log(p) + power * log_x, -np.inf), axis=-1)
+        excess = np.where((p < LEAST) | (step > 700), np.exp(log_p + step) - p, p * np.expm1(step))
+    return np.where(log_p == -np.inf, 0, excess)
+
+
+def log_mean_power(p: Array, log_p: Array, log_x: Array, power: float) -> Any:
+    """Return log sum p x^power for the logarithms of p and x, from its difference from 1 where that is small."""
+    with np.errstate(all="ignore"):
+        less_one = power_excess(p, log_p, power * log_x).sum(axis=-1)
+        logarithm = np.logaddexp.reduce(np.where(log_p == -np.inf, -np.inf, log_p + power * log_x), axis=-1)
     return np.where(np.abs(less_one) < 0.5, np.log1p(np.maximum(less_one, -0.5)), logarithm)
 
 
-def sum_amari_terms(p: Array, q: Array, alpha: float) -> Array:
+def sum_amari_terms(p: Array, q: Array, logs: tuple[Array, Array], alpha: float) -> Array:
     """Return the sum of (p^alpha q^(1 - alpha) - alpha p - (1 - alpha) q) / (alpha (alpha - 1)) of each pair of rows.
 
-    Exchanging p with q and alpha with 1 - alpha changes nothing, so that the order can be 1/2 or more.
+    Exchanging p with q and alpha with 1 - alpha changes nothing, so that the order can be 1/2 or more. A p that is too
+    small for float64 has no weight in the orders from 1 on. ``logs`` are log p and log q.
     """
     if alpha < 0.5:
-        p, q, alpha = q, p, 1 - alpha
+        p, q, logs, alpha = q, p, logs[::-1], 1 - alpha
+    ratio = log_ratio_of_logs(p, q, logs)
     with np.errstate(all="ignore"):
-        terms = (p * np.expm1((alpha - 1) * log_ratio(p, q)) / (alpha - 1) - (p - q)) / alpha
-    total: Array = np.where(p == 0, q / alpha, terms).sum(axis=-1)
+        terms = (power_excess(p, logs[0], (alpha - 1) * ratio) / (alpha - 1) - (p - q)) / alpha
+    total: Array = np.where((p == 0) & (alpha > 1) | (logs[0] == -np.inf), q / alpha, terms).sum(axis=-1)
     return total
 
 
-def log_sum_powers(log_p: Array, log_q: Array | float, alpha: float) -> Any:
-    """Return log sum p^alpha q^(1 - alpha) of each row, or the largest log(p / q) for an infinite order.
-
-    A p that is too small for float64 has no weight, so that it adds nothing where q is smaller or masked.
-    """
-    log_p, log_q = np.broadcast_arrays(log_p, log_q)
-    if alpha < 0:
-        log_p, log_q, alpha = log_q, log_p, 1 - alpha
-    with np.errstate(all="ignore"):
-        ratio = log_p - log_q
-        if alpha != np.inf:
-            powers = alpha * log_p + (1 - alpha) * log_q if alpha < 1 else log_p + (alpha - 1) * ratio
-            ratio = np.where(log_q == -np.inf, np.inf if alpha > 1 else -np.inf, powers)
-        terms = np.where((log_p == -np.inf) | ((log_p < -743) & (alpha > 1)), -np.inf, ratio)
-        return terms.max(axis=-1) if alpha == np.inf else np.logaddexp.reduce(terms, axis=-1)
-
-
-def from_powers(values: Any, log_sums: Any, factor: float) -> Any:
-    """Return (exp(L) - 1) / factor of the logarithms L of sums of powers, or ``values`` where that has lost its digits.
-
-    Values come from powers of probabilities, of which float64 may not hold the smallest.
-    """
-    with np.errstate(over="ignore"):
-        return np.where(np.abs(log_sums) > 1e-4, np.expm1(log_sums) / factor, values)
+def drop_weightless(logs: Array) -> Array:
+    """Return logarithms of probabilities, -inf for those that float64 has no number for, which have no weight."""
+    return np.where(logs < -745, -np.inf, logs)

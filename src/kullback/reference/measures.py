@@ -15,17 +15,19 @@ import numpy.typing as npt
 
 from .._options import Normalize, RowOptions, SeveralOptions, TableOptions, show_options
 from .divergence import (
+    LEAST,
     Array,
     Decomposition,
     are_logits,
     as_logs,
     as_probabilities,
-    from_powers,
+    drop_weightless,
     kl_terms,
     log_mean_power,
-    log_ratio,
-    log_sum_powers,
+    log_ratio_of_logs,
     pair,
+    pair_of_logs,
+    power_excess,
     sum_amari_terms,
     sum_kl_terms,
     sum_plog,
@@ -188,10 +190,12 @@ def chi2_divergence(p: npt.ArrayLike, q: npt.ArrayLike, **options: Unpack[RowOpt
     rows, others = pair(p, q, options)
     difference = np.abs(rows - others)
     with np.errstate(all="ignore"):
-        value = np.where(rows == others, 0, difference * (difference / np.abs(others))).sum(axis=-1)
-        if are_logits(options):
-            value = from_powers(value, log_sum_powers(as_logs(p, options), as_logs(q, options), 2), 1)
-        return finish(value, options, unit=False)
+        terms = np.where(rows == others, 0, difference * (difference / np.abs(others)))
+        if are_logits(options):  # p^2 / q - p - (p - q) of those for which float64 has few digits
+            logs = pair_of_logs(p, q, options)
+            far = power_excess(rows, logs[0], logs[0] - logs[1]) - (rows - others)
+            terms = np.where((rows > 0) & (np.minimum(rows, others) < LEAST), far, terms)
+        return finish(terms.sum(axis=-1), options, unit=False)
 
 
 @show_options(RowOptions)
@@ -202,25 +206,21 @@ def renyi_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
     """
     if alpha == 1:
         return kl_divergence(p, q, **options)
-    powers = log_sum_powers(as_logs(p, options), as_logs(q, options), alpha) if are_logits(options) else None
+    logs = pair_of_logs(p, q, options)
     p, q = pair(p, q, options)
+    ratio = log_ratio_of_logs(p, q, logs)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if alpha == np.inf and powers is not None:
-            return finish(powers, options)
         if alpha == np.inf:
-            return finish(np.log(np.where(p > 0, p / q, 0).max(axis=-1)), options)
+            return finish(np.where(p > 0, ratio, -np.inf).max(axis=-1), options)
         if alpha == 0:
             return finish(-np.log(np.where(p > 0, q, 0).sum(axis=-1)), options)
         mass = 0.0
         if options.get("normalize", "check") is False and not are_logits(options):
             mass = alpha * (p.sum(axis=-1) - 1) + (1 - alpha) * (q.sum(axis=-1) - 1)
-        less_one = alpha * (alpha - 1) * sum_amari_terms(p, q, alpha) + mass
+        less_one = alpha * (alpha - 1) * sum_amari_terms(p, q, logs, alpha) + mass
         near = np.log1p(np.clip(less_one, -0.5, 0.5))
-        far = log_mean_power(p, log_ratio(p, q), alpha - 1)
-        value = np.where(np.abs(less_one) < 0.5, near, far) / (alpha - 1)
-        if powers is not None:
-            value = np.where(np.abs(powers) > 1e-4, powers / (alpha - 1), value)
-        return finish(value, options)
+        far = log_mean_power(p, drop_weightless(logs[0]) if alpha > 1 else logs[0], ratio, alpha - 1)
+        return finish(np.where(np.abs(less_one) < 0.5, near, far) / (alpha - 1), options)
 
 
 @show_options(RowOptions)
@@ -228,11 +228,7 @@ def alpha_divergence(p: npt.ArrayLike, q: npt.ArrayLike, *, alpha: float, **opti
     """Return (sum p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1)), or its limit: Cichocki and Amari (2010), eq. 4."""
     if alpha in (0, 1):
         return kl_divergence(*((p, q) if alpha else (q, p)), **options)
-    value = sum_amari_terms(*pair(p, q, options), alpha)
-    if are_logits(options):
-        powers = log_sum_powers(as_logs(p, options), as_logs(q, options), alpha)
-        value = from_powers(value, powers, alpha * (alpha - 1))
-    return finish(value, options, unit=False)
+    return finish(sum_amari_terms(*pair(p, q, options), pair_of_logs(p, q, options), alpha), options, unit=False)
 
 
 @show_options(RowOptions)
@@ -243,11 +239,7 @@ def renyi_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOption
     logs, p = as_logs(p, options), as_probabilities(p, options)
     if alpha == np.inf:
         return finish(-logs.max(axis=-1), options)
-    value = log_mean_power(p, logs, alpha - 1) / (1 - alpha)
-    if are_logits(options):
-        powers = log_sum_powers(logs, 0.0, alpha)
-        value = np.where(np.abs(powers) > 1e-4, powers / (1 - alpha), value)
-    return finish(value, options)
+    return finish(log_mean_power(p, drop_weightless(logs), logs, alpha - 1) / (1 - alpha), options)
 
 
 @show_options(RowOptions)
@@ -257,11 +249,9 @@ def tsallis_entropy(p: npt.ArrayLike, *, alpha: float, **options: Unpack[RowOpti
         return entropy(p, **options)
     logs, p = as_logs(p, options), as_probabilities(p, options)
     with np.errstate(all="ignore"):
-        terms = np.where(p > 0, p * np.expm1((alpha - 1) * logs), 0)
+        terms = power_excess(p, drop_weightless(logs), (alpha - 1) * logs)
     mass = 1 - p.sum(axis=-1) if options.get("normalize", "check") is False else 0
     value = (mass - terms.sum(axis=-1)) / (alpha - 1)
-    if are_logits(options):
-        value = from_powers(value, log_sum_powers(logs, 0.0, alpha), 1 - alpha)
     return finish(value, options, unit=False)
 
 
