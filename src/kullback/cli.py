@@ -90,6 +90,7 @@ def _add_embed(commands: Any) -> None:
                        "that holds the labels: its name, or its number from 1")  # fmt: skip
     _add_table_options(embed)
     embed.add_argument("--perplexity", type=float, default=30.0, help="effective neighbours (default: %(default)g)")
+    embed.add_argument("--n-neighbors", type=int, metavar="N", help="in its place: N neighbours, all drawn alike")
     embed.add_argument("--max-iter", type=int, default=1000, metavar="N", help="most iterations (default: %(default)d)")
     embed.add_argument("--early-exaggeration", type=float, default=12.0, metavar="X", help="default: %(default)g")
     embed.add_argument("--early-exaggeration-iter", type=_whole_or_word, default="anneal", metavar="N",
@@ -182,10 +183,12 @@ def _embed(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{plot}: {reason} (the map is whole, in {output})") from error
     if not arguments.quiet:
         size = f"{X.shape[0]:,} rows of {X.shape[1]:,}"
+        n_neighbors = arguments.n_neighbors
+        drawn = f"{n_neighbors} neighbours" if n_neighbors else f"perplexity {arguments.perplexity:g}"
         _print_report([
-            f"{arguments.input}: {size}, perplexity {arguments.perplexity:g}, "
+            f"{arguments.input}: {size}, {drawn}, "
             f"{estimator.n_iter_} iterations, {seconds:.1f} s",
-            f"H(P)        {last.entropy:10.4f} nats   entropy: fixed by the data and the perplexity",
+            f"H(P)        {last.entropy:10.4f} nats   entropy: fixed by the data and their neighbours",
             f"H(P, Q)     {last.cross_entropy:10.4f} nats   cross-entropy: what the descent lowers",
             f"KL(P || Q)  {last.kl_divergence:10.4f} nats   = H(P, Q) - H(P)",
             f"wrote {output}{f', {plot}' if plot else ''}",
@@ -248,6 +251,7 @@ def _make_estimator(arguments: argparse.Namespace) -> TSNE:
     return TSNE(
         arguments.components,
         perplexity=arguments.perplexity,
+        n_neighbors=arguments.n_neighbors,
         early_exaggeration=arguments.early_exaggeration,
         early_exaggeration_iter=arguments.early_exaggeration_iter,
         exaggeration=arguments.exaggeration,

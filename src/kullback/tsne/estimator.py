@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,8 @@ from .._checks.data import check_masses, float_types, shares_memory
 from .._recall import TARGET, Recall
 from .._threads import resolve_threads
 from . import affinities, gradient, initialization
-from .affinity_graphs import search_graph
+from .affinity_choice import check_classes, find_affinities
 from .embedding import CHECK_EVERY, Embedding, Schedule, State
-from .joint import warn_of_copies
 from .masses import total_mass
 from .neighbors import NeighborIndex
 from .new_points import NewPointsMixin, as_it_is, fitted_at_once
@@ -42,8 +41,19 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
     ----------
     n_components : int, default 2
         Dimensions of the embedding. The methods "barnes_hut" and "fft" serve up to three.
-    perplexity : float, default 30
-        Effective number of neighbours of a point, below n_samples. ``3 * perplexity`` neighbours are used.
+    perplexity : float or sequence of float, default 30
+        Effective number of neighbours of a point, below n_samples. ``3 * perplexity`` neighbours are used. Of several
+        numbers, such as ``[30, 500]``, the affinities are the mean: see `kullback.affinities.multiscale`.
+    n_neighbors : int, optional
+        Neighbours of a point in place of ``3 * perplexity``. Alone, it asks for uniform affinities: 15 neighbours that
+        are drawn alike give about the map of perplexity 30, from a sixth of the graph (docs/tsne.md).
+    affinity : {"auto", "perplexity", "multiscale", "uniform"} or callable, default "auto"
+        How P is made, by the function of this name in `kullback.affinities`. ``"auto"`` is uniform where
+        ``n_neighbors`` is given, multiscale where ``perplexity`` is several numbers, and else perplexity. A function
+        gets the `kullback.neighbors.NeighborIndex` of the rows and returns affinities or a joint P, such as
+        ``lambda index: affinities.fixed_sigma(index, 2.0)``.
+    supervision : float in [0, 1], default 0
+        By which share points of different classes ``y`` attract each other less: see `kullback.affinities.supervise`.
     early_exaggeration : float, default 12
         Factor on P at the beginning.
     early_exaggeration_iter : int, "anneal" or "auto", default "anneal"
@@ -168,7 +178,10 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         self,
         n_components: int = 2,
         *,
-        perplexity: float = 30.0,
+        perplexity: float | Sequence[float] = 30.0,
+        n_neighbors: int | None = None,
+        affinity: str | Callable[[NeighborIndex], Any] = "auto",
+        supervision: float = 0.0,
         early_exaggeration: float = 12.0,
         early_exaggeration_iter: int | str = "anneal",
         exaggeration: Schedule = 1.0,
@@ -194,25 +207,20 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
     ) -> None:
         self.n_components = n_components
         self.perplexity = perplexity
-        self.early_exaggeration = early_exaggeration
-        self.early_exaggeration_iter = early_exaggeration_iter
+        self.n_neighbors, self.affinity, self.supervision = n_neighbors, affinity, supervision
+        self.early_exaggeration, self.early_exaggeration_iter = early_exaggeration, early_exaggeration_iter
         self.exaggeration = exaggeration
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.max_step = max_step
+        self.learning_rate, self.momentum, self.max_step = learning_rate, momentum, max_step
         self.max_iter = max_iter
         self.n_iter_without_progress = n_iter_without_progress
         self.min_grad_norm = min_grad_norm
         self.tol = tol
         self.metric, self.metric_params, self.recall = metric, metric_params, recall
         self.init = init
-        self.callback = callback
-        self.callback_every = callback_every
+        self.callback, self.callback_every = callback, callback_every
         self.verbose = verbose
         self.random_state = random_state
-        self.method = method
-        self.angle = angle
-        self.dof = dof
+        self.method, self.angle, self.dof = method, angle, dof
         self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: object = None, sample_weight: Any = None) -> TSNE:
@@ -222,8 +230,8 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             Data. With ``metric="precomputed"``: distances of shape (n_samples, n_samples).
-        y : ignored
-            Present for scikit-learn's conventions.
+        y : array-like of shape (n_samples,), optional
+            Classes, of which ``supervision`` makes use. Without supervision it is ignored.
         sample_weight : array-like of shape (n_samples,), optional
             How many rows each row stands for: numbers in [1e-9, 1e9], by default 1. Integers give the map of repeated
             rows, whose perplexity counts all rows (docs/tsne.md).
@@ -238,7 +246,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         ValueError, TypeError
             If data are not finite, have fewer than 2 rows, or a parameter is out of its range.
         """
-        self.fit_transform(X, sample_weight=sample_weight)
+        self.fit_transform(X, y, sample_weight=sample_weight)
         return self
 
     def fit_transform(self, X: Any, y: object = None, sample_weight: Any = None) -> FloatArray:
@@ -255,7 +263,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
             A copy of ``embedding_``, which is the caller's to change.
         """
         with fitted_at_once(self) as model:
-            model._fit(X, sample_weight)
+            model._fit(X, y, sample_weight)
         if model.stop_reason_ == "interrupt":
             warnings.warn(
                 f"interrupted after {model.n_iter_} of {model.max_iter} iterations; embedding_ is the map so far",
@@ -265,7 +273,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         positions: FloatArray = model.embedding_.copy()
         return positions
 
-    def _fit(self, X: Any, sample_weight: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Embed the rows of X, and set all attributes at the end."""
         n_threads = check_parameters(self)
         given, X = X, self._check_rows(X, reset=True)
@@ -274,6 +282,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
         n_samples = X.shape[0]
         masses = check_masses(sample_weight, "sample_weight", n_samples)
         init = check_points(self, n_samples, masses)
+        check_classes(self, y, n_samples)
         random_state = check_random_state(self.random_state)
 
         clock = [time.perf_counter()]
@@ -281,13 +290,7 @@ class TSNE(SavedEstimatorMixin, NewPointsMixin,
             X, metric=self.metric, metric_params=self.metric_params, recall=self.recall, random_state=random_state,
             copy=copy,
         )  # fmt: skip
-        n_neighbors = n_samples - 1 if self.method == "exact" else None
-        graph = search_graph(index, self.perplexity, n_neighbors, masses, n_threads)
-        warn_of_copies(graph)
-        clock.append(time.perf_counter())
-        joint = affinities.perplexity(
-            graph, self.perplexity, masses=masses, n_neighbors=n_neighbors, n_threads=n_threads
-        )
+        joint = find_affinities(self, index, y, masses, n_threads, lambda: clock.append(time.perf_counter()))
         clock.append(time.perf_counter())
         embedding = Embedding(
             joint,

@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .._checks.data import check_masses
 from .._checks.scalars import check_flag
 from .._threads import lock_of, resolve_threads
-from . import affinities, placement
+from . import placement
+from .affinity_choice import find_affinities, perplexity_of_new_rows, refuse_supervision
 from .masses import Masses, join_masses
 from .neighbors import NeighborIndex
 from .parameters import check_parameters
@@ -142,15 +143,13 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
     def _grow(self, X: Any, sample_weight: Any) -> None:
         """Add rows to the map, and set all attributes at the end."""
         n_threads = check_parameters(self)
+        refuse_supervision(self)
         X = self._check_rows(X, reset=False)
         new_masses = check_masses(sample_weight, "sample_weight", X.shape[0])
         masses = join_masses(self._map.masses, self._map.index.shape[0], new_masses, X.shape[0])
         index = self._map.index.extend(X)
         start, _ = self._map.place(X, n_threads=n_threads)
-        n_neighbors = index.shape[0] - 1 if self.method == "exact" else None
-        joint = affinities.perplexity(
-            index, self.perplexity, masses=masses, n_neighbors=n_neighbors, n_threads=n_threads
-        )
+        joint = find_affinities(self, index, None, masses, n_threads)
         positions, loss = placement.grow(
             self._map, joint, start, masses=masses, n_threads=n_threads, random_state=self.random_state
         )
@@ -169,8 +168,9 @@ class NewPointsMixin(TransformerMixin):  # type: ignore[misc]
     def _keep_map(self, index: NeighborIndex, *, masses: Masses | None = None, **fitted: Any) -> None:
         """Set all fitted attributes together with what `transform` needs, and forget the audits of an earlier map."""
         all_fitted = {**vars(self), **fitted}
+        joint = all_fitted["affinities_"]
         reference = placement.ReferenceMap(
-            index, all_fitted["affinities_"].neighbors, all_fitted["embedding_"], perplexity=self.perplexity,
+            index, joint.neighbors, all_fitted["embedding_"], perplexity=perplexity_of_new_rows(self, joint),
             method=self.method, theta=self.angle, dof=self.dof, masses=masses,
         )  # fmt: skip
         self.__dict__.update(fitted, _map=reference, _audits=dict.fromkeys(AUDITS))

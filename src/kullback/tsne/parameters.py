@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_array
 from .._checks.data import check_positions
 from .._checks.scalars import check_callback, check_choice, check_dof, check_integer, check_real, check_recall
 from .._threads import resolve_threads
+from .affinity_choice import check_affinity, check_sizes
 from .masses import Masses
 from .repulsion import METHODS, check_method, choose_accuracy
 from .schedules import Schedules, resolve_auto
@@ -29,7 +30,7 @@ def check_parameters(model: TSNE) -> int:
     Nothing is made that is kept: a descent checks its own options again when it begins.
     """
     n_components = check_integer(model.n_components, "n_components", low=1)
-    check_real(model.perplexity, "perplexity", low=0, open_low=True)
+    check_affinity(model)
     check_real(model.early_exaggeration, "early_exaggeration", low=1)
     check_integer(model.max_iter, "max_iter", low=1)
     patience = check_integer(model.n_iter_without_progress, "n_iter_without_progress", low=-1)
@@ -73,13 +74,7 @@ def check_start(init: Any, metric: Any) -> None:
 
 def check_points(model: TSNE, n_samples: int, masses: Masses | None) -> Any:
     """Check the parameters that depend on the number of points, and return ``init`` as a name or an array."""
-    if masses is not None and model.perplexity >= masses.sum():
-        raise ValueError(
-            f"perplexity must be less than the sum of sample_weight, {masses.sum():g}, because it counts rows, "
-            f"got {model.perplexity!r}"
-        )
-    if masses is None and model.perplexity >= n_samples:
-        raise ValueError(f"perplexity must be less than n_samples = {n_samples}, got {model.perplexity!r}")
+    check_sizes(model, n_samples, masses)
     if isinstance(model.init, str):
         return model.init
     init = check_array(model.init, dtype=np.float32, input_name="init", ensure_min_samples=0)

@@ -129,7 +129,8 @@ def pack(model: Any) -> tuple[dict[str, Any], Arrays]:
             arrays[name] = matrix
             continue
         arrays |= {f"{name}_data": matrix.data, f"{name}_indices": matrix.indices, f"{name}_indptr": matrix.indptr}
-    arrays["bandwidths"], arrays["row_perplexity"] = graph.bandwidths, graph.row_perplexity
+    arrays["row_perplexity"] = graph.row_perplexity
+    arrays["bandwidths"] = np.empty(0) if graph.bandwidths is None else graph.bandwidths
     arrays["recall"] = np.array([] if graph.recall is None else graph.recall, np.float64)
     arrays["masses"] = np.array([] if reference.masses is None else reference.masses, np.float64)
     arrays["positions"], arrays["embedding"] = reference.positions, embedding
@@ -277,15 +278,24 @@ def _unpack_affinities(arrays: Arrays, n_points: int, masses: Masses | None) -> 
     if P.row_starts[0] != 0 or P.row_starts[-1] != len(P.columns) or (np.diff(P.row_starts) < 0).any():
         raise ValueError("its rows of P must follow each other and end with its values")
     check_affinities(as_csr(P), "P", n_points, P.distances.dtype, symmetric=True, masses=masses)
-    bandwidths = take(arrays, "bandwidths", "float64", (n_points,))
+    bandwidths = _unpack_bandwidths(arrays, n_points)
     row_perplexity = take(arrays, "row_perplexity", "float64", (n_points,))
-    if not ((bandwidths >= 0).all() and (row_perplexity >= 0).all()):
-        raise ValueError("its bandwidths and row_perplexity must be at least 0")
+    if not (row_perplexity >= 0).all():
+        raise ValueError("its row_perplexity must be at least 0")
     found = take(arrays, "recall", "float64", (None,))  # empty where neighbours were given
     if not (len(found) in (0, 2) and ((found >= 0) & (found <= 1)).all()):
         raise ValueError("its recall must be a share and its error")
     recall = Recall(*found.tolist()) if len(found) else None
     return Affinities(as_csr(P), as_csr(neighbors), bandwidths, row_perplexity, recall)
+
+
+def _unpack_bandwidths(arrays: Arrays, n_points: int) -> Any:
+    """Return the bandwidths: one of each row, or one for each of several perplexities, or None where there are none."""
+    n_axes = arrays["bandwidths"].ndim if "bandwidths" in arrays else 1
+    bandwidths = take(arrays, "bandwidths", "float64", (None,) * n_axes)
+    if n_axes not in (1, 2) or len(bandwidths) not in (n_points, 0) or not (bandwidths >= 0).all():
+        raise ValueError("its bandwidths must be numbers of at least 0, or several, of each row")
+    return bandwidths if len(bandwidths) else None
 
 
 def _unpack_fitted(fitted: Any, arrays: Arrays) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._checks.scalars import check_real
+from .affinity_choice import fewest_neighbors
 from .rates import Rates
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def rate_divisor(model: TSNE, n_rows: float) -> float:
     At a momentum of 0.95, n / exaggeration is too much where forces are steep, and maps fly apart: where a point is
     drawn by few others, where there are few points, whose map stays dense, and where the kernel has light tails.
     """
-    steep = max(1.0, model.dof) * (2 if model.perplexity < FEW_NEIGHBORS else 1)
+    steep = max(1.0, model.dof) * (2 if fewest_neighbors(model) < FEW_NEIGHBORS else 1)
     return LARGEST_RATE_DIVISOR if n_rows < FEW_POINTS else min(steep, LARGEST_RATE_DIVISOR)
 
 
