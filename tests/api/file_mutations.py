@@ -171,14 +171,14 @@ def on_command_line(*arguments: str) -> Callable[[str], str]:
 
 
 def in_python(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a reader whose only errors are ValueError and OSError that name the file."""
+    """Return a reader whose only errors name the file: ValueError, OSError, and MemoryError for a false size."""
 
     def guarded(path: str) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return read(path)
-        except (ValueError, OSError, TypeError) as error:
+        except (ValueError, OSError, TypeError, MemoryError) as error:
             assert Path(path).name.partition(":")[0] in str(error), repr(error)
             raise Refused(str(error)) from None
 

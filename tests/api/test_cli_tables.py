@@ -101,6 +101,17 @@ def test_every_form_of_a_frame(folder, frame):
         assert read_data(name, Layout()).left_out == ["'species'"]
 
 
+def test_nested_columns_of_parquet(folder, frame):
+    """Lists are left out like text, and an error names their type where they are asked for."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"a": frame["a"], "lists": [[1.0, 2.0]] * len(frame), "b": frame["b"], "c": frame["c"]})
+    parquet.write_table(table, "nested.parquet")
+    data = read_data("nested.parquet", Layout())
+    assert (data.X.tolist(), data.names, data.left_out) == (X.tolist(), ["a", "b", "c"], ["'lists'"])
+    with pytest.raises(ValueError, match=r"nested.parquet: line 1, column 2: not a number: 'list<"):
+        read_data("nested.parquet", Layout(columns="a,lists"))
+
+
 @pytest.mark.parametrize("text", ["{}", "species\n{}", "0\n{}"])
 @pytest.mark.parametrize("labels", [SPECIES, ["3", "4"] * 20])
 def test_labels_with_and_without_a_name(folder, text, labels):

@@ -1,5 +1,7 @@
 """A few mutations of a valid file of each format; `devel/fuzz_readers.py` tries ten thousand."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,3 +27,14 @@ def test_damage_is_refused_or_harmless(tmp_path, monkeypatch, name):
         fuzz.write(seed)
         accepted += fuzz.check()
     assert accepted < 25
+
+
+def test_damaged_statistics_of_parquet(tmp_path):
+    """Where it is asked for the metadata of such a column, pyarrow 26 ends the process."""
+    pytest.importorskip("pyarrow.parquet")
+    command = "parquet on the command line"
+    code = (
+        f"import os, sys; sys.path.append({os.path.dirname(__file__)!r}); import file_mutations; "
+        f"os.chdir({str(tmp_path)!r}); fuzz = file_mutations.Fuzz({command!r}); fuzz.write(16825); fuzz.check()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -20,12 +20,17 @@ FREE_BYTES = 1 << 26
 def refuse_damage(path: str) -> Iterator[None]:
     """Turn whatever a library raises for a damaged file into a ValueError that names it.
 
-    What the system said stays an OSError, which names the file, too.
+    What the system said stays an OSError, which names the file, and so does a library's own error of memory, for which
+    damage may have asked.
     """
     try:
         yield
-    except (MemoryError, ImportError):
+    except ImportError:
         raise
+    except MemoryError as error:
+        if type(error) is MemoryError:
+            raise
+        raise MemoryError(f"{path!r} is damaged, or does not fit into memory: {error}") from None
     except Exception as error:  # libraries raise KeyError, RuntimeError, zlib.error and their own for damage
         if isinstance(error, OSError) and error.errno:
             raise name_path(error, path) from None
