@@ -99,7 +99,7 @@ def test_vectors():
     found = kullback.kl_divergence(sparse.coo_array(p), sparse.csr_array(q[None]))
     np.testing.assert_allclose(found, [kullback.kl_divergence(p, q)], rtol=1e-13)
     assert np.ndim(kullback.kl_divergence(sparse.coo_array(p), q)) == sparse.coo_array(p).ndim - 1
-    with pytest.raises(ValueError, match=r"p must sum to 1 within .* along its axis, got 2;"):
+    with pytest.raises(ValueError, match=r"p must sum to 1 within .* got 2"):
         kullback.entropy(sparse.coo_array(2 * p))
 
 

@@ -87,7 +87,7 @@ def test_classes_draw_apart():
         TSNE(perplexity=10, supervision=strength, **OPTIONS).fit(noise, CLASSES).affinities_.P.tocoo()
         for strength in (0, 1)
     )
-    assert (CLASSES[plain.coords[0]] != CLASSES[plain.coords[1]]).any()
+    assert (CLASSES[plain.row] != CLASSES[plain.col]).any()
     assert (CLASSES[supervised.row] == CLASSES[supervised.col]).all()
     names = np.array(["a", "b", "c"])[CLASSES]
     named = TSNE(perplexity=10, supervision=1, **OPTIONS).fit(noise, names).affinities_.P
