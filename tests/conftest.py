@@ -28,10 +28,10 @@ def n_threads(request):
 
 @pytest.fixture
 def memory_limits():
-    """Skip a test that limits its address space (RLIMIT_AS) where a sanitizer has reserved terabytes of it."""
+    """Skip a test that limits its memory or measures it where a sanitizer needs much of its own."""
     process = ctypes.CDLL(None) if os.name == "posix" else None
     if any(hasattr(process, name) for name in ("__asan_init", "__tsan_init")):
-        pytest.skip("a sanitizer needs the address space that the test takes away")
+        pytest.skip("a sanitizer needs memory of its own")
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def test_npy_headers_that_other_writers_make(tmp_path, data, expected):
         run(write_npy(tmp_path / "p.npy", (-3, -5), bytes(60)), data[1])
 
 
-def test_memory_is_bounded_whatever_the_file(tmp_path):
+def test_memory_is_bounded_whatever_the_file(tmp_path, memory_limits):
     """A gigabyte of rows passes through much less resident memory; pages are let go once they are read."""
     if not os.path.exists("/proc/self/status"):
         pytest.skip("reads the peak of resident memory from /proc")
