@@ -4,8 +4,8 @@
    for them all the same, for ever. Before each fork, the thread that forks therefore lets its idle threads go, in every
    libgomp that the process has loaded: wheels of faiss and of scikit-learn bring copies of their own. Copies before
    version 9 keep theirs, and then the child is told to do with one thread. Runtimes of other makers see to forks, but
-   LLVM's libomp 14 does not where a libgomp is loaded beside it. Where clang has compiled the kernels, it is told to end
-   its threads as well. */
+   LLVM's libomp 14 does not where a libgomp is loaded beside it, and crashes later where it is told to end its threads.
+   Where clang has compiled the kernels, children have one thread. */
 
 #ifndef KULLBACK_FORK_H
 #define KULLBACK_FORK_H
@@ -19,7 +19,7 @@ static int kullback_is_serial = 0; /* whether this process is a child whose pare
 #include <stddef.h>
 #include <string.h>
 
-enum { KULLBACK_MOST_RUNTIMES = 16, KULLBACK_PAUSE_SOFT = 1, KULLBACK_PAUSE_HARD = 2 }; /* as in OpenMP 5 */
+enum { KULLBACK_MOST_RUNTIMES = 16 };
 
 typedef struct {
     int n_runtimes;
@@ -29,28 +29,32 @@ typedef struct {
 
 static __thread KullbackRuntimes kullback_runtimes; /* of the thread that forks, which is the one that the child has */
 
-/* Return how the runtime of a library's path is to pause, or 0 where it is none that has to. */
-static int kullback_pause_of(const char* path) {
+static int kullback_is_named(const char* path, const char* name) {
     const char* slash = path ? strrchr(path, '/') : NULL;
-    if (slash && !strncmp(slash + 1, "libgomp", 7))
-        return KULLBACK_PAUSE_SOFT;
+    return slash && !strncmp(slash + 1, name, strlen(name));
+}
+
+static int kullback_is_libomp(const char* path) {
 #ifdef __clang__
-    if (slash && !strncmp(slash + 1, "libomp", 6))
-        return KULLBACK_PAUSE_HARD;
-#endif
+    return kullback_is_named(path, "libomp");
+#else
+    (void)path;
     return 0;
+#endif
 }
 
 static int kullback_note_runtime(struct dl_phdr_info* info, size_t size, void* data) {
     KullbackRuntimes* found = (KullbackRuntimes*)data;
     (void)size;
-    if (kullback_pause_of(info->dlpi_name) && found->n_runtimes < KULLBACK_MOST_RUNTIMES)
+    if ((kullback_is_named(info->dlpi_name, "libgomp") || kullback_is_libomp(info->dlpi_name))
+        && found->n_runtimes < KULLBACK_MOST_RUNTIMES)
         found->paths[found->n_runtimes++] = info->dlpi_name;
     return 0;
 }
 
 static void kullback_release_threads(void) {
     KullbackRuntimes* found = &kullback_runtimes;
+    const int soft = 1; /* omp_pause_soft of OpenMP 5 */
     int k;
     found->n_runtimes = 0;
     dl_iterate_phdr(kullback_note_runtime, found);
@@ -58,8 +62,8 @@ static void kullback_release_threads(void) {
         void* runtime = dlopen(found->paths[k], RTLD_LAZY | RTLD_NOLOAD);
         int (*pause)(int) = runtime ? (int (*)(int))dlsym(runtime, "omp_pause_resource_all") : NULL;
         found->limit_threads[k] = NULL;
-        if (pause)
-            (void)pause(kullback_pause_of(found->paths[k]));
+        if (pause && !kullback_is_libomp(found->paths[k]))
+            (void)pause(soft);
         else if (runtime)
             found->limit_threads[k] = (void (*)(int))dlsym(runtime, "omp_set_num_threads");
         if (runtime)
