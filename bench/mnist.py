@@ -164,6 +164,20 @@ def run_system(name: str, folder: Path, n_iter: int, n_jobs: int) -> None:
     (folder / f"{name}.json").write_text(json.dumps(report))
 
 
+def judge_maps(folder: Path, X: np.ndarray, labels: np.ndarray, reports: dict[str, dict[str, Any]]) -> None:
+    """Add to the report of each system what its map is worth, from exact neighbours that are the same for all."""
+    from kullback import affinities, gradient, neighbors, quality
+
+    true = neighbors.nearest_neighbors(X, 90, method="exact")
+    P = affinities.perplexity(_as_graph(*true).astype(np.float64), 30, metric="precomputed").P
+    for system, report in reports.items():
+        embedding = np.load(folder / f"{system}.npy")
+        report["exact KL"] = gradient.tsne_loss(P, embedding, exact=True).kl_divergence
+        report["recall"] = quality.neighborhood_recall(true, embedding, n_neighbors=10)
+        nearest = NearestNeighbors(n_neighbors=10).fit(embedding).kneighbors(return_distance=False)
+        report["label accuracy"] = float(np.mean(mode(labels[nearest], axis=1).mode == labels))
+
+
 def main() -> None:
     """Run everything and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -179,7 +193,7 @@ def main() -> None:
         run_system(arguments.one, Path(arguments.data), arguments.iterations, arguments.n_jobs)
         return
 
-    from kullback import affinities, gradient, neighbors, quality, show_config
+    from kullback import show_config
 
     show_config()
     print(f"{'processor':<12} {platform.processor() or platform.machine()}, {arguments.n_jobs} threads")
@@ -206,15 +220,7 @@ def main() -> None:
             subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
             reports[system] = json.loads((folder / f"{system}.json").read_text())
             print(f"{system}: {reports[system]['seconds']:.1f} s", flush=True)
-        true = neighbors.nearest_neighbors(X, 90, method="exact")
-        graph = _as_graph(*true).astype(np.float64)
-        P = affinities.perplexity(graph, 30, metric="precomputed").P
-        for system, report in reports.items():
-            embedding = np.load(folder / f"{system}.npy")
-            report["exact KL"] = gradient.tsne_loss(P, embedding, exact=True).kl_divergence
-            report["recall"] = quality.neighborhood_recall(true, embedding, n_neighbors=10)
-            nearest = NearestNeighbors(n_neighbors=10).fit(embedding).kneighbors(return_distance=False)
-            report["label accuracy"] = float(np.mean(mode(labels[nearest], axis=1).mode == labels))
+        judge_maps(folder, X, labels, reports)
     _print_table(reports)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(reports, indent=2))
