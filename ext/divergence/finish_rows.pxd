@@ -178,9 +178,11 @@ cdef inline bint needs_probabilities(const Job* job, int measure) noexcept nogil
 cdef inline double js_value(const Job* job, int measure, double js, const double* state, const Frame* frames,
                             Sums* sums) noexcept nogil:
     """Return the divergence in the asked unit or its root, the distance."""
-    # Rounding moves x - y by up to 2^-24 |c| in t ~ sqrt(8 JS), and spoils the mass of far rows, as in finish_logits.
+    # Rounding moves x - y by up to 2^-24 |c| in t ~ sqrt(8 JS), as in finish_logits. It also spoils the mass of far
+    # rows, where one t is large beside the masses and the t of all others are added to it.
     sums.settled = not (1.2e-7 * fabs(shift_between(job, frames)) > 1e-6 * sqrt(8 * js)
-                        or state[FORWARD] > 2 * state[MASS_P])
+                        or state[FORWARD] > 2 * state[MASS_P]
+                        and state[FARTHEST] > 4 * min(state[MASS_P], state[MASS_P] + state[EXCESS]))
     js = in_unit(measure, js, sums)
     return sqrt(js) if measure == JENSEN_SHANNON_ROOT else js
 

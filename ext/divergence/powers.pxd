@@ -49,21 +49,19 @@ cdef inline double near_square(double x, double y) noexcept nogil:
     return total
 
 
-cdef inline double far_power_excess(double p, double log_p, double step, double factor) noexcept nogil:
-    """Return power_excess from log p, where exp(step) alone may overflow or float64 has few digits for p."""
-    return copysign(exp(log_p + step - log(fabs(factor))), factor) - p / factor
-
-
 cdef inline double power_excess(double p, double step, double factor) noexcept nogil:
     """Return p (exp(step) - 1) / factor, where step is the product of ``factor`` and a logarithm."""
-    return far_power_excess(p, log(p), step, factor) if fabs(step) > 700 else p * expm1(step) / factor
+    if fabs(step) > 700:  # exp(step) alone may overflow
+        return copysign(exp(log(p) + step - log(fabs(factor))), factor) - p / factor
+    return p * expm1(step) / factor
 
 
 cdef inline double power_excess_of_log(double log_p, double step, double factor) noexcept nogil:
     """Return power_excess of a p that is known by its logarithm."""
     cdef double p = exp(log_p)
-    return far_power_excess(p, log_p, step, factor) if log_p < LEAST_LOG or fabs(step) > 700 \
-        else p * expm1(step) / factor
+    if log_p < LEAST_LOG or fabs(step) > 700:  # float64 has few digits for p, or exp(step) alone may overflow
+        return copysign(exp(log_p + step - log(fabs(factor))), factor) - p / factor
+    return p * expm1(step) / factor
 
 
 cdef inline double near_amari_term(double q, double t, double order) noexcept nogil:
