@@ -71,7 +71,7 @@ print("the same")
 def test_threads_of_other_libraries(order):
     """Whichever is imported first, all give the bits that they give alone, and a forked child does too."""
     if "torch" in order and find_spec("torch") is None:
-        pytest.skip("torch is not installed")
+        pytest.skip("torch is not installed")  # a peer of the group "bench", which the group "test" does not have
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *order.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr

@@ -119,7 +119,7 @@ def find_affinities(
     kind, n_samples = kind_of(model), index.shape[0]
     if callable(model.affinity):
         note_search()
-        joint = as_affinities(model.affinity(index), index)
+        joint = as_affinities(model.affinity(index), index, n_threads)
     else:
         n_neighbors, perplexities = model.n_neighbors, [float(value) for value in perplexities_of(model)]
         if n_neighbors is None and (kind == "uniform" or (kind == "perplexity" and model.method == "exact")):
@@ -155,14 +155,14 @@ def check_classes(model: TSNE, y: Any, n_samples: int) -> None:
     split_missing(y, "y", n_samples)
 
 
-def as_affinities(found: Any, index: NeighborIndex) -> Affinities:
+def as_affinities(found: Any, index: NeighborIndex, n_threads: int) -> Affinities:
     """Return what a function of the user has returned, a joint P or affinities, with the neighbours of the rows."""
-    joint = found if isinstance(found, Affinities) else affinities.given(found)
+    joint = found if isinstance(found, Affinities) else affinities.given(found, n_threads=n_threads)
     if joint.n_points != index.shape[0]:
         raise ValueError(f"affinity must return affinities of {index.shape[0]} points, got {joint.n_points}")
     if joint.neighbors is not None:
         return joint
-    graph = index.graph(min(UNIFORM_NEIGHBORS, index.shape[0] - 1))
+    graph = index.graph(min(UNIFORM_NEIGHBORS, index.shape[0] - 1), n_threads=n_threads)
     return Affinities(joint.P, as_csr(graph), joint.bandwidths, joint.row_perplexity, graph.recall)
 
 
